@@ -1,0 +1,364 @@
+//! The state machine of a connection: from packets, reads and writes to requests.
+//!
+//! A request is one turn of the connection: bytes in, then bytes out, until the next bytes in. Where one ends and the
+//! next begins follows from the direction and the sequence numbers alone, so it holds for any protocol in which the
+//! peer waits for the response before it asks again, encrypted or not: **a segment with new bytes begins a new request
+//! if the application has written since the current one began and the segment acknowledges all that it wrote**. A
+//! peer that has not received the whole response cannot be asking for the next one; its bytes still belong to the
+//! current request.
+//!
+//! A request is reported when every byte that the application wrote is acknowledged. Whether that was the whole
+//! response only the future tells, and no program here can wait for it: if the application writes on, the request is
+//! *reopened*, and reported once more when the next request begins or the connection closes, or from user space's
+//! sweep (`tracer_ebpf::sweep`). A later report replaces an earlier one.
+//!
+//! The kernel calls all of this under the socket's lock, except [`Connection::sent`] and [`Connection::accepted`]:
+//! these write fields that nothing else writes while they can run, and tolerate a stale view of the others.
+
+use crate::{
+    endpoint::Tuple,
+    record::Process,
+    sequence::after,
+    stage::{ConnectionMoments, RequestMoments},
+};
+
+/// The connection was open before tracing began; what came before its first event is not known.
+pub const ADOPTED: u32 = 1;
+/// The filters do not want it: kept only so that its packets need not be judged again.
+pub const IGNORED: u32 = 2;
+/// A request has begun.
+pub const ACTIVE: u32 = 4;
+/// The current request changed since it was last reported.
+pub const CHANGED: u32 = 8;
+/// The current request was answered further after it had been reported.
+pub const REOPENED: u32 = 16;
+/// An `Opened` record was made.
+pub const OPENED: u32 = 32;
+/// The application closed first.
+pub const CLOSED_BY_APPLICATION: u32 = 64;
+/// The peer closed first.
+pub const CLOSED_BY_PEER: u32 = 128;
+/// The first end of it was a reset that arrived.
+pub const RESET_BY_PEER: u32 = 256;
+/// The first end of it was a reset by this host.
+pub const RESET_BY_HOST: u32 = 512;
+/// It timed out: keep-alive probes or retransmissions were not answered.
+pub const TIMED_OUT: u32 = 1024;
+
+/// How a connection ended first; the other ways are consequences.
+const ENDS: u32 = CLOSED_BY_APPLICATION | CLOSED_BY_PEER | RESET_BY_PEER | RESET_BY_HOST | TIMED_OUT;
+
+/// A turn of a connection: a request and its response.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The moments between its stages.
+    pub moments: RequestMoments,
+    /// Payload bytes received.
+    pub bytes_in: u64,
+    /// Payload bytes that the application wrote.
+    pub bytes_out: u64,
+    /// How often it was reported.
+    pub reports: u32,
+    /// Packets of the response that were sent again.
+    pub retransmits: u32,
+}
+
+/// A connection that a listener of this host accepted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// The socket cookie.
+    pub id: u64,
+    /// The moments between its own stages.
+    pub moments: ConnectionMoments,
+    /// The current request; meaningful once one has begun.
+    pub request: Request,
+    /// Who read the current request.
+    pub process: Process,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// Network namespace, by inode number.
+    pub netns: u32,
+    /// [`ADOPTED`] and the like.
+    pub flags: u32,
+    /// Requests begun.
+    pub sequence: u32,
+    /// The end of the bytes received, as a sequence number.
+    pub input_end: u32,
+    /// The end of the bytes written when the current request began.
+    pub answer_start: u32,
+    /// The end of the bytes written when it was last looked at.
+    pub written_end: u32,
+    /// The end of the bytes given to the device.
+    pub output_end: u32,
+    /// The end of the bytes written when all of them were last seen acknowledged.
+    pub acknowledged_end: u32,
+}
+
+const _: () = assert!(size_of::<Connection>() == 8 + 32 + 88 + 32 + 40 + 8 * 4);
+
+/// A segment that arrived, before TCP has looked at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Sequence number of its first byte.
+    pub start: u32,
+    /// Sequence number after its last payload byte; equal to `start` if it has none.
+    pub end: u32,
+    /// What it acknowledges.
+    pub acknowledges: u32,
+    /// When it reached the network device; 0: not stamped.
+    pub arrived: u64,
+}
+
+/// What the kernel's TCP knew at an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp {
+    /// Next sequence number expected (`rcv_nxt`).
+    pub expected: u32,
+    /// The end of what the application has written (`write_seq`).
+    pub written: u32,
+}
+
+/// Why a request is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// All that was written is acknowledged, for the first time; more may be written.
+    Answered,
+    /// The next request began or the connection closed.
+    Over,
+}
+
+/// TCP states, as in the kernel's `include/net/tcp_states.h`.
+pub mod state {
+    #![allow(missing_docs, clippy::allow_attributes, reason = "the names are those of RFC 9293")]
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_RECV: u8 = 3;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const FIN_WAIT2: u8 = 5;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
+    pub const CLOSING: u8 = 11;
+    pub const NEW_SYN_RECV: u8 = 12;
+}
+
+impl Connection {
+    /// Starts to follow the streams at `tcp`: nothing received or written so far counts.
+    #[inline(always)]
+    pub fn follow(&mut self, tcp: Tcp) {
+        self.input_end = tcp.expected;
+        self.answer_start = tcp.written;
+        self.written_end = tcp.written;
+        self.output_end = tcp.written;
+        self.acknowledged_end = tcp.written;
+    }
+
+    /// Whether the current request was answered, and all of the answer acknowledged.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        self.request.bytes_out != 0 && self.acknowledged_end == self.written_end
+    }
+
+    /// A segment arrived on the established connection. `report` is called for each request that it ends.
+    #[inline(always)]
+    pub fn segment(&mut self, segment: Segment, tcp: Tcp, now: u64, report: impl Fn(&Self, Report)) {
+        self.count_written(tcp.written);
+        let all = segment.acknowledges == tcp.written;
+        if all {
+            self.acknowledge(if segment.arrived == 0 { now } else { segment.arrived }, &report);
+        }
+        let payload = segment.end != segment.start && after(segment.end, tcp.expected);
+        if payload && after(segment.end, self.input_end) {
+            if self.flags & ACTIVE == 0 || (all && self.is_answering()) {
+                self.end_request(&report);
+                self.begin_request(segment.arrived, now);
+            }
+            self.count_received(segment.end);
+        }
+    }
+
+    /// The application read; `now` is when the read returned. True if it was the first read of a request, whose
+    /// reader is then to be noted.
+    #[inline(always)]
+    pub fn read(&mut self, tcp: Tcp, now: u64) -> bool {
+        self.count_written(tcp.written);
+        if after(tcp.expected, self.input_end) {
+            // Bytes that `segment` did not see: they came with the handshake's last ACK, and hence when the
+            // connection was established.
+            if self.flags & ACTIVE == 0 {
+                let first = self.sequence == 0 && self.flags & ADOPTED == 0;
+                self.begin_request(0, if first { self.moments.established } else { 0 });
+            }
+            self.count_received(tcp.expected);
+        }
+        let moments = &mut self.request.moments;
+        if self.flags & ACTIVE == 0 || moments.first_write != 0 || self.written_end != self.answer_start {
+            return false;
+        }
+        let first = moments.first_read == 0;
+        if first {
+            moments.first_read = now;
+        }
+        moments.last_read = now;
+        first
+    }
+
+    /// The application is about to write. Later writes of the same response change nothing.
+    #[inline(always)]
+    pub fn write(&mut self, now: u64) {
+        if self.flags & ACTIVE != 0 && self.request.moments.first_write == 0 {
+            self.request.moments.first_write = now;
+        }
+    }
+
+    /// A packet with the payload `start..end` was given to the device. What was sent before is a retransmission and
+    /// moves nothing.
+    #[inline(always)]
+    pub fn sent(&mut self, start: u32, end: u32, now: u64) {
+        if self.flags & ACTIVE == 0 || start == end || !after(end, self.output_end) {
+            return;
+        }
+        self.output_end = end;
+        let moments = &mut self.request.moments;
+        if moments.first_out == 0 {
+            moments.first_out = now;
+        }
+        moments.last_out = now;
+    }
+
+    /// A packet of the response was sent again.
+    #[inline(always)]
+    pub fn retransmitted(&mut self) {
+        if self.flags & ACTIVE != 0 {
+            self.request.retransmits += 1;
+        }
+    }
+
+    /// `accept()` returned the connection.
+    #[inline(always)]
+    pub fn accepted(&mut self, now: u64) {
+        if self.moments.accepted == 0 {
+            self.moments.accepted = now;
+        }
+    }
+
+    /// A reset arrived.
+    #[inline(always)]
+    pub fn reset_received(&mut self) {
+        self.ended_by(RESET_BY_PEER);
+    }
+
+    /// The TCP state changes from `old` to `new`. `unacknowledged` is `snd_una`; `timed_out` is whether the socket's
+    /// error is `ETIMEDOUT`. `report` is called for the request that this ends.
+    #[inline(always)]
+    pub fn state_changed(
+        &mut self,
+        (old, new): (u8, u8),
+        (unacknowledged, tcp): (u32, Tcp),
+        timed_out: bool,
+        now: u64,
+        report: impl Fn(&Self, Report),
+    ) {
+        // Once a FIN is queued, `write_seq` counts it too: the bytes written are known before that.
+        let finishing = matches!(old, state::FIN_WAIT1 | state::CLOSING | state::LAST_ACK);
+        if finishing && unacknowledged == tcp.written {
+            self.acknowledge(now, &report);
+        } else if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) {
+            self.count_written(tcp.written);
+            if unacknowledged == tcp.written && self.acknowledged_end != tcp.written {
+                // Acknowledged after the peer's FIN, where no hook sees it: so it was, but not when.
+                self.acknowledged_end = tcp.written;
+                self.request.moments.acknowledged = 0;
+                self.flags |= CHANGED;
+            }
+        }
+        match (old, new) {
+            (state::ESTABLISHED, state::FIN_WAIT1) => self.ended_by(CLOSED_BY_APPLICATION),
+            (state::ESTABLISHED, state::CLOSE_WAIT) => self.ended_by(CLOSED_BY_PEER),
+            (_, state::CLOSE) => {
+                self.ended_by(if timed_out { TIMED_OUT } else { RESET_BY_HOST });
+                self.end_request(&report);
+                self.flags &= !ACTIVE;
+            }
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn ended_by(&mut self, end: u32) {
+        if self.flags & ENDS == 0 {
+            self.flags |= end;
+        }
+    }
+
+    #[inline(always)]
+    const fn is_answering(&self) -> bool {
+        self.written_end != self.answer_start
+    }
+
+    /// All that was written is acknowledged.
+    #[inline(always)]
+    fn acknowledge(&mut self, moment: u64, report: &impl Fn(&Self, Report)) {
+        if self.flags & ACTIVE == 0 || self.acknowledged_end == self.written_end {
+            return;
+        }
+        self.acknowledged_end = self.written_end;
+        self.request.moments.acknowledged = moment;
+        self.flags |= CHANGED;
+        if self.request.reports == 0 {
+            self.report(Report::Answered, report);
+        } else {
+            self.flags |= REOPENED;
+        }
+    }
+
+    /// The current request is over: nothing can follow.
+    #[inline(always)]
+    fn end_request(&mut self, report: &impl Fn(&Self, Report)) {
+        if self.flags & ACTIVE != 0 {
+            if self.acknowledged_end != self.written_end {
+                // Part of the response was never acknowledged, as far as was seen.
+                self.request.moments.acknowledged = 0;
+                self.flags |= CHANGED;
+            }
+            if self.flags & CHANGED != 0 || self.request.reports == 0 {
+                self.report(Report::Over, report);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn report(&mut self, why: Report, report: &impl Fn(&Self, Report)) {
+        report(self, why);
+        self.request.reports += 1;
+        self.flags &= !CHANGED;
+    }
+
+    #[inline(always)]
+    fn begin_request(&mut self, arrived: u64, queued: u64) {
+        self.request = Request::default();
+        self.request.moments.arrived = arrived;
+        self.request.moments.queued = queued;
+        self.sequence += 1;
+        self.answer_start = self.written_end;
+        self.output_end = self.written_end;
+        self.acknowledged_end = self.written_end;
+        self.flags = (self.flags | ACTIVE) & !(CHANGED | REOPENED);
+    }
+
+    #[inline(always)]
+    fn count_received(&mut self, end: u32) {
+        self.request.bytes_in += u64::from(end.wrapping_sub(self.input_end));
+        self.input_end = end;
+    }
+
+    #[inline(always)]
+    fn count_written(&mut self, written: u32) {
+        if self.flags & ACTIVE != 0 {
+            self.request.bytes_out += u64::from(written.wrapping_sub(self.written_end));
+        }
+        self.written_end = written;
+    }
+}

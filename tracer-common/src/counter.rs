@@ -1,0 +1,86 @@
+//! Per-CPU counters of the kernel side: the truth about totals and losses, whatever happens to the records.
+
+/// What is counted; the value is the index into the `COUNTERS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Connections that a listener of this host established and the filters let through.
+    ConnectionsOpened,
+    /// Connections that were open already when tracing began and were adopted at their first event.
+    ConnectionsAdopted,
+    /// Traced connections that closed.
+    ConnectionsClosed,
+    /// Requests whose first byte was seen.
+    RequestsBegun,
+    /// Requests that ended: their last byte acknowledged, the next request begun, or the connection closed.
+    RequestsEnded,
+    /// Requests that were answered further after their end had been reported.
+    RequestsReopened,
+    /// Reopened requests that were reported once more, now for good.
+    RequestsSettled,
+    /// Request records that found no room in the ring buffer.
+    RequestRecordsLost,
+    /// Connection records that found no room in the ring buffer.
+    ConnectionRecordsLost,
+    /// Connections not traced because the kernel had no memory for their state.
+    StorageFailed,
+    /// SYN or SYN-ACK times that could not be stored: the stages `synack` and `handshake` of that connection are absent.
+    HandshakeInsertFailed,
+    /// Accept times that could not be stored: the stage `accept` of that connection is absent.
+    AcceptInsertFailed,
+}
+
+impl Counter {
+    /// All counters, in the order of their indices.
+    pub const ALL: [Self; 12] = [
+        Self::ConnectionsOpened,
+        Self::ConnectionsAdopted,
+        Self::ConnectionsClosed,
+        Self::RequestsBegun,
+        Self::RequestsEnded,
+        Self::RequestsReopened,
+        Self::RequestsSettled,
+        Self::RequestRecordsLost,
+        Self::ConnectionRecordsLost,
+        Self::StorageFailed,
+        Self::HandshakeInsertFailed,
+        Self::AcceptInsertFailed,
+    ];
+
+    /// The number of counters.
+    #[expect(clippy::cast_possible_truncation, reason = "a dozen")]
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// The name under which the counter is shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionsOpened => "connections_opened",
+            Self::ConnectionsAdopted => "connections_adopted",
+            Self::ConnectionsClosed => "connections_closed",
+            Self::RequestsBegun => "requests_begun",
+            Self::RequestsEnded => "requests_ended",
+            Self::RequestsReopened => "requests_reopened",
+            Self::RequestsSettled => "requests_settled",
+            Self::RequestRecordsLost => "request_records_lost",
+            Self::ConnectionRecordsLost => "connection_records_lost",
+            Self::StorageFailed => "storage_failed",
+            Self::HandshakeInsertFailed => "handshake_insert_failed",
+            Self::AcceptInsertFailed => "accept_insert_failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counter;
+
+    #[test]
+    fn indices_are_dense_and_names_unique() {
+        for (index, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, index);
+        }
+        let names: std::collections::HashSet<_> = Counter::ALL.map(Counter::name).into();
+        assert_eq!(names.len(), Counter::ALL.len());
+    }
+}

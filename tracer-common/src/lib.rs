@@ -1,0 +1,28 @@
+//! What kernel and user space share: the connection state machine, the stages, the records, the settings.
+//!
+//! Pure `no_std` Rust without a kernel type in it, so that all of it is tested on the host. The thin programs of
+//! `tracer-ebpf` feed it with what they read from the kernel; `tracer` decodes what it reports.
+//!
+//! Every moment is a `u64` in nanoseconds of `CLOCK_MONOTONIC`; 0 means that the moment was not seen.
+#![cfg_attr(not(test), no_std)]
+
+pub mod connection;
+pub mod counter;
+pub mod endpoint;
+pub mod offsets;
+pub mod record;
+pub mod sequence;
+pub mod settings;
+pub mod stage;
+
+/// Declares `aya::Pod` for types that maps and globals carry between kernel and user space.
+#[cfg(feature = "user")]
+macro_rules! pod {
+    ($($name:ty),+ $(,)?) => {$(
+        // SAFETY: `repr(C)`, `Copy`, no padding (sizes are asserted beside the types), valid for any bit pattern.
+        unsafe impl aya::Pod for $name {}
+    )+};
+}
+
+#[cfg(feature = "user")]
+pod!(endpoint::Endpoint, endpoint::Tuple, offsets::Offsets, settings::Settings);

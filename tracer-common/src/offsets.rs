@@ -1,0 +1,125 @@
+//! Where the running kernel keeps the struct members that the programs read.
+//!
+//! User space resolves them from the kernel's BTF (`tracer::probe::offsets`); the programs add them to a BTF-typed
+//! pointer and load directly (`tracer_ebpf::kernel`).
+
+/// A byte offset in a kernel struct, or [`Offset::MISSING`].
+pub type Offset = u32;
+
+/// The member does not exist in the running kernel: the verifier sees the constant and removes the code behind it.
+pub const MISSING: Offset = u32::MAX;
+
+/// Declares [`Offsets`] and the list of members that user space resolves for it: one place for both.
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident: $kernel_struct:literal $member:literal,)+) => {
+        /// Byte offsets of kernel struct members, in the `OFFSETS` global.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Offsets { $($(#[$doc])* pub $field: Offset,)+ }
+
+        impl Offsets {
+            /// Nothing resolved.
+            pub const UNRESOLVED: Self = Self { $($field: MISSING,)+ };
+
+            /// The offsets that `resolve(struct, member)` finds; a member may be a path, dots between its parts.
+            pub fn resolve(mut resolve: impl FnMut(&'static str, &'static str) -> Option<Offset>) -> Self {
+                Self { $($field: resolve($kernel_struct, $member).unwrap_or(MISSING),)+ }
+            }
+
+            /// The members that were not found, as `struct.member`.
+            pub fn missing(&self) -> impl Iterator<Item = &'static str> {
+                [$((self.$field, concat!($kernel_struct, ".", $member)),)+]
+                    .into_iter()
+                    .filter(|(offset, _)| *offset == MISSING)
+                    .map(|(_, name)| name)
+            }
+        }
+    };
+}
+
+offsets! {
+    /// `u16`, host byte order.
+    sk_family: "sock" "__sk_common.skc_family",
+    /// `u8`: `TCP_ESTABLISHED` and so on.
+    sk_state: "sock" "__sk_common.skc_state",
+    /// `u16`: the local port, host byte order.
+    sk_num: "sock" "__sk_common.skc_num",
+    /// `u16`: the peer's port, network byte order.
+    sk_dport: "sock" "__sk_common.skc_dport",
+    /// `u32`: the peer's IPv4 address, network byte order.
+    sk_daddr: "sock" "__sk_common.skc_daddr",
+    /// `u32`: this host's IPv4 address, network byte order.
+    sk_rcv_saddr: "sock" "__sk_common.skc_rcv_saddr",
+    /// 16 bytes: the peer's IPv6 address.
+    sk_v6_daddr: "sock" "__sk_common.skc_v6_daddr",
+    /// 16 bytes: this host's IPv6 address.
+    sk_v6_rcv_saddr: "sock" "__sk_common.skc_v6_rcv_saddr",
+    /// Pointer to `struct net`.
+    sk_net: "sock" "__sk_common.skc_net",
+    /// `u16`: `IPPROTO_TCP` and so on.
+    sk_protocol: "sock" "sk_protocol",
+    /// `i32`: the socket's pending error, as errno.
+    sk_err: "sock" "sk_err",
+    /// `u32`: the inode number of a network namespace, as in `/proc/PID/ns/net`.
+    net_inum: "net" "ns.inum",
+    /// `u32`: next sequence number expected.
+    rcv_nxt: "tcp_sock" "rcv_nxt",
+    /// `u32`: first sequence number not yet read by the application.
+    copied_seq: "tcp_sock" "copied_seq",
+    /// `u32`: the end of what the application has written, plus 1 once a FIN is queued.
+    write_seq: "tcp_sock" "write_seq",
+    /// `u32`: first sequence number not yet acknowledged.
+    snd_una: "tcp_sock" "snd_una",
+    /// `u32`: the smoothed round-trip time in microseconds, times 8.
+    srtt_us: "tcp_sock" "srtt_us",
+    /// Pointer to `struct sock`.
+    skb_sk: "sk_buff" "sk",
+    /// `u64`: when the packet reached the device, nanoseconds of `CLOCK_REALTIME`; 0 if not stamped.
+    skb_tstamp: "sk_buff" "tstamp",
+    /// `u32`: bytes from `data` on, paged ones included.
+    skb_len: "sk_buff" "len",
+    /// The 48 bytes that each layer uses as its own.
+    skb_cb: "sk_buff" "cb",
+    /// Pointer to the start of the buffer.
+    skb_head: "sk_buff" "head",
+    /// Pointer to the current header.
+    skb_data: "sk_buff" "data",
+    /// `u16`: offset of the TCP header from `head`.
+    skb_transport_header: "sk_buff" "transport_header",
+    /// `u32`, inside `sk_buff.cb`.
+    cb_seq: "tcp_skb_cb" "seq",
+    /// `u32`, inside `sk_buff.cb`: a SYN and a FIN count as one each.
+    cb_end_seq: "tcp_skb_cb" "end_seq",
+    /// `u32`, inside `sk_buff.cb`.
+    cb_ack_seq: "tcp_skb_cb" "ack_seq",
+    /// The low byte of the TCP flags, inside `sk_buff.cb`.
+    cb_tcp_flags: "tcp_skb_cb" "tcp_flags",
+    /// Pointer to `struct files_struct`.
+    task_files: "task_struct" "files",
+    /// Pointer to `struct fdtable`.
+    files_fdt: "files_struct" "fdt",
+    /// Pointer to an array of pointers to `struct file`.
+    fdt_fd: "fdtable" "fd",
+    /// `u32`: the length of that array.
+    fdt_max_fds: "fdtable" "max_fds",
+    /// Pointer: `struct socket` if the file is a socket.
+    file_private_data: "file" "private_data",
+    /// Pointer to `struct sock`.
+    socket_sk: "socket" "sk",
+}
+
+const _: () = assert!(size_of::<Offsets>() == 34 * 4);
+
+#[cfg(test)]
+mod tests {
+    use super::{MISSING, Offsets};
+
+    #[test]
+    fn missing_members_are_named() {
+        let offsets =
+            Offsets::resolve(|kernel_struct, member| (kernel_struct != "net" && member != "tstamp").then_some(8));
+        assert_eq!(offsets.net_inum, MISSING);
+        assert_eq!(offsets.missing().collect::<Vec<_>>(), ["net.ns.inum", "sk_buff.tstamp"]);
+        assert_eq!(Offsets::UNRESOLVED.missing().count(), size_of::<Offsets>() / 4);
+    }
+}

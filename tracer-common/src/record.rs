@@ -1,0 +1,165 @@
+//! The records that the kernel side hands to user space, through the ring buffer or a recording.
+//!
+//! `repr(C)`, little-endian like every host that `tracer` supports, no implicit padding. A record begins with its
+//! [`Kind`]; a reader skips kinds that it does not know.
+
+use crate::{
+    connection::{self, Connection},
+    endpoint::Tuple,
+    stage::{ConnectionMoments, RequestMoments},
+};
+
+/// What a record is.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A [`RequestRecord`].
+    Request = 1,
+    /// A [`ConnectionRecord`] of a connection that the application has begun to use.
+    Opened = 2,
+    /// A [`ConnectionRecord`] of a connection that is gone.
+    Closed = 3,
+}
+
+/// The process that read the request, seen in its own context at the read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// The id of its control group (inode number in the cgroup v2 hierarchy).
+    pub cgroup: u64,
+    /// Thread group id in the initial pid namespace; 0: nobody has read yet.
+    pub pid: u32,
+    /// Always 0.
+    pub padding: u32,
+    /// The thread's name, NUL-terminated.
+    pub comm: [u8; 16],
+}
+
+/// A request, from its first byte to the last acknowledgement of its response.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestRecord {
+    /// [`Kind::Request`].
+    pub kind: u32,
+    /// A set of [`RequestRecord::COMPLETE`] and the like.
+    pub flags: u32,
+    /// The connection: its socket cookie, unique until the host restarts.
+    pub connection: u64,
+    /// When the record was made.
+    pub reported: u64,
+    /// When `accept()` returned the connection, for the first request on it; otherwise 0.
+    pub accepted: u64,
+    /// The moments between the stages.
+    pub moments: RequestMoments,
+    /// Request bytes, as TCP payload.
+    pub bytes_in: u64,
+    /// Response bytes that the application wrote, as TCP payload.
+    pub bytes_out: u64,
+    /// Who read it.
+    pub process: Process,
+    /// Both ends of the connection.
+    pub tuple: Tuple,
+    /// 1 for the first request on the connection that was seen.
+    pub sequence: u32,
+    /// How often this request was reported before: a later record of the same request replaces the earlier one.
+    pub revision: u32,
+    /// Smoothed round-trip time in microseconds when the record was made; 0: not measured.
+    pub srtt_us: u32,
+    /// Packets of the response that were sent again.
+    pub retransmits: u32,
+    /// Network namespace, by inode number.
+    pub netns: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+impl RequestRecord {
+    /// Answered, and every byte that was written is acknowledged.
+    pub const COMPLETE: u32 = 1;
+    /// The connection closed, or the next request began: nothing can follow.
+    pub const FINAL: u32 = 2;
+    /// The connection was open before tracing began.
+    pub const ADOPTED: u32 = 4;
+
+    /// The record of the request that `connection` is at.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(connection: &Connection, last: bool, srtt_us: u32, now: u64) -> Self {
+        let request = &connection.request;
+        let mut flags = 0;
+        if connection.is_answered() {
+            flags |= Self::COMPLETE;
+        }
+        if last {
+            flags |= Self::FINAL;
+        }
+        if connection.flags & connection::ADOPTED != 0 {
+            flags |= Self::ADOPTED;
+        }
+        Self {
+            kind: Kind::Request as u32,
+            flags,
+            connection: connection.id,
+            reported: now,
+            accepted: if connection.sequence == 1 { connection.moments.accepted } else { 0 },
+            moments: request.moments,
+            bytes_in: request.bytes_in,
+            bytes_out: request.bytes_out,
+            process: connection.process,
+            tuple: connection.tuple,
+            sequence: connection.sequence,
+            revision: request.reports,
+            srtt_us,
+            retransmits: request.retransmits,
+            netns: connection.netns,
+            padding: 0,
+        }
+    }
+}
+
+/// A connection, when it is taken into use and when it is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionRecord {
+    /// [`Kind::Opened`] or [`Kind::Closed`].
+    pub kind: u32,
+    /// A set of the flags of [`Connection`].
+    pub flags: u32,
+    /// The connection: its socket cookie.
+    pub connection: u64,
+    /// When the record was made.
+    pub reported: u64,
+    /// The moments between the stages.
+    pub moments: ConnectionMoments,
+    /// Who read the latest request.
+    pub process: Process,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// Requests begun on it.
+    pub requests: u32,
+    /// Network namespace, by inode number.
+    pub netns: u32,
+}
+
+impl ConnectionRecord {
+    /// The record of `connection` as it is.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(connection: &Connection, kind: Kind, now: u64) -> Self {
+        Self {
+            kind: kind as u32,
+            flags: connection.flags,
+            connection: connection.id,
+            reported: now,
+            moments: connection.moments,
+            process: connection.process,
+            tuple: connection.tuple,
+            requests: connection.sequence,
+            netns: connection.netns,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Process>() == 32);
+const _: () = assert!(size_of::<RequestRecord>() == 208);
+const _: () = assert!(size_of::<ConnectionRecord>() == 136);

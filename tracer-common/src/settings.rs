@@ -1,0 +1,35 @@
+//! What user space tells the programs before they load: constants for the verifier, so that what is off costs nothing.
+
+/// The filters and choices of a run, in the `SETTINGS` global.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// A set of the `*_FILTER` bits.
+    pub filters: u32,
+    /// Requests read by this process only (thread group id in the initial pid namespace); 0: by any.
+    pub pid: u32,
+    /// Connections of this network namespace only (its inode number); 0: of any.
+    pub netns: u32,
+    /// How many arguments the running kernel's `inet_csk_accept` has: its return value follows them. Linux 6.10
+    /// (commit 92ef0fd55ac8) folded three of the four into one.
+    pub accept_arguments: u32,
+}
+
+impl Settings {
+    /// Only the local ports in the `PORTS` map.
+    pub const PORT_FILTER: u32 = 1;
+    /// Only peers inside a prefix of the `PEERS` map.
+    pub const PEER_FILTER: u32 = 2;
+}
+
+/// Words of the bit sets that are indexed by port: 65 536 ports, 64 a word.
+pub const PORT_WORDS: u32 = 1024;
+
+/// The word and the bit of `port` in a port set.
+#[inline(always)]
+#[must_use]
+pub const fn port_bit(port: u16) -> (u32, u64) {
+    ((port >> 6) as u32, 1 << (port & 63))
+}
+
+const _: () = assert!(size_of::<Settings>() == 16);
