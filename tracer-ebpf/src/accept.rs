@@ -1,0 +1,75 @@
+//! `accept()` returning a connection: one of these hooks is attached, the first that can be.
+
+use aya_ebpf::{
+    helpers::generated::bpf_get_current_task,
+    macros::{fexit, kretprobe, tracepoint},
+    programs::{FExitContext, RetProbeContext, TracePointContext},
+};
+use tracer_common::{counter::Counter, settings::Settings};
+
+use crate::{
+    kernel::{self, Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
+    maps::{ACCEPTS, ANY, count, is_known_port},
+    traced::{find, now},
+};
+
+/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, and before Linux 6.10 (commit
+/// 92ef0fd55ac8) `(struct sock *sk, int flags, int *err, bool kern)`: the return value follows the arguments.
+#[fexit(function = "inet_csk_accept")]
+pub fn inet_csk_accept(context: FExitContext) -> u32 {
+    let sock = Sock::new(if kernel::accept_arguments() == 2 { context.arg(2) } else { context.arg(4) });
+    if !sock.is_null()
+        && let Some(connection) = find(sock)
+    {
+        connection.accepted(now());
+    }
+    0
+}
+
+/// The same, where `fexit` is refused: the kernel gives a return probe the socket's address, but not its type.
+#[kretprobe]
+pub fn inet_csk_accept_return(context: RetProbeContext) -> u32 {
+    let address: u64 = context.ret();
+    if address != 0 && is_tcp_at(address) {
+        store(address);
+    }
+    0
+}
+
+/// `accept4(2)` returned, where neither is to be had. It puts every system call of the host on its slow path.
+#[tracepoint]
+pub fn sys_exit_accept4(context: TracePointContext) -> u32 {
+    returned(&context);
+    0
+}
+
+/// `accept(2)` returned.
+#[tracepoint]
+pub fn sys_exit_accept(context: TracePointContext) -> u32 {
+    returned(&context);
+    0
+}
+
+#[inline(always)]
+fn returned(context: &TracePointContext) {
+    /// `struct trace_event_raw_sys_exit`: 8 bytes common to all events, `long id`, `long ret`.
+    const RET: usize = 16;
+    // SAFETY: inside the event.
+    let Ok(descriptor) = (unsafe { context.read_at::<i64>(RET) }) else { return };
+    if descriptor >= 0
+        // SAFETY: no argument.
+        && let Some(address) = tcp_sock_of_descriptor(unsafe { bpf_get_current_task() }, descriptor as u64)
+    {
+        store(address);
+    }
+}
+
+#[inline(always)]
+fn store(address: u64) {
+    if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(local_port_at(address)) {
+        return;
+    }
+    if ACCEPTS.insert(address, now(), ANY).is_err() {
+        count(Counter::AcceptInsertFailed);
+    }
+}

@@ -1,0 +1,328 @@
+//! Typed access to kernel structs: the only place that adds an offset to a kernel pointer.
+//!
+//! The pointers come from BTF-typed arguments, so the verifier knows what they point to and turns each load into one
+//! that cannot fault (a bad pointer reads 0). The offsets are constants to it: user space sets them before loading.
+
+use core::ptr::{addr_of, read_volatile};
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+};
+use tracer_common::{
+    connection::Tcp,
+    endpoint::{Endpoint, Tuple},
+    offsets::{MISSING, Offset, Offsets},
+    settings::Settings,
+};
+
+/// Set by user space from the running kernel's BTF.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::UNRESOLVED;
+
+/// Set by user space from the command line.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings { filters: 0, pid: 0, netns: 0, accept_arguments: 0 };
+
+/// A field of `OFFSETS`; volatile, because its value is not the one that the compiler sees.
+macro_rules! offset {
+    ($field:ident) => {{
+        // SAFETY: an aligned, initialised static.
+        unsafe { read_volatile(addr_of!(OFFSETS.$field)) }
+    }};
+}
+
+/// A field of `SETTINGS`, likewise.
+macro_rules! setting {
+    ($field:ident) => {{
+        // SAFETY: an aligned, initialised static.
+        unsafe { read_volatile(addr_of!(SETTINGS.$field)) }
+    }};
+}
+
+/// Whether any of the filter bits is set.
+#[inline(always)]
+pub fn has_filter(bits: u32) -> bool {
+    setting!(filters) & bits != 0
+}
+
+/// The process to trace; 0: all.
+#[inline(always)]
+pub fn wanted_pid() -> u32 {
+    setting!(pid)
+}
+
+/// The network namespace to trace; 0: all.
+#[inline(always)]
+pub fn wanted_netns() -> u32 {
+    setting!(netns)
+}
+
+/// How many arguments `inet_csk_accept` has.
+#[inline(always)]
+pub fn accept_arguments() -> u32 {
+    setting!(accept_arguments)
+}
+
+/// A kernel object, by a pointer of which the verifier knows the type.
+#[derive(Clone, Copy)]
+pub struct Object(*const u8);
+
+impl Object {
+    /// Loads the member at `offset`, if the running kernel has it.
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: Offset) -> Option<T> {
+        if offset == MISSING {
+            return None;
+        }
+        // SAFETY: the verifier checks the access against the kernel's own type of the object.
+        Some(unsafe { read_volatile(self.0.add(offset as usize).cast()) })
+    }
+
+    #[inline(always)]
+    fn load_or_zero<T: Copy + Default>(self, offset: Offset) -> T {
+        self.load(offset).unwrap_or_default()
+    }
+}
+
+/// A `struct sock`.
+#[derive(Clone, Copy)]
+pub struct Sock(Object);
+
+impl Sock {
+    /// From a hook's argument.
+    #[inline(always)]
+    pub fn new(pointer: *const c_void) -> Self {
+        Self(Object(pointer.cast()))
+    }
+
+    #[inline(always)]
+    pub fn pointer(self) -> *mut c_void {
+        self.0.0.cast_mut().cast()
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.0.is_null()
+    }
+
+    /// The TCP state; also of request and time-wait sockets.
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        self.0.load_or_zero(offset!(sk_state))
+    }
+
+    /// The local port, host byte order.
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        self.0.load_or_zero(offset!(sk_num))
+    }
+
+    /// Both ends; also of request sockets.
+    #[inline(always)]
+    pub fn tuple(self) -> Tuple {
+        const AF_INET6: u16 = 10;
+        let peer_port = u16::from_be(self.0.load_or_zero(offset!(sk_dport)));
+        let local_port = self.local_port();
+        if self.0.load_or_zero::<u16>(offset!(sk_family)) == AF_INET6 {
+            Tuple {
+                peer: Endpoint::v6(self.address_v6(offset!(sk_v6_daddr)), peer_port),
+                local: Endpoint::v6(self.address_v6(offset!(sk_v6_rcv_saddr)), local_port),
+            }
+        } else {
+            let peer: u32 = self.0.load_or_zero(offset!(sk_daddr));
+            let local: u32 = self.0.load_or_zero(offset!(sk_rcv_saddr));
+            Tuple {
+                peer: Endpoint::v4(peer.to_ne_bytes(), peer_port),
+                local: Endpoint::v4(local.to_ne_bytes(), local_port),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn address_v6(self, offset: Offset) -> [u8; 16] {
+        // Two words: the verifier lets no load be wider than a register.
+        let high: u64 = self.0.load_or_zero(offset);
+        let low: u64 = self.0.load_or_zero(if offset == MISSING { MISSING } else { offset + 8 });
+        // SAFETY: two words are 16 bytes.
+        unsafe { core::mem::transmute([high, low]) }
+    }
+
+    /// The network namespace, by inode number.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        match self.0.load::<*const u8>(offset!(sk_net)) {
+            Some(net) if !net.is_null() => Object(net).load_or_zero(offset!(net_inum)),
+            _ => 0,
+        }
+    }
+
+    /// Whether the socket's error is `ETIMEDOUT`.
+    #[inline(always)]
+    pub fn has_timed_out(self) -> bool {
+        const ETIMEDOUT: i32 = 110;
+        self.0.load_or_zero::<i32>(offset!(sk_err)) == ETIMEDOUT
+    }
+
+    /// The same socket as a `struct tcp_sock`, if it is one: to the verifier the members of `struct sock` end where
+    /// TCP's begin.
+    #[inline(always)]
+    pub fn as_tcp(self) -> Option<TcpSock> {
+        // SAFETY: a typed socket.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.pointer()) };
+        (!tcp.is_null()).then_some(TcpSock(Object(tcp.cast_const().cast())))
+    }
+
+    /// The socket cookie: unique until the host restarts.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: a typed socket.
+        unsafe { bpf_get_socket_cookie(self.pointer()) }
+    }
+}
+
+/// A `struct tcp_sock`.
+#[derive(Clone, Copy)]
+pub struct TcpSock(Object);
+
+impl TcpSock {
+    /// What TCP expects and has been given to send.
+    #[inline(always)]
+    pub fn tcp(self) -> Tcp {
+        Tcp { expected: self.0.load_or_zero(offset!(rcv_nxt)), written: self.0.load_or_zero(offset!(write_seq)) }
+    }
+
+    /// The first byte not yet acknowledged.
+    #[inline(always)]
+    pub fn unacknowledged(self) -> u32 {
+        self.0.load_or_zero(offset!(snd_una))
+    }
+
+    /// The first byte that the application has not read.
+    #[inline(always)]
+    pub fn unread(self) -> u32 {
+        self.0.load_or_zero(offset!(copied_seq))
+    }
+
+    /// Microseconds; 0: not measured yet.
+    #[inline(always)]
+    pub fn smoothed_round_trip(self) -> u32 {
+        self.0.load_or_zero::<u32>(offset!(srtt_us)) >> 3
+    }
+}
+
+/// A `struct sk_buff`.
+#[derive(Clone, Copy)]
+pub struct Packet(Object);
+
+/// TCP's own view of a packet that it is about to receive.
+pub struct Received {
+    /// Sequence number of the first byte.
+    pub start: u32,
+    /// Sequence number after the last payload byte.
+    pub end: u32,
+    /// What it acknowledges.
+    pub acknowledges: u32,
+}
+
+impl Packet {
+    /// From a hook's argument.
+    #[inline(always)]
+    pub fn new(pointer: *const c_void) -> Self {
+        Self(Object(pointer.cast()))
+    }
+
+    /// The socket that owns the packet.
+    #[inline(always)]
+    pub fn sock(self) -> Option<Sock> {
+        let pointer: *const u8 = self.0.load(offset!(skb_sk))?;
+        (!pointer.is_null()).then_some(Sock(Object(pointer)))
+    }
+
+    /// When it reached the device: nanoseconds of `CLOCK_REALTIME`; 0 if not stamped.
+    #[inline(always)]
+    pub fn stamped(self) -> u64 {
+        self.0.load_or_zero(offset!(skb_tstamp))
+    }
+
+    /// What `tcp_v4_rcv` and `tcp_v6_rcv` have put into the control block.
+    #[inline(always)]
+    pub fn received(self) -> Option<Received> {
+        let cb = offset!(skb_cb);
+        let (seq, end, ack, flags) = (offset!(cb_seq), offset!(cb_end_seq), offset!(cb_ack_seq), offset!(cb_tcp_flags));
+        if cb == MISSING || seq == MISSING || end == MISSING || ack == MISSING || flags == MISSING {
+            return None;
+        }
+        let start: u32 = self.0.load(cb + seq)?;
+        let end: u32 = self.0.load(cb + end)?;
+        let flags: u8 = self.0.load(cb + flags)?;
+        // A SYN (2) and a FIN (1) count as a byte each.
+        let phantom = u32::from(flags & 1) + u32::from(flags >> 1 & 1);
+        Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
+    }
+
+    /// The TCP payload of a packet at the device, as sequence numbers `start..end`.
+    #[inline(always)]
+    pub fn payload(self) -> Option<(u32, u32)> {
+        let head: u64 = self.0.load(offset!(skb_head))?;
+        let data: u64 = self.0.load(offset!(skb_data))?;
+        let length: u32 = self.0.load(offset!(skb_len))?;
+        let transport: u16 = self.0.load(offset!(skb_transport_header))?;
+        let header = head + u64::from(transport);
+        // Up to and including the byte with the header's length: port, port, sequence, acknowledgement, length.
+        let mut words = [0_u32; 4];
+        // SAFETY: the helper checks the address and fills what fits the destination.
+        let failed = unsafe { bpf_probe_read_kernel((&raw mut words).cast(), 16, header as *const c_void) };
+        if failed != 0 {
+            return None;
+        }
+        let start = u32::from_be(words[1]);
+        let header_length = (u32::from_be(words[3]) >> 28) * 4;
+        let before = (header - data) as u32 + header_length;
+        Some((start, start.wrapping_add(length.wrapping_sub(before))))
+    }
+}
+
+/// Reads an unsigned word at `address + offset`, where the verifier knows no type.
+#[inline(always)]
+fn probe<T: Copy + Default>(address: u64, offset: Offset) -> Option<T> {
+    if offset == MISSING || address == 0 {
+        return None;
+    }
+    let mut value = T::default();
+    let from = (address + u64::from(offset)) as *const c_void;
+    // SAFETY: the helper checks the address and fills exactly the destination.
+    let failed = unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from) };
+    (failed == 0).then_some(value)
+}
+
+/// The address of the TCP `struct sock` behind the current task's file descriptor `fd`, if that is what it is.
+#[inline(always)]
+pub fn tcp_sock_of_descriptor(task: u64, fd: u64) -> Option<u64> {
+    let files: u64 = probe(task, offset!(task_files))?;
+    let table: u64 = probe(files, offset!(files_fdt))?;
+    if fd >= u64::from(probe::<u32>(table, offset!(fdt_max_fds))?) {
+        return None;
+    }
+    let entries: u64 = probe(table, offset!(fdt_fd))?;
+    let file: u64 = probe(entries + fd * 8, 0)?;
+    let socket: u64 = probe(file, offset!(file_private_data))?;
+    let sock: u64 = probe(socket, offset!(socket_sk))?;
+    is_tcp_at(sock).then_some(sock)
+}
+
+/// Whether the `struct sock` at `address` is TCP over IP, read without its type.
+#[inline(always)]
+pub fn is_tcp_at(address: u64) -> bool {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    const IPPROTO_TCP: u16 = 6;
+    matches!(probe::<u16>(address, offset!(sk_family)), Some(AF_INET | AF_INET6))
+        && probe::<u16>(address, offset!(sk_protocol)) == Some(IPPROTO_TCP)
+}
+
+/// The local port of the `struct sock` at `address`, read without its type.
+#[inline(always)]
+pub fn local_port_at(address: u64) -> u16 {
+    probe(address, offset!(sk_num)).unwrap_or_default()
+}

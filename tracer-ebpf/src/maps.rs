@@ -1,0 +1,111 @@
+//! The maps, and the two ways out of the kernel: counters and records.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    btf_maps::SkStorage,
+    helpers::generated::bpf_ringbuf_query,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+};
+use tracer_common::{connection::Connection, counter::Counter, endpoint::Tuple, settings::PORT_WORDS};
+
+/// The state of each traced connection; it lives and dies with the socket.
+#[btf_map]
+pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
+
+/// Records for user space. User space may choose another size.
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Indexed by [`Counter`].
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// Nanoseconds from `CLOCK_MONOTONIC` to `CLOCK_REALTIME`, kept by user space; 0: not set yet.
+#[map]
+static REALTIME_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
+
+/// A bit a local port: with the port filter the ports to trace, otherwise those on which something listened when
+/// tracing began. An unknown connection on such a port was accepted before that, and is adopted.
+#[map]
+static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
+
+/// The peer prefixes to trace, addresses as in [`tracer_common::endpoint::Endpoint`].
+#[map]
+static PEERS: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// When a handshake's packets passed. LRU, because a SYN flood leaves entries that no connection takes out.
+#[map]
+pub static HANDSHAKES: LruHashMap<Tuple, Handshake> = LruHashMap::with_max_entries(16_384, 0);
+
+/// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket.
+#[map]
+pub static ACCEPTS: HashMap<u64, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// The moments before there is a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Handshake {
+    /// The first SYN arrived.
+    pub syn: u64,
+    /// The first SYN-ACK was given to the device.
+    pub synack: u64,
+}
+
+/// Counts one more.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own value; programs of one CPU that interrupt each other may lose a count only where
+        // the kernel lets them nest, which it does not for the same program.
+        unsafe { *value += 1 }
+    }
+}
+
+/// Hands `record` to user space; counts `lost` where there is no room.
+#[inline(always)]
+pub fn emit<T: 'static>(record: T, lost: Counter) {
+    let Some(mut entry) = RECORDS.reserve::<T>(0) else {
+        count(lost);
+        return;
+    };
+    entry.write(record);
+    entry.submit(wake_up());
+}
+
+/// User space looks for records several times a second: it is woken early only when they pile up.
+#[inline(always)]
+fn wake_up() -> u64 {
+    const PILE: u64 = 1 << 20;
+    // SAFETY: a ring buffer map.
+    let waiting = unsafe { bpf_ringbuf_query((&raw const RECORDS).cast_mut().cast(), BPF_RB_AVAIL_DATA.into()) };
+    (if waiting > PILE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }).into()
+}
+
+/// Whether `port` is in the set.
+#[inline(always)]
+pub fn is_known_port(port: u16) -> bool {
+    let (word, bit) = tracer_common::settings::port_bit(port);
+    PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// Whether `peer` lies in a wanted prefix.
+#[inline(always)]
+pub fn is_wanted_peer(peer: [u8; 16]) -> bool {
+    PEERS.get(aya_ebpf::maps::lpm_trie::Key::new(128, peer)).is_some()
+}
+
+/// A packet's stamp (`CLOCK_REALTIME`) as a moment of `CLOCK_MONOTONIC`; 0 if there is none, or none that can be:
+/// one that lies in the future of `now` was made before the clock was set.
+#[inline(always)]
+pub fn monotonic(stamp: u64, now: u64) -> u64 {
+    let offset = REALTIME_OFFSET.get(0).copied().unwrap_or(0);
+    if stamp == 0 || offset == 0 {
+        return 0;
+    }
+    let moment = stamp.wrapping_sub(offset);
+    if moment > now { 0 } else { moment }
+}
+
+/// Stores a value that may be there already.
+pub const ANY: u64 = BPF_ANY as u64;

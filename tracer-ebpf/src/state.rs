@@ -1,0 +1,70 @@
+//! A connection's birth and end.
+
+use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+use tracer_common::connection::{self, state};
+
+use crate::{
+    handshake,
+    kernel::Sock,
+    traced::{GET, born, counted, find, now, report_closed, report_request, storage, take_accept_time},
+};
+
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, under the socket's lock.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(context: BtfTracePointContext) -> u32 {
+    let sock = Sock::new(context.arg(0));
+    let old = context.arg::<u64>(1) as u8;
+    let new = context.arg::<u64>(2) as u8;
+    // The only way for a TCP socket from SYN_RECV to ESTABLISHED that is not a listener's child is a simultaneous
+    // open, which no server takes part in.
+    if old == state::SYN_RECV && new == state::ESTABLISHED {
+        established(sock);
+    } else if old >= state::ESTABLISHED && old != state::SYN_RECV {
+        changed(&context, sock, old, new);
+    }
+    0
+}
+
+#[inline(always)]
+fn established(sock: Sock) {
+    let Some(connection) = born(sock) else { return };
+    connection.moments.established = now();
+    if let Some(times) = handshake::take(&connection.tuple) {
+        connection.moments.syn = times.syn;
+        connection.moments.synack = times.synack;
+    }
+}
+
+#[inline(always)]
+fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
+    let Some(connection) = storage(sock, GET) else { return };
+    if new == state::CLOSE {
+        take_accept_time(connection, sock);
+    }
+    if connection.flags & connection::IGNORED != 0 {
+        return;
+    }
+    let Some(tcp) = sock.as_tcp() else { return };
+    let now = now();
+    let acknowledged = (tcp.unacknowledged(), tcp.tcp());
+    counted(connection, |connection| {
+        connection.state_changed((old, new), acknowledged, sock.has_timed_out(), now, |connection, why| {
+            report_request(connection, why, tcp, now);
+        });
+    });
+    if new == state::CLOSE {
+        report_closed(connection, now);
+        debug!(context, "closed connection {} with flags {:x}", connection.id, connection.flags);
+    }
+}
+
+/// `tcp_receive_reset(struct sock *sk)`: TCP treats the connection as reset by the peer. In the keep-alive race it
+/// does so although no reset arrived, but then the application closed first.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn tcp_receive_reset(context: BtfTracePointContext) -> u32 {
+    if let Some(connection) = find(Sock::new(context.arg(0))) {
+        connection.reset_received();
+    }
+    0
+}

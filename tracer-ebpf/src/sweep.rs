@@ -1,0 +1,51 @@
+//! The sweep: user space reads the requests that no event will report soon.
+
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_seq_write};
+use tracer_common::{
+    connection::{ACTIVE, CHANGED, Connection, IGNORED},
+    record::RequestRecord,
+};
+
+use crate::{kernel::Sock, traced::now};
+
+/// The kernel's `struct bpf_iter__bpf_sk_storage_map`: each member padded to 8 bytes.
+#[repr(C)]
+pub struct Context {
+    meta: *const Meta,
+    map: *const c_void,
+    sk: *const c_void,
+    value: *const Connection,
+}
+
+/// The kernel's `struct bpf_iter_meta`.
+#[repr(C)]
+pub struct Meta {
+    seq: *mut c_void,
+    session_id: u64,
+    seq_num: u64,
+}
+
+/// `iter/bpf_sk_storage_map` over `CONNECTIONS`: writes a [`RequestRecord`] for each request that was not reported,
+/// or was answered further since. It changes nothing: the same request is reported by its own event later.
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+#[unsafe(no_mangle)]
+pub fn sweep(context: *const Context) -> i32 {
+    // SAFETY: the verifier knows the context and every pointer in it.
+    unsafe {
+        let (sock, value) = ((*context).sk, (*context).value);
+        // The last call, after all elements, has neither.
+        if sock.is_null() || value.is_null() {
+            return 0;
+        }
+        let connection = &*value;
+        let unreported = connection.request.reports == 0 || connection.flags & CHANGED != 0;
+        if connection.flags & (ACTIVE | IGNORED) == ACTIVE
+            && unreported
+            && let Some(tcp) = Sock::new(sock).as_tcp()
+        {
+            let record = RequestRecord::of(connection, false, tcp.smoothed_round_trip(), now());
+            bpf_seq_write((*(*context).meta).seq.cast(), (&raw const record).cast(), size_of::<RequestRecord>() as u32);
+        }
+    }
+    0
+}

@@ -1,0 +1,191 @@
+//! Finding, creating and reporting the state of a connection.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_SK_STORAGE_GET_F_CREATE,
+    helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_sk_storage_get},
+};
+use aya_log_ebpf::debug;
+use tracer_common::{
+    connection::{self, Connection, REOPENED, Report},
+    counter::Counter,
+    record::{ConnectionRecord, Kind, Process, RequestRecord},
+    sequence::after,
+    settings::Settings,
+};
+
+use crate::{
+    kernel::{self, Sock, TcpSock},
+    maps::{ACCEPTS, CONNECTIONS, count, emit, is_known_port, is_wanted_peer},
+};
+
+/// [`storage`] looks only.
+pub const GET: u64 = 0;
+
+/// [`storage`] creates what is missing.
+const CREATE: u64 = BPF_SK_STORAGE_GET_F_CREATE as u64;
+
+/// Now, in nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no argument.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The state of `sock`, wanted or not.
+#[inline(always)]
+pub fn storage<'a>(sock: Sock, flags: u64) -> Option<&'a mut Connection> {
+    // SAFETY: a typed socket; the value lives as long as the socket does, which is longer than this program runs.
+    unsafe {
+        let map = (&raw const CONNECTIONS).cast_mut().cast();
+        bpf_sk_storage_get(map, sock.pointer(), core::ptr::null_mut(), flags).cast::<Connection>().as_mut()
+    }
+}
+
+/// The connection of `sock`, if it is traced and wanted.
+#[inline(always)]
+pub fn find<'a>(sock: Sock) -> Option<&'a mut Connection> {
+    storage(sock, GET).filter(|connection| connection.flags & connection::IGNORED == 0)
+}
+
+/// The connection of the established socket `sock`; one that was open before tracing began is adopted.
+#[inline(always)]
+pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a mut Connection, TcpSock)> {
+    if let Some(connection) = storage(sock, GET) {
+        let wanted = connection.flags & connection::IGNORED == 0;
+        return if wanted { Some((connection, sock.as_tcp()?)) } else { None };
+    }
+    if !is_known_port(sock.local_port()) {
+        return None;
+    }
+    let tcp_sock = sock.as_tcp()?;
+    let tcp = tcp_sock.tcp();
+    let connection = create(sock)?;
+    connection.flags |= connection::ADOPTED;
+    connection.follow(tcp);
+    if connection.flags & connection::IGNORED != 0 {
+        return None;
+    }
+    count(Counter::ConnectionsAdopted);
+    debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
+    // In the middle of a request there is no telling when it began: this turn is left out.
+    let between_requests = !after(tcp.expected, tcp_sock.unread()) && tcp_sock.unacknowledged() == tcp.written;
+    between_requests.then_some((connection, tcp_sock))
+}
+
+/// The state of the new connection `sock`, if its port is wanted.
+#[inline(always)]
+pub fn born<'a>(sock: Sock) -> Option<&'a mut Connection> {
+    if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(sock.local_port()) {
+        return None;
+    }
+    let tcp = sock.as_tcp()?.tcp();
+    let connection = create(sock)?;
+    connection.follow(tcp);
+    if connection.flags & connection::IGNORED != 0 {
+        return None;
+    }
+    count(Counter::ConnectionsOpened);
+    Some(connection)
+}
+
+#[inline(always)]
+fn create<'a>(sock: Sock) -> Option<&'a mut Connection> {
+    let Some(connection) = storage(sock, CREATE) else {
+        count(Counter::StorageFailed);
+        return None;
+    };
+    connection.id = sock.cookie();
+    connection.tuple = sock.tuple();
+    connection.netns = sock.netns();
+    connection.flags = if is_wanted(connection) { 0 } else { connection::IGNORED };
+    Some(connection)
+}
+
+#[inline(always)]
+fn is_wanted(connection: &Connection) -> bool {
+    let netns = kernel::wanted_netns();
+    (netns == 0 || netns == connection.netns)
+        && (!kernel::has_filter(Settings::PEER_FILTER) || is_wanted_peer(connection.tuple.peer.address))
+}
+
+/// Runs `event` and counts the requests that it began or reopened.
+#[inline(always)]
+pub fn counted<T>(connection: &mut Connection, event: impl FnOnce(&mut Connection) -> T) -> T {
+    let (sequence, reopened) = (connection.sequence, connection.flags & REOPENED);
+    let result = event(connection);
+    if connection.sequence != sequence {
+        count(Counter::RequestsBegun);
+    } else if connection.flags & REOPENED != reopened {
+        count(Counter::RequestsReopened);
+    }
+    result
+}
+
+/// Notes the current task as the reader of the current request. Only in process context: in a softirq the current
+/// task is whoever was interrupted.
+#[inline(always)]
+pub fn note_reader(context: &impl EbpfContext, connection: &mut Connection) {
+    let pid = context.tgid();
+    if connection.process.pid == pid {
+        return;
+    }
+    // SAFETY: no argument.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    connection.process = Process { cgroup, pid, padding: 0, comm: context.command().unwrap_or_default() };
+}
+
+/// Takes over the accept time that was stored under the socket's address, where no hook gave it with the socket.
+#[inline(always)]
+pub fn take_accept_time(connection: &mut Connection, sock: Sock) {
+    if connection.moments.accepted != 0 || connection.flags & connection::ADOPTED != 0 {
+        return;
+    }
+    let key = sock.pointer() as u64;
+    // SAFETY: the value is copied at once; only this socket's events touch its entry.
+    if let Some(moment) = unsafe { ACCEPTS.get(key) } {
+        connection.accepted(*moment);
+        let _ = ACCEPTS.remove(key);
+    }
+}
+
+/// Reports the connection once it is in use.
+#[inline(always)]
+pub fn report_opened(connection: &mut Connection, now: u64) {
+    if connection.flags & connection::OPENED == 0 && is_wanted_reader(connection) {
+        connection.flags |= connection::OPENED;
+        emit(ConnectionRecord::of(connection, Kind::Opened, now), Counter::ConnectionRecordsLost);
+    }
+}
+
+/// Reports the connection when it is gone.
+#[inline(always)]
+pub fn report_closed(connection: &Connection, now: u64) {
+    count(Counter::ConnectionsClosed);
+    if is_wanted_reader(connection) {
+        emit(ConnectionRecord::of(connection, Kind::Closed, now), Counter::ConnectionRecordsLost);
+    }
+}
+
+/// Reports the current request of `connection`.
+#[inline(always)]
+pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u64) {
+    if !is_wanted_reader(connection) {
+        return;
+    }
+    if connection.request.reports == 0 {
+        count(Counter::RequestsEnded);
+    }
+    let last = matches!(why, Report::Over);
+    if last && connection.flags & REOPENED != 0 {
+        count(Counter::RequestsSettled);
+    }
+    let record = RequestRecord::of(connection, last, tcp.smoothed_round_trip(), now);
+    emit(record, Counter::RequestRecordsLost);
+}
+
+#[inline(always)]
+fn is_wanted_reader(connection: &Connection) -> bool {
+    let pid = kernel::wanted_pid();
+    pid == 0 || pid == connection.process.pid
+}

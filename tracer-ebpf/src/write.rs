@@ -1,0 +1,41 @@
+//! The application writing: one of these hooks is attached, the first that can be.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, fentry},
+    programs::{BtfTracePointContext, FEntryContext},
+};
+
+use crate::{
+    kernel::Sock,
+    traced::{find, now},
+};
+
+#[inline(always)]
+fn written(sock: Sock) {
+    if let Some(connection) = find(sock) {
+        connection.write(now());
+    }
+}
+
+/// `tcp_sendmsg_locked(const struct sock *sk, const struct msghdr *msg, const struct sk_buff *skb, int size_goal)`,
+/// before each buffer that is filled; Linux 6.16 (commit 0f08335ade71).
+#[btf_tracepoint(function = "tcp_sendmsg_locked")]
+pub fn tcp_sendmsg_locked(context: BtfTracePointContext) -> u32 {
+    written(Sock::new(context.arg(0)));
+    0
+}
+
+/// `int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)`, before the socket's lock is taken.
+#[fentry(function = "tcp_sendmsg")]
+pub fn tcp_sendmsg(context: FEntryContext) -> u32 {
+    written(Sock::new(context.arg(0)));
+    0
+}
+
+/// `int tcp_sendpage(struct sock *sk, struct page *page, int offset, size_t size, int flags)`: `sendfile` before
+/// Linux 6.5 (commit dc97391e6610), beside `tcp_sendmsg`.
+#[fentry(function = "tcp_sendpage")]
+pub fn tcp_sendpage(context: FEntryContext) -> u32 {
+    written(Sock::new(context.arg(0)));
+    0
+}
