@@ -1,0 +1,119 @@
+//! How a time is distributed.
+
+use hdrhistogram::Histogram;
+
+/// The longest time that is told apart: an hour, in nanoseconds.
+const LONGEST: u64 = 3_600_000_000_000;
+
+/// Times in nanoseconds: their sum exactly, their quantiles with a relative error.
+#[derive(Debug)]
+pub struct Distribution {
+    /// Allocated with the first value; grows with the greatest.
+    histogram: Option<Histogram<u32>>,
+    /// Significant decimal digits of the quantiles.
+    digits: u8,
+    sum: u64,
+}
+
+impl Distribution {
+    /// No times yet; quantiles will have `digits` significant decimal digits (1 to 5).
+    #[must_use]
+    pub const fn new(digits: u8) -> Self {
+        Self { histogram: None, digits, sum: 0 }
+    }
+
+    /// Adds a time. One beyond an hour counts as an hour in the quantiles.
+    pub fn add(&mut self, time: u64) {
+        self.sum = self.sum.saturating_add(time);
+        if self.histogram.is_none() {
+            self.histogram = Histogram::new(self.digits).ok();
+        }
+        if let Some(histogram) = &mut self.histogram {
+            // It resizes itself up to any value, so this cannot fail.
+            let _ = histogram.record(time.min(LONGEST));
+        }
+    }
+
+    /// Takes a time out that was added before.
+    pub fn remove(&mut self, time: u64) {
+        self.sum = self.sum.saturating_sub(time);
+        if let (Some(histogram), Ok(mut single)) = (&mut self.histogram, Histogram::<u32>::new(self.digits)) {
+            // Fails only for a time that was never added.
+            let _ = single.record(time.min(LONGEST)).map(|()| histogram.subtract(single));
+        }
+    }
+
+    /// The number of times.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.histogram.as_ref().map_or(0, Histogram::len)
+    }
+
+    /// Their exact sum.
+    #[must_use]
+    pub const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The time that the fraction `quantile` of all does not exceed; `None` if there is none.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let histogram = self.histogram.as_ref().filter(|histogram| !histogram.is_empty())?;
+        Some(histogram.value_at_quantile(quantile))
+    }
+
+    /// The longest time; `None` if there is none.
+    #[must_use]
+    pub fn max(&self) -> Option<u64> {
+        self.histogram.as_ref().filter(|histogram| !histogram.is_empty()).map(Histogram::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn quantiles_are_within_the_stated_error(mut times in prop::collection::vec(0u64..LONGEST, 1..200)) {
+            for digits in [2, 3] {
+                let mut distribution = Distribution::new(digits);
+                times.iter().for_each(|&time| distribution.add(time));
+                times.sort_unstable();
+                prop_assert_eq!(distribution.count(), times.len() as u64);
+                prop_assert_eq!(distribution.sum(), times.iter().sum::<u64>());
+                let exact = times[times.len().div_ceil(2) - 1];
+                let error = exact / 10u64.pow(u32::from(digits)) + 1;
+                prop_assert!(distribution.quantile(0.5).unwrap().abs_diff(exact) <= error);
+                prop_assert!(distribution.max().unwrap().abs_diff(times[times.len() - 1]) <= LONGEST / 100);
+            }
+        }
+
+        #[test]
+        fn removing_undoes_adding(kept in prop::collection::vec(0u64..LONGEST, 1..50), gone in prop::collection::vec(any::<u32>(), 0..50)) {
+            let mut plain = Distribution::new(3);
+            kept.iter().for_each(|&time| plain.add(time));
+            let mut amended = Distribution::new(3);
+            gone.iter().for_each(|&time| amended.add(time.into()));
+            kept.iter().for_each(|&time| amended.add(time));
+            gone.iter().for_each(|&time| amended.remove(time.into()));
+            prop_assert_eq!(plain.count(), amended.count());
+            prop_assert_eq!(plain.sum(), amended.sum());
+            for quantile in [0.5, 0.9, 0.99] {
+                prop_assert_eq!(plain.quantile(quantile), amended.quantile(quantile));
+            }
+            prop_assert_eq!(plain.max(), amended.max());
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_quantiles_and_a_day_counts_as_an_hour() {
+        let mut distribution = Distribution::new(2);
+        assert_eq!((distribution.quantile(0.5), distribution.max()), (None, None));
+        distribution.add(24 * LONGEST);
+        assert!(distribution.max().unwrap().abs_diff(LONGEST) <= LONGEST / 100);
+        distribution.remove(24 * LONGEST);
+        assert_eq!((distribution.count(), distribution.max()), (0, None));
+    }
+}

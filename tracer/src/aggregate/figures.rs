@@ -1,0 +1,118 @@
+//! The figures of a set of requests and connections.
+
+use super::distribution::Distribution;
+use crate::request::{Outcome, Request};
+use tracer_common::{record::ConnectionRecord, stage::Split};
+
+/// Whether something is counted or no longer counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is added.
+    Add,
+    /// It was added and is taken out.
+    Remove,
+}
+
+impl Change {
+    fn count(self, counter: &mut u64, amount: u64) {
+        *counter = match self {
+            Self::Add => counter.saturating_add(amount),
+            Self::Remove => counter.saturating_sub(amount),
+        };
+    }
+
+    fn time(self, distribution: &mut Distribution, time: u64) {
+        match self {
+            Self::Add => distribution.add(time),
+            Self::Remove => distribution.remove(time),
+        }
+    }
+}
+
+/// The figures.
+#[derive(Debug)]
+pub struct Figures {
+    /// Requests.
+    pub requests: u64,
+    /// Of these, those to which the application wrote nothing.
+    pub unanswered: u64,
+    /// Of these, those whose response was not wholly acknowledged.
+    pub cut: u64,
+    /// Payload bytes received.
+    pub bytes_in: u64,
+    /// Payload bytes written.
+    pub bytes_out: u64,
+    /// Packets of responses that were sent again.
+    pub retransmits: u64,
+    /// The totals of the requests.
+    pub total: Distribution,
+    /// Their stages.
+    pub stages: [Distribution; 7],
+    /// How often each stage could not be told from the one before it.
+    pub merged: [u64; 7],
+    /// Nanoseconds for which requests waited for `accept()`.
+    pub accept_wait: u64,
+    /// Connections whose stages are known as far as they were measured.
+    pub connections: u64,
+    /// Their stages.
+    pub connection_stages: [Distribution; 3],
+}
+
+impl Figures {
+    /// No figures yet; quantiles will have `digits` significant digits.
+    #[must_use]
+    pub fn new(digits: u8) -> Self {
+        Self {
+            requests: 0,
+            unanswered: 0,
+            cut: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            retransmits: 0,
+            total: Distribution::new(digits),
+            stages: std::array::from_fn(|_| Distribution::new(digits)),
+            merged: [0; 7],
+            accept_wait: 0,
+            connections: 0,
+            connection_stages: std::array::from_fn(|_| Distribution::new(digits)),
+        }
+    }
+
+    /// Counts a request.
+    pub fn request(&mut self, request: &Request<'_>, change: Change) {
+        let record = request.record;
+        change.count(&mut self.requests, 1);
+        change.count(&mut self.bytes_in, record.bytes_in);
+        change.count(&mut self.bytes_out, record.bytes_out);
+        change.count(&mut self.retransmits, record.retransmits.into());
+        match request.outcome {
+            Outcome::Complete => {}
+            Outcome::Unanswered => change.count(&mut self.unanswered, 1),
+            Outcome::Cut => change.count(&mut self.cut, 1),
+        }
+        if let Some(total) = request.total() {
+            change.time(&mut self.total, total);
+        }
+        if let Some(wait) = request.accept {
+            change.count(&mut self.accept_wait, wait);
+        }
+        count_split(&request.split, &mut self.stages, change);
+        for stage in (0..self.merged.len()).filter(|&stage| request.split.is_merged(stage)) {
+            change.count(&mut self.merged[stage], 1);
+        }
+    }
+
+    /// Counts a connection.
+    pub fn connection(&mut self, record: &ConnectionRecord) {
+        self.connections += 1;
+        count_split(&record.moments.split(), &mut self.connection_stages, Change::Add);
+    }
+}
+
+fn count_split<const N: usize>(split: &Split<N>, stages: &mut [Distribution; N], change: Change) {
+    for (distribution, time) in stages.iter_mut().zip(split.stages) {
+        if let Some(time) = time {
+            change.time(distribution, time);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! From requests to figures: of all, by served port and peer network, by process.
+
+pub mod distribution;
+pub mod figures;
+
+use crate::{
+    enrich::peer::Network,
+    request::{Request, comm},
+};
+use distribution::Distribution;
+use figures::{Change, Figures};
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+use tracer_common::{
+    endpoint::Tuple,
+    record::{ConnectionRecord, Process},
+};
+
+/// Significant digits of the quantiles over all requests.
+const DIGITS: u8 = 3;
+/// Those of a group: a histogram of two digits has an eighth of the size.
+const GROUP_DIGITS: u8 = 2;
+/// Groups kept apart, and processes kept apart; the rest is counted together.
+pub const GROUPS: usize = 64;
+
+/// What requests are grouped by: the served port and the network of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group {
+    /// The local port.
+    pub port: u16,
+    /// The network of the peer.
+    pub network: Network,
+}
+
+impl Group {
+    const fn of(tuple: &Tuple, network: Network) -> Self {
+        Self { port: tuple.local.port, network }
+    }
+}
+
+/// The requests that processes of one name in one control group read.
+#[derive(Debug)]
+pub struct ProcessFigures {
+    /// The name.
+    pub comm: String,
+    /// The process; `None` if there were several.
+    pub pid: Option<u32>,
+    /// The control group.
+    pub cgroup: Option<String>,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// Their totals.
+    pub total: Distribution,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// The figures of a run.
+#[derive(Debug)]
+pub struct Summary {
+    /// Of all requests.
+    pub all: Figures,
+    groups: HashMap<Group, Figures, FixedState>,
+    processes: HashMap<(u64, [u8; 16]), ProcessFigures, FixedState>,
+    /// The groups beyond [`GROUPS`], counted together.
+    pub other_groups: Option<Figures>,
+    /// Requests of the processes beyond [`GROUPS`].
+    pub other_processes: u64,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self {
+            all: Figures::new(DIGITS),
+            groups: HashMap::default(),
+            processes: HashMap::default(),
+            other_groups: None,
+            other_processes: 0,
+        }
+    }
+}
+
+impl Summary {
+    /// Counts a request, or takes back what was counted of it.
+    pub fn request(&mut self, request: &Request<'_>, change: Change) {
+        self.all.request(request, change);
+        self.group(&request.record.tuple).request(request, change);
+        self.process(request, change);
+    }
+
+    /// Counts a connection.
+    pub fn connection(&mut self, record: &ConnectionRecord) {
+        self.all.connection(record);
+        self.group(&record.tuple).connection(record);
+    }
+
+    /// The groups, by port and network.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(Group, &Figures)> {
+        let mut groups: Vec<_> = self.groups.iter().map(|(key, figures)| (*key, figures)).collect();
+        groups.sort_unstable_by_key(|(key, _)| *key);
+        groups
+    }
+
+    /// The processes, the one that read most requests first.
+    #[must_use]
+    pub fn processes(&self) -> Vec<&ProcessFigures> {
+        let mut processes: Vec<_> = self.processes.iter().collect();
+        processes.sort_unstable_by_key(|(key, figures)| (std::cmp::Reverse(figures.requests), **key));
+        processes.into_iter().map(|(_, figures)| figures).collect()
+    }
+
+    fn group(&mut self, tuple: &Tuple) -> &mut Figures {
+        let key = Group::of(tuple, Network::of(&tuple.peer));
+        if self.groups.len() >= GROUPS && !self.groups.contains_key(&key) {
+            return self.other_groups.get_or_insert_with(|| Figures::new(GROUP_DIGITS));
+        }
+        self.groups.entry(key).or_insert_with(|| Figures::new(GROUP_DIGITS))
+    }
+
+    fn process(&mut self, request: &Request<'_>, change: Change) {
+        let process = &request.record.process;
+        if process.pid == 0 {
+            return;
+        }
+        let key = (process.cgroup, process.comm);
+        if self.processes.len() >= GROUPS && !self.processes.contains_key(&key) {
+            match change {
+                Change::Add => self.other_processes += 1,
+                Change::Remove => self.other_processes = self.other_processes.saturating_sub(1),
+            }
+            return;
+        }
+        self.processes.entry(key).or_insert_with(|| ProcessFigures::of(process, request)).request(request, change);
+    }
+}
+
+impl ProcessFigures {
+    fn of(process: &Process, request: &Request<'_>) -> Self {
+        Self {
+            comm: comm(process).into_owned(),
+            pid: Some(process.pid),
+            cgroup: request.place.map(|place| place.cgroup.clone()),
+            unit: request.place.and_then(|place| place.unit().map(str::to_owned)),
+            total: Distribution::new(GROUP_DIGITS),
+            requests: 0,
+        }
+    }
+
+    fn request(&mut self, request: &Request<'_>, change: Change) {
+        if self.pid != Some(request.record.process.pid) {
+            self.pid = None;
+        }
+        match change {
+            Change::Add => self.requests += 1,
+            Change::Remove => self.requests = self.requests.saturating_sub(1),
+        }
+        if let Some(total) = request.total() {
+            match change {
+                Change::Add => self.total.add(total),
+                Change::Remove => self.total.remove(total),
+            }
+        }
+    }
+}

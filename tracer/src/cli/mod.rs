@@ -1,0 +1,146 @@
+//! The command line.
+
+mod duration;
+mod netns;
+mod network;
+
+use clap::{Args, Parser, Subcommand};
+pub use duration::duration;
+pub use netns::Netns;
+pub use network::network;
+
+use ipnet::IpNet;
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+
+/// Explains the last hop of a web request: load balancer to host to application.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show every request and where its time goes, as it happens (needs root)
+    #[command(after_long_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
+    /// Show what was recorded with watch -w: the same output every time
+    #[command(after_long_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Say whether this host can be traced: which hook attaches through what, and why not
+    Check(CheckArgs),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 this host cannot be traced.";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  tracer watch                                  every request on every served port, until Ctrl-C
+  tracer watch --port 8080 --min 100ms          only requests to port 8080 that took 100 ms or more
+  tracer watch --peer 10.0.1.0/24 -d 30s        only from this subnet, for 30 seconds
+  tracer watch --summary -d 1m                  no line a request, the figures after a minute
+  tracer watch --json -n 100 | jq .stages_ns    100 requests as JSON
+  tracer watch -w slow.tracer -d 5m             keep the records for tracer report slow.tracer
+
+Stages: a * marks the one that took the longest, < one whose time is in the stage before it, - one not measured.";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  tracer report slow.tracer                     lines and figures, as watch showed them
+  tracer report slow.tracer --summary           the figures only
+  tracer report slow.tracer --min 1s --json     the slow requests as JSON";
+
+/// What both `watch` and `report` can be asked for.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Only requests to this local port; may be repeated
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    /// Only requests from this network or address; may be repeated
+    #[arg(long = "peer", value_name = "CIDR", value_parser = network)]
+    pub peers: Vec<IpNet>,
+    /// Show only requests that took at least this long (250ms, 1.5s; the figures count all)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub min: Option<Duration>,
+    /// JSON: one object a line, the last one is the status
+    #[arg(long)]
+    pub json: bool,
+    /// Only the figures at the end, no line a request
+    #[arg(long)]
+    pub summary: bool,
+}
+
+/// The arguments of `watch`.
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    /// What is shown of it.
+    #[command(flatten)]
+    pub show: ShowArgs,
+    /// Only requests that this process reads
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+    /// Only connections of this network namespace: a name, a path, an inode number, or the pid of a process in it
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<Netns>,
+    /// Only on this network interface; may be repeated
+    #[arg(short, long = "interface", value_name = "INTERFACE")]
+    pub interfaces: Vec<String>,
+    /// End after this time (30s, 5m; a plain number is seconds); otherwise with Ctrl-C
+    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// End after this many requests
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub count: Option<NonZeroU64>,
+    /// Write the records to a file, for tracer report
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Show on stderr what the programs in the kernel log
+    #[arg(long)]
+    pub kernel_log: bool,
+}
+
+/// The arguments of `report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What is shown of it.
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+/// The arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// JSON: one object, as the hooks in the status of watch
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_understood() {
+        let line = "tracer watch --port 80 --port 8080 --peer 10.0.1.0/24 -p 7 -i eth0 -d 1.5s --min 250ms -n 3 -w f --json";
+        let Command::Watch(watch) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!(watch.show.ports, [80, 8080]);
+        assert_eq!(watch.duration, Some(Duration::from_millis(1500)));
+        assert_eq!(watch.show.min, Some(Duration::from_millis(250)));
+        for wrong in ["--port 0", "--port 70000", "--peer 10.0.1.5/24", "-p 0", "-d -1s", "-n 0", "--min soon"] {
+            let line = format!("tracer watch {wrong}");
+            assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The columns of the table of requests, and which of them a terminal has room for.
+
+use tracer_common::stage::RequestStage;
+
+/// A column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// When the request began, UTC.
+    Time,
+    /// The peer's address and port.
+    Peer,
+    /// The local port.
+    Local,
+    /// Who read it.
+    Process,
+    /// Bytes received.
+    In,
+    /// Bytes written.
+    Out,
+    /// The sum of its stages.
+    Total,
+    /// The wait for `accept()`, of the first request on a connection.
+    Accept,
+    /// The stage with this index.
+    Stage(usize),
+    /// The stage that dominates, with its share: stands for all stages where these have no room.
+    Mostly,
+    /// What is out of the ordinary.
+    Note,
+    /// The systemd unit or the control group.
+    Unit,
+}
+
+impl Column {
+    /// The heading.
+    #[must_use]
+    pub fn heading(self) -> String {
+        match self {
+            Self::Time => "TIME(UTC)".to_owned(),
+            Self::Peer => "PEER".to_owned(),
+            Self::Local => "LOCAL".to_owned(),
+            Self::Process => "PROCESS".to_owned(),
+            Self::In => "IN".to_owned(),
+            Self::Out => "OUT".to_owned(),
+            Self::Total => "TOTAL".to_owned(),
+            Self::Accept => "ACCEPT".to_owned(),
+            Self::Stage(index) => RequestStage::ALL[index].name().to_uppercase(),
+            Self::Mostly => "MOSTLY".to_owned(),
+            Self::Note => "NOTE".to_owned(),
+            Self::Unit => "UNIT".to_owned(),
+        }
+    }
+
+    /// Characters, without the space that parts it from the next column.
+    #[must_use]
+    pub const fn width(self) -> usize {
+        match self {
+            Self::Time => 12,
+            Self::Peer => 21,
+            Self::Local | Self::In | Self::Out | Self::Total => 6,
+            // Six for the time, one for the mark, and one because of `DOWNLOAD`.
+            Self::Accept | Self::Stage(_) => 8,
+            Self::Process | Self::Mostly => 22,
+            Self::Note => 10,
+            Self::Unit => 24,
+        }
+    }
+
+    /// Whether its cells end in a mark or in a space for it.
+    #[must_use]
+    pub const fn is_marked(self) -> bool {
+        matches!(self, Self::Accept | Self::Stage(_))
+    }
+
+    /// Whether its cells are numbers, which stand at the right.
+    #[must_use]
+    pub const fn is_right(self) -> bool {
+        matches!(self, Self::In | Self::Out | Self::Total | Self::Accept | Self::Stage(_))
+    }
+}
+
+/// What is given up when there is no room, in this order.
+const GIVEN_UP: [&[Column]; 6] = [
+    &[Column::Unit],
+    &[Column::In, Column::Out],
+    &[Column::Mostly],
+    &[Column::Process],
+    &[Column::Local],
+    &[Column::Peer],
+];
+
+/// The columns for lines of at most `width` characters: all if there is no limit. First `UNIT` is given up, then `IN`
+/// and `OUT`, then the stages for the one that dominates, then `PROCESS`, `LOCAL` and `PEER`.
+#[must_use]
+pub fn columns(width: Option<usize>) -> Vec<Column> {
+    use Column::{Accept, In, Local, Mostly, Note, Out, Peer, Process, Stage, Time, Total, Unit};
+    let mut columns = vec![Time, Peer, Local, Process, In, Out, Total, Accept];
+    columns.extend((0..RequestStage::ALL.len()).map(Stage));
+    columns.extend([Note, Unit]);
+    for given_up in GIVEN_UP {
+        let needed = columns.iter().map(|column| column.width() + 1).sum::<usize>() - 1;
+        if width.is_none_or(|width| needed <= width) {
+            break;
+        }
+        if *given_up == [Mostly] {
+            columns.retain(|column| !column.is_marked());
+            let after_total = columns.iter().position(|&column| column == Total).map_or(0, |total| total + 1);
+            columns.insert(after_total, Mostly);
+        } else {
+            columns.retain(|column| !given_up.contains(column));
+        }
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Column::*, *};
+
+    #[test]
+    fn columns_are_given_up_in_the_stated_order() {
+        assert_eq!(columns(None).len(), 17);
+        assert_eq!(columns(Some(194)), columns(None));
+        let narrower = |width| columns(Some(width));
+        assert!(!narrower(193).contains(&Unit) && narrower(193).contains(&In));
+        assert!(!narrower(168).contains(&In) && narrower(168).contains(&Stage(6)));
+        assert_eq!(narrower(120), [Time, Peer, Local, Process, Total, Mostly, Note]);
+        assert_eq!(narrower(84), [Time, Peer, Local, Total, Mostly, Note]);
+        assert_eq!(narrower(80), [Time, Peer, Total, Mostly, Note]);
+        assert_eq!(narrower(10), [Time, Total, Mostly, Note]);
+    }
+}

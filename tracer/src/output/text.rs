@@ -1,0 +1,195 @@
+//! A line a request.
+
+use super::{
+    columns::{Column, columns},
+    terminal::Terminal,
+    units::{Bytes, Nanoseconds, percent},
+};
+use crate::{
+    clock::Clock,
+    enrich::peer,
+    request::{Outcome, Part, Request, comm},
+};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write},
+};
+use tracer_common::record::RequestRecord;
+
+/// Lines after which a terminal shows the header once more.
+const HEADER_EVERY: u32 = 40;
+/// What marks the stage that dominates, also where there is no colour.
+const MARK: char = '*';
+/// A stage whose time is in the one before it.
+const MERGED: &str = "<";
+/// A stage that was not measured.
+const ABSENT: &str = "-";
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The table of requests.
+#[derive(Debug)]
+pub struct Lines {
+    columns: Vec<Column>,
+    terminal: Terminal,
+    clock: Clock,
+    /// Grows with the longest peer address, so that the columns stay aligned.
+    peer_width: usize,
+    /// Lines since the header; `None`: it has not been shown.
+    since_header: Option<u32>,
+    line: String,
+    cell: String,
+}
+
+impl Lines {
+    /// A table for `terminal`.
+    #[must_use]
+    pub fn new(clock: Clock, terminal: Terminal) -> Self {
+        Self {
+            columns: columns(terminal.width),
+            terminal,
+            clock,
+            peer_width: Column::Peer.width(),
+            since_header: None,
+            line: String::new(),
+            cell: String::new(),
+        }
+    }
+
+    /// Writes the line of `request`, after the header if it is due.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn request(&mut self, out: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
+        if self.since_header.is_none_or(|lines| self.terminal.interactive && lines >= HEADER_EVERY) {
+            self.header(out)?;
+        }
+        self.since_header = self.since_header.map(|lines| lines.saturating_add(1));
+        let dominant = request.dominant().map(|(part, _)| part);
+        self.line.clear();
+        for index in 0..self.columns.len() {
+            let column = self.columns[index];
+            self.cell.clear();
+            let mut cell = std::mem::take(&mut self.cell);
+            // Writing to a string cannot fail.
+            let _ = self.fill(&mut cell, column, request);
+            let marked = dominant.is_some_and(|part| is_of(column, part));
+            self.push(column, &cell, marked);
+            self.cell = cell;
+        }
+        self.end_line(out)
+    }
+
+    fn header(&mut self, out: &mut impl Write) -> io::Result<()> {
+        self.line.clear();
+        for index in 0..self.columns.len() {
+            let column = self.columns[index];
+            self.push(column, &column.heading(), false);
+        }
+        self.since_header = Some(0);
+        self.end_line(out)
+    }
+
+    fn end_line(&mut self, out: &mut impl Write) -> io::Result<()> {
+        self.line.truncate(self.line.trim_end().len());
+        self.line.push('\n');
+        out.write_all(self.line.as_bytes())
+    }
+
+    /// Appends a cell, padded to the width of its column.
+    fn push(&mut self, column: Column, cell: &str, marked: bool) {
+        let length = cell.chars().count();
+        if column == Column::Peer {
+            self.peer_width = self.peer_width.max(length);
+        }
+        let mut width = if column == Column::Peer { self.peer_width } else { column.width() };
+        let mark = column.is_marked() && length < width;
+        width -= usize::from(mark);
+        let padding = width.saturating_sub(length);
+        if column.is_right() {
+            self.line.extend(std::iter::repeat_n(' ', padding));
+        }
+        let bold = marked && self.terminal.colour;
+        self.line.push_str(if bold { BOLD } else { "" });
+        self.line.push_str(cell);
+        if mark {
+            self.line.push(if marked { MARK } else { ' ' });
+        }
+        self.line.push_str(if bold { PLAIN } else { "" });
+        if !column.is_right() {
+            self.line.extend(std::iter::repeat_n(' ', padding));
+        }
+        self.line.push(' ');
+    }
+
+    fn fill(&self, cell: &mut String, column: Column, request: &Request<'_>) -> fmt::Result {
+        let record = request.record;
+        match column {
+            Column::Time => write!(cell, "{}", self.clock.time_of_day(request.start())),
+            Column::Peer => write!(cell, "{}", peer::socket(&record.tuple.peer)),
+            Column::Local => write!(cell, ":{}", record.tuple.local.port),
+            Column::Process if record.process.pid == 0 => cell.write_str(ABSENT),
+            Column::Process => {
+                push_name(cell, &comm(&record.process));
+                write!(cell, "[{}]", record.process.pid)
+            }
+            Column::In => write!(cell, "{}", Bytes(record.bytes_in)),
+            Column::Out => write!(cell, "{}", Bytes(record.bytes_out)),
+            Column::Total => time(cell, request.total()),
+            Column::Accept => time(cell, request.accept),
+            Column::Stage(stage) if request.split.is_merged(stage) => cell.write_str(MERGED),
+            Column::Stage(stage) => time(cell, request.split.stages[stage]),
+            Column::Mostly => match request.dominant() {
+                Some((part, longest)) => {
+                    let share = percent(longest, request.whole());
+                    write!(cell, "{} {} ({share}%)", part.name(), Nanoseconds(longest))
+                }
+                None => cell.write_str(ABSENT),
+            },
+            Column::Note => note(cell, request),
+            Column::Unit => {
+                push_name(cell, request.place.map_or(ABSENT, |place| place.unit().unwrap_or(&place.cgroup)));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn is_of(column: Column, part: Part) -> bool {
+    match part {
+        Part::Accept => matches!(column, Column::Accept | Column::Mostly),
+        Part::Stage(stage) => column == Column::Stage(stage) || column == Column::Mostly,
+    }
+}
+
+fn time(cell: &mut String, time: Option<u64>) -> fmt::Result {
+    match time {
+        Some(time) => write!(cell, "{}", Nanoseconds(time)),
+        None => cell.write_str(ABSENT),
+    }
+}
+
+/// Names come from processes and must not steer the terminal.
+fn push_name(cell: &mut String, name: &str) {
+    cell.extend(name.chars().map(|it| if it.is_control() { '?' } else { it }));
+}
+
+fn note(cell: &mut String, request: &Request<'_>) -> fmt::Result {
+    let outcome = match request.outcome {
+        Outcome::Complete => None,
+        Outcome::Unanswered => Some("unanswered"),
+        Outcome::Cut => Some("cut"),
+    };
+    let adopted = (request.record.flags & RequestRecord::ADOPTED != 0).then_some("adopted");
+    let amended = request.amended.then_some("amended");
+    for (index, note) in [outcome, adopted, amended].into_iter().flatten().enumerate() {
+        cell.write_str(if index == 0 { "" } else { "," })?;
+        cell.write_str(note)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

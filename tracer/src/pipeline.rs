@@ -1,0 +1,280 @@
+//! From bytes to what is shown: one way for the ring buffer and for recordings.
+
+use crate::{
+    aggregate::{Summary, figures::Change},
+    clock::Clock,
+    decode::{Record, decode, encode_request},
+    enrich::process::{Fact, Processes},
+    output::{json, json_summary, summary, terminal::Terminal, text::Lines},
+    recording::write::{Recorder, WriteError},
+    request::Request,
+    status::{Counters, Hook, Shortfalls},
+    track::{Event, Tracker},
+};
+use std::io::{self, Write};
+use tracer_common::record::{ConnectionRecord, RequestRecord};
+
+/// What is shown while records come in; the figures follow at the end in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A line a request.
+    Lines(Terminal),
+    /// A JSON object a request and a connection.
+    Json,
+    /// Only the figures.
+    Figures,
+    /// Only the figures, as JSON.
+    JsonFigures,
+}
+
+impl View {
+    /// The view for the flags `--json` and `--summary`.
+    #[must_use]
+    pub fn of(json: bool, only_summary: bool, terminal: Terminal) -> Self {
+        match (json, only_summary) {
+            (false, false) => Self::Lines(terminal),
+            (true, false) => Self::Json,
+            (false, true) => Self::Figures,
+            (true, true) => Self::JsonFigures,
+        }
+    }
+}
+
+/// What is wanted of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What is shown.
+    pub view: View,
+    /// Requests that took less are not shown, in nanoseconds; the figures count all.
+    pub min: u64,
+    /// Ends after so many requests that took at least `min`.
+    pub count: Option<u64>,
+}
+
+/// The pipeline. Methods that return [`io::Result`] fail only if `out` cannot be written to.
+#[derive(Debug)]
+pub struct Pipeline<W> {
+    tracker: Tracker,
+    shown: Shown<W>,
+    recorder: Option<Recorder>,
+    hooks: Vec<Hook>,
+    undecodable: u64,
+}
+
+/// The part that the join hands its events to.
+#[derive(Debug)]
+struct Shown<W> {
+    out: W,
+    clock: Clock,
+    options: Options,
+    lines: Option<Lines>,
+    processes: Processes,
+    summary: Summary,
+    /// Requests that were shown or would have been.
+    matched: u64,
+    /// The first error of `out`.
+    error: Option<io::Error>,
+}
+
+impl<W: Write> Pipeline<W> {
+    /// Shows on `out` what `options` ask for; `processes` knows or learns what the control groups are.
+    #[must_use]
+    pub fn new(clock: Clock, options: Options, processes: Processes, out: W) -> Self {
+        let lines = match options.view {
+            View::Lines(terminal) => Some(Lines::new(clock, terminal)),
+            _ => None,
+        };
+        let summary = Summary::default();
+        let shown = Shown { out, clock, options, lines, processes, summary, matched: 0, error: None };
+        Self { tracker: Tracker::default(), shown, recorder: None, hooks: Vec::new(), undecodable: 0 }
+    }
+
+    /// Records, too: everything from here on.
+    pub fn record_to(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Notes the state of the hooks, for the end and for the recording.
+    pub fn hooks(&mut self, hooks: Vec<Hook>) {
+        self.keep(|recorder| recorder.hooks(&hooks));
+        self.hooks = hooks;
+    }
+
+    /// Notes what a recording says about a control group.
+    pub fn learn(&mut self, fact: &Fact) {
+        self.shown.processes.learn(fact);
+    }
+
+    /// Takes a record as the kernel made it. Its time moves the time of the pipeline on.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Ok(record) = decode(bytes) else {
+            self.undecodable += 1;
+            return Ok(());
+        };
+        let reported = match &record {
+            Record::Request(record) => {
+                self.resolve(record);
+                record.reported
+            }
+            Record::Opened(record) | Record::Closed(record) => record.reported,
+        };
+        self.keep(|recorder| recorder.record(bytes));
+        let shown = &mut self.shown;
+        self.tracker.record(&record, &mut |event| shown.event(&event));
+        self.tracker.tick(reported, &mut |event| shown.event(&event));
+        self.shown.result()
+    }
+
+    /// Moves the time on to `now` (monotonic nanoseconds) and hands on what is buffered. To be called a few times a
+    /// second while tracing live; a replay needs it not.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn tick(&mut self, now: u64) -> io::Result<()> {
+        self.keep(Recorder::flush);
+        let shown = &mut self.shown;
+        self.tracker.tick(now, &mut |event| shown.event(&event));
+        self.shown.result()?;
+        self.shown.out.flush()
+    }
+
+    /// Whether as many requests were shown as were asked for.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.shown.is_done()
+    }
+
+    /// Ends: shows what is held back, `waiting` (requests that have not ended; `reported` is when they were looked at),
+    /// the figures, and what is missing from them. `counters` are the kernel's. True if the recording, if there is
+    /// one, is whole.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn finish(mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> io::Result<bool> {
+        let whole = self.end_recording(waiting, counters);
+        let shown = &mut self.shown;
+        self.tracker.finish(&mut |event| shown.event(&event));
+        self.shown.result()?;
+        let (evicted, unmatched) = (self.tracker.evicted, self.tracker.unmatched);
+        let shortfalls = Shortfalls { undecodable: self.undecodable, evicted, unmatched };
+        self.shown.finish(waiting, counters, &self.hooks, shortfalls)?;
+        Ok(whole)
+    }
+
+    /// Ends without showing anything more, because nobody reads `out`. True if the recording, if there is one, is whole.
+    pub fn abandon(mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> bool {
+        self.end_recording(waiting, counters)
+    }
+
+    fn end_recording(&mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> bool {
+        for record in waiting {
+            self.resolve(record);
+            self.keep(|recorder| recorder.waiting(encode_request(record)));
+        }
+        self.keep(|recorder| recorder.end(counters));
+        self.recorder.as_ref().is_none_or(Recorder::is_whole)
+    }
+
+    /// Looks up the process while it most likely still runs.
+    fn resolve(&mut self, record: &RequestRecord) {
+        if let Some(fact) = self.shown.processes.resolve(&record.process) {
+            self.keep(|recorder| recorder.fact(&fact));
+        }
+    }
+
+    /// Records something. An error ends the recording, not the tracing, and is told at once.
+    fn keep(&mut self, write: impl FnOnce(&mut Recorder) -> Result<(), WriteError>) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(write) {
+            let _ = writeln!(io::stderr(), "tracer: {error}");
+        }
+    }
+}
+
+impl<W: Write> Shown<W> {
+    fn result(&mut self) -> io::Result<()> {
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    fn is_done(&self) -> bool {
+        self.options.count.is_some_and(|count| self.matched >= count)
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        let result = match event {
+            Event::Request { record, amends } => self.request(record, *amends),
+            Event::Connection(record) => {
+                self.summary.connection(record);
+                Ok(())
+            }
+            Event::Closed(record) => self.closed(record),
+        };
+        if let Err(error) = result {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn request(&mut self, record: &RequestRecord, amends: Option<&RequestRecord>) -> io::Result<()> {
+        // What comes after the last one that was asked for is neither shown nor counted.
+        if self.is_done() {
+            return Ok(());
+        }
+        let mut request = Request::of(record);
+        request.place = self.processes.place(&record.process);
+        request.amended = amends.is_some();
+        if let Some(amends) = amends {
+            self.summary.request(&Request::of(amends), Change::Remove);
+        }
+        self.summary.request(&request, Change::Add);
+        if request.whole() < self.options.min {
+            return Ok(());
+        }
+        if !request.amended {
+            self.matched += 1;
+        }
+        match (self.options.view, &mut self.lines) {
+            (View::Lines(_), Some(lines)) => lines.request(&mut self.out, &request),
+            (View::Json, _) => json::request(&mut self.out, self.clock, &request),
+            _ => Ok(()),
+        }
+    }
+
+    fn closed(&mut self, record: &ConnectionRecord) -> io::Result<()> {
+        let wanted = self.options.view == View::Json && record.moments.split().total >= self.options.min;
+        if wanted && !self.is_done() { json::connection(&mut self.out, self.clock, record) } else { Ok(()) }
+    }
+
+    fn finish(
+        mut self,
+        waiting: &[RequestRecord],
+        counters: Option<&Counters>,
+        hooks: &[Hook],
+        shortfalls: Shortfalls,
+    ) -> io::Result<()> {
+        let processes = &self.processes;
+        let place = |record| Request { place: processes.place(&record.process), ..Request::of(record) };
+        let waiting: Vec<_> = waiting.iter().map(place).collect();
+        let out = &mut self.out;
+        match self.options.view {
+            View::Json | View::JsonFigures => {
+                waiting.iter().try_for_each(|request| json::waiting(out, self.clock, request))?;
+                json_summary::summary(out, &self.summary)?;
+                json::status(out, counters, hooks, shortfalls)?;
+            }
+            View::Lines(_) | View::Figures => {
+                if self.matched != 0 && self.lines.is_some() {
+                    writeln!(out)?;
+                }
+                summary::summary(out, &self.summary)?;
+                summary::waiting(out, self.clock, &waiting)?;
+                summary::missing(out, counters, hooks, shortfalls)?;
+            }
+        }
+        out.flush()
+    }
+}

@@ -1,0 +1,227 @@
+//! Attaching: tries each hook's ways in order and keeps every reason.
+
+use std::{error::Error as _, io, thread};
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        BtfTracePoint, FEntry, FExit, KProbe, LinkOrder, ProgramError, SchedClassifier, TcAttachType, TracePoint,
+        tc::TcAttachOptions,
+    },
+};
+
+use super::{
+    clsact::Clsact,
+    hooks::{Attach, HOOKS, Hook},
+    namespace::{self, Interfaces},
+    sweep::Sweep,
+    timestamps::ReceiveTimestamps,
+};
+
+/// What became of a hook.
+#[derive(Debug, Clone)]
+pub struct HookStatus {
+    /// The hook's name.
+    pub name: &'static str,
+    /// The way that attached; `None` if none did.
+    pub through: Option<String>,
+    /// The ways that were tried before, each with the kernel's reason.
+    pub refused: Vec<(&'static str, String)>,
+    /// What is lost if none attached.
+    pub lost: &'static str,
+    /// Without it nothing can be traced.
+    pub essential: bool,
+}
+
+/// What has to be kept for as long as tracing lasts, beside the BPF object itself, whose links die with it.
+#[derive(Default)]
+pub struct Keep {
+    /// Asks the kernel to stamp packets.
+    pub timestamps: Option<ReceiveTimestamps>,
+    /// Removes the filters of `clsact`.
+    pub clsact: Option<Clsact>,
+    /// Lists requests.
+    pub sweep: Option<Sweep>,
+}
+
+/// Why a way was refused.
+struct Refusal(String);
+
+impl From<ProgramError> for Refusal {
+    fn from(error: ProgramError) -> Self {
+        Self(match &error {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                let log = verifier_log.to_string();
+                log::debug!("the verifier's log:\n{log}");
+                // The complaint is followed by statistics.
+                let is_statistic = |line: &&str| {
+                    ["processed ", "stack depth ", "verification time "].iter().any(|start| line.starts_with(start))
+                };
+                match log.lines().rev().find(|line| !line.is_empty() && !is_statistic(line)) {
+                    Some(complaint) => format!("{io_error}: {complaint}"),
+                    None => io_error.to_string(),
+                }
+            }
+            _ => {
+                let mut text = error.to_string();
+                let mut source = error.source();
+                while let Some(cause) = source {
+                    let cause_text = cause.to_string();
+                    if !text.contains(&cause_text) {
+                        text = format!("{text}: {cause_text}");
+                    }
+                    source = cause.source();
+                }
+                text
+            }
+        })
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Attaches every hook as well as this host lets it. Never fails: the reasons are in the result.
+pub fn attach_all(ebpf: &mut Ebpf, btf: &Btf, interfaces: &Interfaces) -> (Vec<HookStatus>, Keep) {
+    let mut keep = Keep::default();
+    let hooks = HOOKS.iter().map(|hook| attach(hook, ebpf, btf, interfaces, &mut keep)).collect();
+    (hooks, keep)
+}
+
+fn attach(hook: &Hook, ebpf: &mut Ebpf, btf: &Btf, interfaces: &Interfaces, keep: &mut Keep) -> HookStatus {
+    let mut status = HookStatus {
+        name: hook.name,
+        through: None,
+        refused: Vec::new(),
+        lost: hook.lost,
+        essential: hook.essential,
+    };
+    for way in hook.ways {
+        match attach_way(way.attach, ebpf, btf, interfaces, keep) {
+            Ok(where_to) => {
+                status.through = Some(match where_to {
+                    Some(where_to) => format!("{} on {where_to}", way.name),
+                    None => way.name.to_owned(),
+                });
+                break;
+            }
+            Err(Refusal(reason)) => status.refused.push((way.name, reason)),
+        }
+    }
+    status
+}
+
+/// Attaches one way; says where to, if it is not everywhere.
+fn attach_way(
+    way: Attach,
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    interfaces: &Interfaces,
+    keep: &mut Keep,
+) -> Result<Option<String>, Refusal> {
+    match way {
+        Attach::TypedTracepoint(name) => {
+            let program: &mut BtfTracePoint = program(ebpf, name)?;
+            program.load(name, btf)?;
+            program.attach()?;
+        }
+        Attach::FunctionEntry(function, other) => {
+            function_entry(ebpf, btf, function)?;
+            // Some kernels have the other function too; without it the first is still worth having.
+            if let Some(Err(Refusal(reason))) = other.map(|other| function_entry(ebpf, btf, other)) {
+                log::debug!("fentry {}: {reason}", other.unwrap_or_default());
+            }
+        }
+        Attach::FunctionExit(function) => {
+            let program: &mut FExit = program(ebpf, function)?;
+            program.load(function, btf)?;
+            program.attach()?;
+        }
+        Attach::ReturnProbe(name, function) => {
+            let program: &mut KProbe = program(ebpf, name)?;
+            program.load()?;
+            program.attach(function, 0)?;
+        }
+        Attach::SystemCallExits(names) => {
+            thread::scope(|scope| scope.spawn(|| system_call_exits(ebpf, names)).join())
+                .map_err(|_| Refusal("the attaching thread panicked".into()))??;
+        }
+        Attach::Tcx(name) => {
+            let program = classifier(ebpf, name)?;
+            let attached = interfaces.for_each(|interface| {
+                let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+                program.attach_with_options(interface, TcAttachType::Ingress, order).map_err(Refusal::from)?;
+                Ok(())
+            })?;
+            return Ok(Some(attached));
+        }
+        Attach::Clsact(name) => {
+            let program = classifier(ebpf, name)?;
+            let mut clsact = None;
+            let attached = interfaces.for_each(|interface| {
+                let guard = match &mut clsact {
+                    Some(guard) => guard,
+                    none => none.insert(Clsact::new()?),
+                };
+                guard.attach(program, interface).map_err(|error| Refusal(error.to_string()))
+            });
+            keep.clsact = clsact;
+            return attached.map(Some);
+        }
+        Attach::SocketStorageIterator(name) => keep.sweep = Some(Sweep::new(ebpf, btf, name)?),
+        Attach::ReceiveTimestamps => keep.timestamps = Some(ReceiveTimestamps::new()?),
+    }
+    Ok(None)
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| Refusal(format!("the BPF object has no program {name}")))?;
+    Ok(program.try_into()?)
+}
+
+fn function_entry(ebpf: &mut Ebpf, btf: &Btf, function: &str) -> Result<(), Refusal> {
+    let program: &mut FEntry = program(ebpf, function)?;
+    program.load(function, btf)?;
+    program.attach()?;
+    Ok(())
+}
+
+/// The classifier, loaded: `tcx` may have loaded it before it was refused.
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Refusal> {
+    let program: &mut SchedClassifier = program(ebpf, name)?;
+    match program.load() {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs on a thread of its own, which gives itself a mount namespace: the tracepoints' numbers are in tracefs, which
+/// is often not mounted, for example under `ip netns exec`; the host's mounts are not touched.
+fn system_call_exits(ebpf: &mut Ebpf, names: &[&str]) -> Result<(), Refusal> {
+    namespace::mount_tracefs_privately()?;
+    for name in names {
+        let program: &mut TracePoint = program(ebpf, name)?;
+        program.load()?;
+        program.attach("syscalls", name)?;
+    }
+    Ok(())
+}
+
+impl Interfaces {
+    /// Calls `attach` for each interface, in their namespace; the first refusal ends it. Says to which it attached.
+    fn for_each(&self, mut attach: impl FnMut(&str) -> Result<(), Refusal> + Send) -> Result<String, Refusal> {
+        let names = self.names();
+        self.inside(|| {
+            for name in names {
+                attach(name).map_err(|Refusal(reason)| Refusal(format!("{name}: {reason}")))?;
+            }
+            Ok(names.join(", "))
+        })?
+    }
+}

@@ -1,0 +1,306 @@
+//! The probe: loads the BPF object, attaches its hooks, and gives what the kernel reports.
+
+mod attach;
+mod btf;
+pub mod clsact;
+mod hooks;
+mod listeners;
+mod namespace;
+mod sweep;
+mod timestamps;
+
+use std::{io, net::IpAddr, time::Duration};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
+};
+use thiserror::Error;
+use tracer_common::{
+    counter::Counter,
+    offsets::Offsets,
+    settings::{PORT_WORDS, Settings, port_bit},
+};
+
+pub use self::{
+    attach::HookStatus,
+    btf::{BtfError, KernelBtf},
+    listeners::find_netns,
+};
+use self::{attach::Keep, namespace::Interfaces};
+
+/// The kernel's description of its own types.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What to trace.
+#[derive(Debug, Clone, Default)]
+pub struct Filters {
+    /// These local ports only; empty: every port with a listener.
+    pub ports: Vec<u16>,
+    /// Peers in these networks only (address, prefix length); empty: any.
+    pub peers: Vec<(IpAddr, u8)>,
+    /// Requests read by this process only.
+    pub pid: Option<u32>,
+    /// This network namespace only, by inode number.
+    pub netns: Option<u32>,
+    /// SYNs that arrive on these interfaces; empty: on all that are up.
+    pub interfaces: Vec<String>,
+}
+
+/// Why this host cannot be traced.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// The kernel's types are not known.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The kernel refused the BPF object.
+    #[error("the kernel refuses BPF: {0}")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// A hook without which nothing can be traced did not attach.
+    #[error("hook {name} cannot be attached: {reason}")]
+    Essential {
+        /// The hook.
+        name: &'static str,
+        /// The kernel's reasons.
+        reason: String,
+    },
+    /// A map could not be read or written.
+    #[error("BPF map: {0}")]
+    Map(#[from] MapError),
+    /// Something outside BPF.
+    #[error("{what}: {error}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// A running probe. Dropping it detaches everything.
+pub struct Probe {
+    // Fields drop in this order: the hooks first, then the process that cleans up after them.
+    ebpf: Ebpf,
+    keep: Keep,
+    hooks: Vec<HookStatus>,
+    missing: Vec<&'static str>,
+    ports: Vec<u16>,
+}
+
+impl Probe {
+    /// Loads the BPF object and attaches every hook that this host allows.
+    ///
+    /// # Errors
+    ///
+    /// If the object cannot be loaded. Hooks that do not attach are in [`Probe::hooks`];
+    /// [`Probe::require_essential`] makes an error of those that cannot be done without.
+    pub fn attach(filters: &Filters, kernel_log: bool) -> Result<Self, ProbeError> {
+        let host = |what| move |error| ProbeError::Host { what, error };
+        raise_memory_limit();
+        let (offsets, accept_arguments) = {
+            let btf = KernelBtf::load(KERNEL_BTF)?;
+            (Offsets::resolve(|kernel_struct, member| btf.offset(kernel_struct, member)), btf.function_arguments("inet_csk_accept"))
+        };
+        let settings = settings(filters, accept_arguments);
+        let level: u8 = if kernel_log { 5 } else { 0 };
+        let interfaces = Interfaces::find(&filters.interfaces, filters.netns).map_err(host("interfaces"))?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("SETTINGS", &settings, true)
+            .override_global(aya_log::LEVEL, &level, false)
+            .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf")))
+            .map_err(|error| ProbeError::Load(Box::new(error)))?;
+        let ports = served_ports(filters).map_err(host("listing the listeners"))?;
+        fill_ports(&mut ebpf, &ports)?;
+        fill_peers(&mut ebpf, &filters.peers)?;
+        let btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
+        set_realtime_offset(&mut ebpf)?;
+        let (hooks, keep) = attach::attach_all(&mut ebpf, &btf, &interfaces);
+        Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports })
+    }
+
+    /// What became of each hook.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// Kernel struct members that were not found, as `struct.member`.
+    #[must_use]
+    pub fn missing_members(&self) -> &[&'static str] {
+        &self.missing
+    }
+
+    /// The ports whose connections were adopted, or are traced if ports were asked for.
+    #[must_use]
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// An error if a hook is missing without which nothing can be traced.
+    ///
+    /// # Errors
+    ///
+    /// With the kernel's reasons.
+    pub fn require_essential(&self) -> Result<(), ProbeError> {
+        match self.hooks.iter().find(|hook| hook.essential && hook.through.is_none()) {
+            Some(hook) => {
+                let reasons: Vec<_> = hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect();
+                Err(ProbeError::Essential { name: hook.name, reason: reasons.join("; ") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the stream of records; it can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// If it was taken before.
+    pub fn records(&mut self) -> Result<RingBuf<aya::maps::MapData>, ProbeError> {
+        let map = self.ebpf.take_map("RECORDS").ok_or(MapError::IoError(io::ErrorKind::NotFound.into()))?;
+        Ok(RingBuf::try_from(map)?)
+    }
+
+    /// The sum of a counter over all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn count(&self, counter: Counter) -> Result<u64, ProbeError> {
+        let map = self.ebpf.map("COUNTERS").ok_or(MapError::IoError(io::ErrorKind::NotFound.into()))?;
+        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        Ok(counters.get(&(counter as u32), 0)?.iter().sum())
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn counts(&self) -> Result<Vec<(Counter, u64)>, ProbeError> {
+        Counter::ALL.into_iter().map(|counter| Ok((counter, self.count(counter)?))).collect()
+    }
+
+    /// Tells the programs what the wall clock says; to be called several times a second, because it may be set.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn keep_time(&mut self) -> Result<(), ProbeError> {
+        set_realtime_offset(&mut self.ebpf)
+    }
+
+    /// Calls `each` with the bytes of a record for every request that waits, or that was answered further since it
+    /// was reported. Nothing if the hook is missing.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn sweep(&self, each: impl FnMut(&[u8])) -> Result<(), ProbeError> {
+        match &self.keep.sweep {
+            Some(sweep) => sweep.run(each).map_err(|error| ProbeError::Host { what: "listing the requests", error }),
+            None => Ok(()),
+        }
+    }
+
+    /// The programs' own diagnostics, to be passed to `log`.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be opened.
+    pub fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+}
+
+/// How often [`Probe::keep_time`] is to be called.
+pub const TIME_INTERVAL: Duration = Duration::from_millis(100);
+
+fn settings(filters: &Filters, accept_arguments: Option<usize>) -> Settings {
+    let mut bits = 0;
+    if !filters.ports.is_empty() {
+        bits |= Settings::PORT_FILTER;
+    }
+    if !filters.peers.is_empty() {
+        bits |= Settings::PEER_FILTER;
+    }
+    Settings {
+        filters: bits,
+        pid: filters.pid.unwrap_or(0),
+        netns: filters.netns.unwrap_or(0),
+        accept_arguments: accept_arguments.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+    }
+}
+
+/// Before Linux 5.11 (commit 97306be45fbe) BPF memory counts against the limit on locked memory. RHEL and Amazon
+/// kernels took the change back to older ones, so it is raised wherever that is allowed.
+fn raise_memory_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid struct. Failure shows when a map is created.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+fn served_ports(filters: &Filters) -> io::Result<Vec<u16>> {
+    if filters.ports.is_empty() {
+        Ok(listeners::listening_ports(filters.netns)?.into_iter().collect())
+    } else {
+        Ok(filters.ports.clone())
+    }
+}
+
+fn fill_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
+    let mut words = vec![0_u64; PORT_WORDS as usize];
+    for &port in ports {
+        let (word, bit) = port_bit(port);
+        words[word as usize] |= bit;
+    }
+    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "PORTS")?)?;
+    for (word, bits) in (0_u32..).zip(words).filter(|(_, bits)| *bits != 0) {
+        map.set(word, bits, 0)?;
+    }
+    Ok(())
+}
+
+fn fill_peers(ebpf: &mut Ebpf, peers: &[(IpAddr, u8)]) -> Result<(), ProbeError> {
+    let mut map: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map_mut(ebpf, "PEERS")?)?;
+    for &(address, length) in peers {
+        let (bytes, length) = match address {
+            IpAddr::V4(address) => (address.to_ipv6_mapped().octets(), u32::from(length) + 96),
+            IpAddr::V6(address) => (address.octets(), u32::from(length)),
+        };
+        map.insert(&lpm_trie::Key::new(length, bytes), 1, 0)?;
+    }
+    Ok(())
+}
+
+fn set_realtime_offset(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "REALTIME_OFFSET")?)?;
+    map.set(0, realtime_offset(), 0)?;
+    Ok(())
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, ProbeError> {
+    Ok(ebpf.map_mut(name).ok_or(MapError::IoError(io::ErrorKind::NotFound.into()))?)
+}
+
+/// Nanoseconds from `CLOCK_MONOTONIC` to `CLOCK_REALTIME`.
+#[must_use]
+pub fn realtime_offset() -> u64 {
+    // The clocks cannot be read at one moment: the monotonic one is read before and after the other.
+    let before = clock(libc::CLOCK_MONOTONIC);
+    let real = clock(libc::CLOCK_REALTIME);
+    let after = clock(libc::CLOCK_MONOTONIC);
+    real.wrapping_sub(before + (after - before) / 2)
+}
+
+/// Now, in nanoseconds of `clock`.
+#[must_use]
+pub fn clock(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid struct; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+

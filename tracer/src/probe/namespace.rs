@@ -1,0 +1,121 @@
+//! Network and mount namespaces: working inside another one on a thread of its own, so that no other thread notices.
+
+use std::{
+    ffi::CStr,
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::PathBuf,
+    thread,
+};
+
+/// The interfaces to attach to, and the network namespace that they are in.
+#[derive(Debug)]
+pub struct Interfaces {
+    /// Another namespace than this process's.
+    netns: Option<File>,
+    names: Vec<String>,
+}
+
+impl Interfaces {
+    /// The interfaces `wanted`, or all that are up, in the namespace with inode number `netns` or in this process's.
+    ///
+    /// # Errors
+    ///
+    /// If an interface or the namespace does not exist; the text says which, and what there is.
+    pub fn find(wanted: &[String], netns: Option<u32>) -> io::Result<Self> {
+        let own = fs::metadata("/proc/self/ns/net")?.ino();
+        let netns = match netns.filter(|&inode| u64::from(inode) != own) {
+            Some(inode) => Some(open_netns(inode)?),
+            None => None,
+        };
+        let mut interfaces = Self { netns, names: Vec::new() };
+        let (up, all) = interfaces.inside(list)??;
+        if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
+            let text = format!("no interface {unknown:?}; there are: {}", all.join(", "));
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        interfaces.names = if wanted.is_empty() { up } else { wanted.to_vec() };
+        Ok(interfaces)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Runs `work` in their namespace.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let Some(netns) = &self.netns else { return Ok(work()) };
+        let result = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    // SAFETY: an open file descriptor; the call affects this thread only.
+                    check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })?;
+                    Ok(work())
+                })
+                .join()
+        });
+        result.unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The namespace with this inode number, through a process in it or a name under `/run/netns`.
+fn open_netns(inode: u32) -> io::Result<File> {
+    let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path().join("ns/net"));
+    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == u64::from(inode));
+    match named.chain(processes).find(is_it) {
+        Some(path) => File::open(path),
+        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("no network namespace {inode}"))),
+    }
+}
+
+/// The names of the interfaces that are up, and of all.
+fn list() -> io::Result<(Vec<String>, Vec<String>)> {
+    let mut up = Vec::new();
+    let mut all = Vec::new();
+    // SAFETY: the list is freed below; until then its entries and their names are valid C strings.
+    unsafe {
+        let mut first = std::ptr::null_mut();
+        check(libc::getifaddrs(&raw mut first))?;
+        let mut next = first;
+        while let Some(entry) = next.as_ref() {
+            let name = CStr::from_ptr(entry.ifa_name).to_string_lossy().into_owned();
+            if !all.contains(&name) {
+                if entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0 {
+                    up.push(name.clone());
+                }
+                all.push(name);
+            }
+            next = entry.ifa_next;
+        }
+        libc::freeifaddrs(first);
+    }
+    Ok((up, all))
+}
+
+/// Gives the calling thread a mount namespace of its own with tracefs in its place.
+///
+/// # Errors
+///
+/// If the kernel refuses a mount.
+pub fn mount_tracefs_privately() -> io::Result<()> {
+    let mount = |source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags| {
+        let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: valid C strings, or null where the call allows it.
+        check(unsafe { libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, std::ptr::null()) })
+    };
+    // SAFETY: affects this thread only.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE)?;
+    mount(Some(c"tracefs"), c"/sys/kernel/tracing", Some(c"tracefs"), 0)
+}

@@ -1,0 +1,100 @@
+//! The sweep: asks the kernel for the requests that no event has reported.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+};
+
+use aya::{
+    Btf, Ebpf,
+    programs::{Iter, ProgramError},
+};
+use tracer_common::record::RequestRecord;
+
+/// The attached iterator.
+#[derive(Debug)]
+pub struct Sweep {
+    link: OwnedFd,
+}
+
+/// `union bpf_attr` as `BPF_LINK_CREATE` and `BPF_ITER_CREATE` read it (include/uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    padding: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// `union bpf_iter_link_info`.
+#[repr(C)]
+struct IterInfo {
+    map_fd: u32,
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads as many bytes as it is told there are, and returns a new file descriptor or an error.
+    unsafe {
+        let result = libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>());
+        let descriptor = i32::try_from(result).map_err(io::Error::other)?;
+        if descriptor < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(descriptor)) }
+    }
+}
+
+impl Sweep {
+    /// Loads `program` and attaches it to the map of the connections. By hand, because aya 0.14 attaches iterators
+    /// without the map that they are to walk.
+    pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Self, ProgramError> {
+        const BPF_LINK_CREATE: libc::c_long = 28;
+        const BPF_TRACE_ITER: u32 = 28;
+        let map = match ebpf.map("CONNECTIONS") {
+            Some(aya::maps::Map::SkStorage(map)) => map.fd().as_fd().try_clone_to_owned(),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let map = map.map_err(aya::maps::MapError::IoError)?;
+        let program: &mut Iter = match ebpf.program_mut(name) {
+            Some(program) => program.try_into()?,
+            None => return Err(ProgramError::NotLoaded),
+        };
+        program.load("bpf_sk_storage_map", btf)?;
+        let info = IterInfo { map_fd: map.as_raw_fd().cast_unsigned() };
+        let attributes = LinkCreate {
+            prog_fd: program.fd()?.as_fd().as_raw_fd().cast_unsigned(),
+            attach_type: BPF_TRACE_ITER,
+            iter_info: (&raw const info) as u64,
+            iter_info_len: size_of::<IterInfo>() as u32,
+            ..LinkCreate::default()
+        };
+        let link = bpf(BPF_LINK_CREATE, &attributes)
+            .map_err(|io_error| aya::sys::SyscallError { call: "bpf_link_create", io_error })?;
+        Ok(Self { link })
+    }
+
+    /// Calls `each` with the bytes of a [`RequestRecord`] for every request that was not reported or was answered
+    /// further since.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn run(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        const BPF_ITER_CREATE: libc::c_long = 33;
+        let attributes = IterCreate { link_fd: self.link.as_raw_fd().cast_unsigned(), flags: 0 };
+        let mut file = File::from(bpf(BPF_ITER_CREATE, &attributes)?);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        bytes.chunks_exact(size_of::<RequestRecord>()).for_each(&mut each);
+        Ok(())
+    }
+}

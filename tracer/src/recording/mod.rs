@@ -1,0 +1,46 @@
+//! The file format of recordings.
+//!
+//! Little-endian. A header: [`MAGIC`], the format version (`u32`), and the clock's offset (`i64`, nanoseconds that
+//! `CLOCK_REALTIME` is ahead of `CLOCK_MONOTONIC`). Then blocks: the kind (`u32`), the length of the rest (`u32`), the
+//! rest. The last block is [`Kind::End`]; a file without it is cut off. Nothing names the host.
+//!
+//! | kind | rest |
+//! |---|---|
+//! | 1 record | as the kernel made it (`tracer_common::record`) |
+//! | 2 control group | its id (`u64`), a pid (`u32`, 0 for the whole group), its path |
+//! | 3 hooks | JSON, as in the closing `status` object |
+//! | 4 waiting | a request record: it had not ended when tracing ended |
+//! | 5 end | JSON: the kernel's counters; empty if they are not known |
+
+mod looks;
+pub mod read;
+pub mod write;
+
+/// The first bytes of a recording: not text, and damaged by a transfer that alters line ends or strips high bits.
+const MAGIC: [u8; 8] = *b"\x89tracer\n";
+/// The format that this version writes and reads.
+const VERSION: u32 = 1;
+/// Bytes of the header.
+const HEADER: usize = 20;
+/// Bytes of a block before its rest.
+const BLOCK_HEADER: usize = 8;
+/// The longest rest: far beyond any that is written.
+const MAX_REST: usize = 1 << 20;
+
+/// What a block holds.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Record = 1,
+    Cgroup = 2,
+    Hooks = 3,
+    Waiting = 4,
+    End = 5,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [Self::Record, Self::Cgroup, Self::Hooks, Self::Waiting, Self::End];
+}
+
+#[cfg(test)]
+mod tests;

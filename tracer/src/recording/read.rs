@@ -1,0 +1,154 @@
+//! Reading a recording.
+
+use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, MAX_REST, VERSION, looks::looks_like};
+use crate::{
+    clock::Clock,
+    enrich::process::Fact,
+    status::{Counters, Hook},
+};
+use std::io::{self, Read};
+use thiserror::Error;
+
+/// Why a recording cannot be read, or not to its end.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is something else.
+    #[error("not a recording of tracer: it looks like {0}. Recordings are made by tracer watch -w FILE")]
+    NotARecording(String),
+    /// A newer version wrote it.
+    #[error("recorded in format {found} by a newer tracer; this one reads format {VERSION}: update tracer")]
+    Newer {
+        /// The version in the file.
+        found: u32,
+    },
+    /// It ends within a block, or without its last one.
+    #[error("cut off at byte {length}: the last whole block ends at byte {whole}, reported is what comes before")]
+    Truncated {
+        /// Bytes in the file.
+        length: u64,
+        /// Where the last whole block ends.
+        whole: u64,
+    },
+    /// A block cannot be.
+    #[error("damaged at byte {at} ({what}): reported is what comes before")]
+    Damaged {
+        /// Where the block begins.
+        at: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// A block.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Block<'a> {
+    /// A record as the kernel made it.
+    Record(&'a [u8]),
+    /// What was learnt about a control group.
+    Fact(Fact),
+    /// The state of the hooks.
+    Hooks(Vec<Hook>),
+    /// A request that had not ended when tracing ended, as a record.
+    Waiting(&'a [u8]),
+    /// The end, with the kernel's counters if they are known.
+    End(Option<Counters>),
+}
+
+/// Reads a recording block by block.
+#[derive(Debug)]
+pub struct Reader<R> {
+    input: R,
+    rest: Vec<u8>,
+    /// Bytes read.
+    offset: u64,
+    ended: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this version.
+    pub fn new(mut input: R) -> Result<(Clock, Self), ReadError> {
+        let mut header = Vec::with_capacity(HEADER);
+        input.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
+        let length = header.len().min(MAGIC.len());
+        if header.is_empty() || header[..length] != MAGIC[..length] {
+            return Err(ReadError::NotARecording(looks_like(&header)));
+        }
+        if header.len() < HEADER {
+            return Err(ReadError::Truncated { length: header.len() as u64, whole: 0 });
+        }
+        let version = number(&header, 8).map_or(0, u32::from_le_bytes);
+        if version > VERSION {
+            return Err(ReadError::Newer { found: version });
+        }
+        if version == 0 {
+            return Err(ReadError::Damaged { at: 8, what: "there is no format 0" });
+        }
+        let clock = Clock { offset: number(&header, 12).map_or(0, i64::from_le_bytes) };
+        Ok((clock, Self { input, rest: Vec::new(), offset: HEADER as u64, ended: false }))
+    }
+
+    /// The next block; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the next block is not whole or cannot be.
+    pub fn next(&mut self) -> Result<Option<Block<'_>>, ReadError> {
+        let at = self.offset;
+        let read = self.fill(BLOCK_HEADER, at)?;
+        if self.ended {
+            return if read { Err(ReadError::Damaged { at, what: "something follows the end" }) } else { Ok(None) };
+        }
+        if !read {
+            return Err(ReadError::Truncated { length: at, whole: at });
+        }
+        let number_at = |index| number(&self.rest, index).map_or(0, u32::from_le_bytes);
+        let (kind, length) = (number_at(0), number_at(4) as usize);
+        let kind = Kind::ALL.into_iter().find(|&it| it as u32 == kind);
+        let kind = kind.ok_or(ReadError::Damaged { at, what: "unknown kind of block" })?;
+        if length > MAX_REST {
+            return Err(ReadError::Damaged { at, what: "impossible length" });
+        }
+        if !self.fill(length, at)? && length != 0 {
+            return Err(ReadError::Truncated { length: self.offset, whole: at });
+        }
+        self.ended = kind == Kind::End;
+        parse(kind, &self.rest).map(Some).ok_or(ReadError::Damaged { at, what: "unreadable block" })
+    }
+
+    /// Reads `length` bytes into `rest`; false if there is not even one.
+    fn fill(&mut self, length: usize, whole: u64) -> Result<bool, ReadError> {
+        self.rest.clear();
+        let read = self.input.by_ref().take(length as u64).read_to_end(&mut self.rest)?;
+        self.offset += read as u64;
+        if read != 0 && read < length {
+            return Err(ReadError::Truncated { length: self.offset, whole });
+        }
+        Ok(read != 0)
+    }
+}
+
+fn parse(kind: Kind, rest: &[u8]) -> Option<Block<'_>> {
+    Some(match kind {
+        Kind::Record => Block::Record(rest),
+        Kind::Cgroup => Block::Fact(Fact {
+            cgroup: number(rest, 0).map(u64::from_le_bytes)?,
+            pid: number(rest, 8).map(u32::from_le_bytes)?,
+            path: String::from_utf8(rest[12..].to_owned()).ok()?,
+        }),
+        Kind::Hooks => Block::Hooks(serde_json::from_slice(rest).ok()?),
+        Kind::Waiting => Block::Waiting(rest),
+        Kind::End if rest.is_empty() => Block::End(None),
+        Kind::End => Block::End(Some(serde_json::from_slice(rest).ok()?)),
+    })
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}

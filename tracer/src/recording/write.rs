@@ -1,0 +1,147 @@
+//! Writing a recording.
+
+use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, VERSION};
+use crate::{
+    clock::Clock,
+    enrich::process::Fact,
+    status::{Counters, Hook},
+};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// Why there is no recording, or not a whole one.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The file could not be created.
+    #[error("cannot write a recording to {}: {error}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// Writing failed while tracing went on.
+    #[error("the recording {} ends early: {error}; tracing goes on without it, what is whole in it can be read", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+}
+
+/// Writes a recording. After the first error nothing more is written, and the error is told once.
+#[derive(Debug)]
+pub struct Recorder {
+    path: PathBuf,
+    /// `None` after an error.
+    file: Option<BufWriter<File>>,
+}
+
+impl Recorder {
+    /// Creates the file, or empties it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be created, or its header not be written.
+    pub fn create(path: &Path, clock: Clock) -> Result<Self, WriteError> {
+        let mut header = [0; HEADER];
+        header[..8].copy_from_slice(&MAGIC);
+        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        header[12..].copy_from_slice(&clock.offset.to_le_bytes());
+        let create = || {
+            let mut file = File::create(path)?;
+            file.write_all(&header)?;
+            Ok(file)
+        };
+        let file = create().map_err(|error| WriteError::Create { path: path.to_owned(), error })?;
+        Ok(Self { path: path.to_owned(), file: Some(BufWriter::with_capacity(1 << 16, file)) })
+    }
+
+    /// Adds a record as the kernel made it.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn record(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.block(Kind::Record, &[bytes])
+    }
+
+    /// Adds what was learnt about a control group.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn fact(&mut self, fact: &Fact) -> Result<(), WriteError> {
+        let parts = [&fact.cgroup.to_le_bytes()[..], &fact.pid.to_le_bytes(), fact.path.as_bytes()];
+        self.block(Kind::Cgroup, &parts)
+    }
+
+    /// Adds the state of the hooks.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn hooks(&mut self, hooks: &[Hook]) -> Result<(), WriteError> {
+        let json = serde_json::to_vec(hooks).map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::Hooks, &[&json])
+    }
+
+    /// Adds a request that has not ended.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn waiting(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.block(Kind::Waiting, &[bytes])
+    }
+
+    /// Hands to the system what is buffered.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.flush().map_err(|error| self.fail(error))
+    }
+
+    /// Ends the recording.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn end(&mut self, counters: Option<&Counters>) -> Result<(), WriteError> {
+        let json = counters.map(serde_json::to_vec).transpose().map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::End, &[json.as_deref().unwrap_or_default()])?;
+        self.flush()
+    }
+
+    /// Whether all went well so far.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.file.is_some()
+    }
+
+    fn block(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<(), WriteError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut header = [0; BLOCK_HEADER];
+        header[..4].copy_from_slice(&(kind as u32).to_le_bytes());
+        header[4..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        let written = file.write_all(&header).and_then(|()| parts.iter().try_for_each(|part| file.write_all(part)));
+        written.map_err(|error| self.fail(error))
+    }
+
+    fn fail(&mut self, error: io::Error) -> WriteError {
+        // What is buffered must not be tried again when the writer is dropped.
+        if let Some(file) = self.file.take() {
+            let _ = file.into_parts();
+        }
+        WriteError::Write { path: self.path.clone(), error }
+    }
+}

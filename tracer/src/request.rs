@@ -1,0 +1,114 @@
+//! A request as it is shown and counted: its record, cut into stages.
+
+use crate::enrich::process::Place;
+use tracer_common::{
+    record::{Process, RequestRecord},
+    stage::{RequestStage, Split},
+};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered, and all of the answer acknowledged.
+    Complete,
+    /// The application wrote nothing.
+    Unanswered,
+    /// Part of what the application wrote was never acknowledged.
+    Cut,
+}
+
+/// A part of the time of a request: a stage, or the wait of the first request for `accept()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The wait for `accept()`.
+    Accept,
+    /// The stage with this index.
+    Stage(usize),
+}
+
+impl Part {
+    /// The name in every output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Stage(index) => RequestStage::ALL[index].name(),
+        }
+    }
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// As the kernel reported it.
+    pub record: &'a RequestRecord,
+    /// Its stages.
+    pub split: Split<7>,
+    /// Nanoseconds for which it waited for `accept()`; in no stage.
+    pub accept: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// It replaces what was shown of it before.
+    pub amended: bool,
+    /// The control group of the process that read it.
+    pub place: Option<&'a Place>,
+}
+
+impl<'a> Request<'a> {
+    /// The request of `record`. The stage in which an incomplete one was given up lasts until it was reported.
+    #[must_use]
+    pub fn of(record: &'a RequestRecord) -> Self {
+        let outcome = match (record.flags & RequestRecord::COMPLETE != 0, record.bytes_out) {
+            (true, _) => Outcome::Complete,
+            (false, 0) => Outcome::Unanswered,
+            (false, _) => Outcome::Cut,
+        };
+        let ended = if outcome == Outcome::Complete { 0 } else { record.reported };
+        let split = record.moments.split(record.accepted, ended);
+        Self { record, split: split.split, accept: split.accept, outcome, amended: false, place: None }
+    }
+
+    /// The first moment that is known of it.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        let m = &self.record.moments;
+        let moments = [m.arrived, m.queued, m.first_read, m.last_read, m.first_write, m.first_out, m.last_out];
+        moments.into_iter().find(|&moment| moment != 0).unwrap_or(self.record.reported)
+    }
+
+    /// The sum of its stages in nanoseconds; `None` if none was measured.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        self.split.stages.iter().any(Option::is_some).then_some(self.split.total)
+    }
+
+    /// Its total and its wait for `accept()`, in nanoseconds.
+    #[must_use]
+    pub fn whole(&self) -> u64 {
+        self.split.total + self.accept.unwrap_or(0)
+    }
+
+    /// The part that took the longest, and its nanoseconds.
+    #[must_use]
+    pub fn dominant(&self) -> Option<(Part, u64)> {
+        let stage = self.split.dominant().and_then(|index| Some((Part::Stage(index), self.split.stages[index]?)));
+        match (self.accept, stage) {
+            (Some(wait), stage) if stage.is_none_or(|(_, longest)| wait > longest) => Some((Part::Accept, wait)),
+            (_, stage) => stage,
+        }
+    }
+
+    /// The last stage that it reached, and its nanoseconds.
+    #[must_use]
+    pub fn latest(&self) -> Option<(Part, u64)> {
+        let index = self.split.stages.iter().rposition(Option::is_some)?;
+        Some((Part::Stage(index), self.split.stages[index]?))
+    }
+}
+
+/// The name of the thread that read it; what is not text in it is replaced.
+#[must_use]
+pub fn comm(process: &Process) -> std::borrow::Cow<'_, str> {
+    let length = process.comm.iter().position(|&byte| byte == 0).unwrap_or(process.comm.len());
+    String::from_utf8_lossy(&process.comm[..length])
+}

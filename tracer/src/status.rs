@@ -1,0 +1,63 @@
+//! The state of a run: what the hooks are attached through, what the kernel counted.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tracer_common::counter::Counter;
+
+/// A hook: a fact that is looked for, and what it is learnt from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The fact.
+    pub hook: String,
+    /// What it is attached through; absent if it is not attached.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attached: Option<String>,
+    /// Why it is not attached, in the kernel's words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
+    /// What is lost by that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost: Option<String>,
+}
+
+/// The kernel's counters by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counters(BTreeMap<String, u64>);
+
+impl Counters {
+    /// Counters from their values, in the order of [`Counter::ALL`].
+    #[must_use]
+    pub fn new(values: [u64; Counter::ALL.len()]) -> Self {
+        Self(Counter::ALL.into_iter().zip(values).map(|(counter, value)| (counter.name().to_owned(), value)).collect())
+    }
+
+    /// The value of `counter`; 0 if it was not counted.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter.name()).copied().unwrap_or(0)
+    }
+
+    /// Records that found no room on their way to user space.
+    #[must_use]
+    pub fn records_lost(&self) -> u64 {
+        self.get(Counter::RequestRecordsLost).saturating_add(self.get(Counter::ConnectionRecordsLost))
+    }
+
+    /// Connections that were traced.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.get(Counter::ConnectionsOpened).saturating_add(self.get(Counter::ConnectionsAdopted))
+    }
+}
+
+/// What user space could not use or keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shortfalls {
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Connections forgotten because there were too many at once.
+    pub evicted: u64,
+    /// Reports that belong to no request that is remembered.
+    pub unmatched: u64,
+}

@@ -1,0 +1,220 @@
+//! The join: from reports to requests, each shown once.
+//!
+//! The kernel reports a request when all of its response is acknowledged and, if the application wrote on, once more.
+//! The latest report of each connection is therefore held back until nothing can follow (the next request, the close,
+//! a report marked final) or until nothing has followed for [`QUIET`]. What follows even later *amends* what was
+//! released. Time is that of the records or of the caller, never of a clock, so a replay decides as the live run.
+
+mod slots;
+
+use slots::{Queue, Slots};
+use std::collections::HashMap;
+use tracer_common::{
+    connection,
+    record::{ConnectionRecord, RequestRecord},
+};
+
+use crate::decode::Record;
+
+/// Nanoseconds without another report after which a request is released.
+pub const QUIET: u64 = 1_000_000_000;
+
+/// Connections followed at once: 7/8 of a power of two, the load at which a hash table doubles.
+const CAPACITY: usize = 28_672;
+
+/// What the join finds out.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A request is over, or quiet.
+    Request {
+        /// Its latest report.
+        record: &'a RequestRecord,
+        /// What was released for it before, which this replaces.
+        amends: Option<&'a RequestRecord>,
+    },
+    /// The stages of a connection are known; once a connection.
+    Connection(&'a ConnectionRecord),
+    /// A connection is gone.
+    Closed(&'a ConnectionRecord),
+}
+
+/// What is known of a connection.
+#[derive(Debug)]
+struct Entry {
+    connection: u64,
+    /// Its stages were counted.
+    counted: bool,
+    /// The latest request has not been released as it is now.
+    held: bool,
+    latest: Option<RequestRecord>,
+    /// What was released for the latest request and no longer holds.
+    amended: Option<Box<RequestRecord>>,
+}
+
+impl Entry {
+    const fn new(connection: u64) -> Self {
+        Self { connection, counted: false, held: false, latest: None, amended: None }
+    }
+}
+
+/// The join.
+#[derive(Debug)]
+pub struct Tracker {
+    index: HashMap<u64, u32, foldhash::fast::FixedState>,
+    slots: Slots<Entry>,
+    capacity: usize,
+    /// Connections forgotten because there were too many.
+    pub evicted: u64,
+    /// Reports that belong to no request that is remembered.
+    pub unmatched: u64,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
+}
+
+impl Tracker {
+    /// Follows at most `capacity` connections at once.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { index: HashMap::default(), slots: Slots::new(), capacity, evicted: 0, unmatched: 0 }
+    }
+
+    /// Takes a record; `on` is called for what follows from it.
+    pub fn record(&mut self, record: &Record, on: &mut impl FnMut(Event<'_>)) {
+        match record {
+            Record::Request(record) => self.request(record, on),
+            Record::Opened(record) => self.opened(record, on),
+            Record::Closed(record) => self.closed(record, on),
+        }
+    }
+
+    /// Releases what has been quiet for longer than [`QUIET`] at `now` (monotonic nanoseconds).
+    pub fn tick(&mut self, now: u64, on: &mut impl FnMut(Event<'_>)) {
+        while let Some(slot) = self.slots.front(Queue::Waiting) {
+            let reported = self.slots.get_mut(slot).and_then(|entry| entry.latest.as_ref()).map_or(0, |it| it.reported);
+            if now.saturating_sub(reported) <= QUIET {
+                break;
+            }
+            self.release(slot, on);
+        }
+    }
+
+    /// Releases everything.
+    pub fn finish(&mut self, on: &mut impl FnMut(Event<'_>)) {
+        while let Some(slot) = self.slots.front(Queue::Waiting) {
+            self.release(slot, on);
+        }
+    }
+
+    fn request(&mut self, record: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
+        let known = self.index.get(&record.connection).copied();
+        if known.is_none() && record.revision != 0 && self.evicted != 0 {
+            // Most likely it amends a request of a connection that was forgotten: counted once already.
+            self.unmatched += 1;
+            return;
+        }
+        let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let (sequence, revision) = entry.latest.as_ref().map_or((0, 0), |latest| (latest.sequence, latest.revision));
+        if entry.latest.is_none() || record.sequence > sequence {
+            self.release(slot, on);
+            self.hold(slot, record, None);
+        } else if record.sequence < sequence {
+            // Late. Its first report cannot have been counted; another one can no longer be told from a repetition.
+            if record.revision == 0 {
+                on(Event::Request { record, amends: None });
+            } else {
+                self.unmatched += 1;
+            }
+            return;
+        } else if record.revision <= revision {
+            self.unmatched += 1;
+            return;
+        } else if entry.held {
+            let amended = entry.amended.take();
+            self.hold(slot, record, amended);
+        } else if let Some(released) = entry.latest.filter(|released| differs(released, record)) {
+            self.hold(slot, record, Some(Box::new(released)));
+        }
+        if record.flags & RequestRecord::FINAL != 0 {
+            self.release(slot, on);
+        }
+    }
+
+    fn opened(&mut self, record: &ConnectionRecord, on: &mut impl FnMut(Event<'_>)) {
+        let known = self.index.get(&record.connection).copied();
+        let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
+        if let Some(entry) = self.slots.get_mut(slot)
+            && !std::mem::replace(&mut entry.counted, true)
+        {
+            on(Event::Connection(record));
+        }
+    }
+
+    fn closed(&mut self, record: &ConnectionRecord, on: &mut impl FnMut(Event<'_>)) {
+        let mut counted = false;
+        if let Some(slot) = self.index.remove(&record.connection) {
+            self.release(slot, on);
+            counted = self.slots.remove(slot).is_some_and(|entry| entry.counted);
+        }
+        // The record of the opening may have been lost; but if connections were forgotten, it may have been counted.
+        let opened = record.flags & connection::OPENED != 0;
+        if !counted && (!opened || self.evicted == 0) {
+            on(Event::Connection(record));
+        }
+        on(Event::Closed(record));
+    }
+
+    fn enter(&mut self, connection: u64, on: &mut impl FnMut(Event<'_>)) -> u32 {
+        if self.slots.len() >= self.capacity
+            && let Some(oldest) = self.slots.front(Queue::Idle).or_else(|| self.slots.front(Queue::Waiting))
+        {
+            self.release(oldest, on);
+            if let Some(entry) = self.slots.remove(oldest) {
+                self.index.remove(&entry.connection);
+            }
+            self.evicted += 1;
+        }
+        let slot = self.slots.insert(Entry::new(connection), Queue::Idle);
+        self.index.insert(connection, slot);
+        slot
+    }
+
+    fn hold(&mut self, slot: u32, record: &RequestRecord, amended: Option<Box<RequestRecord>>) {
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.latest = Some(*record);
+            entry.amended = amended;
+            entry.held = true;
+            self.slots.touch(slot, Queue::Waiting);
+        }
+    }
+
+    fn release(&mut self, slot: u32, on: &mut impl FnMut(Event<'_>)) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        if std::mem::take(&mut entry.held) {
+            let amended = entry.amended.take();
+            if let Some(record) = &entry.latest {
+                on(Event::Request { record, amends: amended.as_deref() });
+            }
+            self.slots.touch(slot, Queue::Idle);
+        }
+    }
+}
+
+/// Whether `new` tells something that was not in `old`.
+fn differs(old: &RequestRecord, new: &RequestRecord) -> bool {
+    let content = |record: &RequestRecord| RequestRecord {
+        flags: record.flags & RequestRecord::COMPLETE,
+        reported: 0,
+        revision: 0,
+        srtt_us: 0,
+        ..*record
+    };
+    content(old) != content(new)
+}
+
+#[cfg(test)]
+mod tests;

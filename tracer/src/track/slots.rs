@@ -1,0 +1,163 @@
+//! A slab whose entries stand in one of two queues, each in the order in which its entries were last touched.
+
+/// The two queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Entries that wait for something.
+    Waiting,
+    /// Entries that are only remembered.
+    Idle,
+}
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Slot<T> {
+    entry: Option<T>,
+    queue: Queue,
+    previous: u32,
+    next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    front: u32,
+    back: u32,
+}
+
+/// The slab.
+#[derive(Debug)]
+pub struct Slots<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    queues: [Ends; 2],
+}
+
+impl<T> Slots<T> {
+    /// An empty slab.
+    pub const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), queues: [Ends { front: NONE, back: NONE }; 2] }
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Puts `entry` at the back of `queue` and returns its slot.
+    pub fn insert(&mut self, entry: T, queue: Queue) -> u32 {
+        let slot = Slot { entry: Some(entry), queue, previous: NONE, next: NONE };
+        let index = if let Some(index) = self.free.pop() {
+            self.slots[index as usize] = slot;
+            index
+        } else {
+            self.slots.push(slot);
+            u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+        };
+        self.link(index, queue);
+        index
+    }
+
+    /// The entry of `index`, if it holds one.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize)?.entry.as_mut()
+    }
+
+    /// Moves the entry of `index` to the back of `queue`.
+    pub fn touch(&mut self, index: u32, queue: Queue) {
+        let slot = &self.slots[index as usize];
+        if slot.queue != queue || slot.next != NONE {
+            self.unlink(index);
+            self.link(index, queue);
+        }
+    }
+
+    /// The slot that has not been touched for longest in `queue`.
+    pub fn front(&self, queue: Queue) -> Option<u32> {
+        let front = self.queues[queue as usize].front;
+        (front != NONE).then_some(front)
+    }
+
+    /// Takes the entry out of `index`.
+    pub fn remove(&mut self, index: u32) -> Option<T> {
+        let entry = self.slots.get_mut(index as usize)?.entry.take()?;
+        self.unlink(index);
+        self.free.push(index);
+        Some(entry)
+    }
+
+    fn link(&mut self, index: u32, queue: Queue) {
+        let ends = &mut self.queues[queue as usize];
+        let previous = std::mem::replace(&mut ends.back, index);
+        if previous == NONE {
+            ends.front = index;
+        } else {
+            self.slots[previous as usize].next = index;
+        }
+        let slot = &mut self.slots[index as usize];
+        (slot.queue, slot.previous, slot.next) = (queue, previous, NONE);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Slot { queue, previous, next, .. } = self.slots[index as usize];
+        let ends = &mut self.queues[queue as usize];
+        if previous == NONE {
+            ends.front = next;
+        } else {
+            self.slots[previous as usize].next = next;
+        }
+        if next == NONE {
+            ends.back = previous;
+        } else {
+            self.slots[next as usize].previous = previous;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    proptest! {
+        /// Against two plain queues.
+        #[test]
+        fn behaves_like_two_queues(steps in prop::collection::vec((0u8..3, any::<bool>(), any::<u8>()), 0..200)) {
+            let mut slots = Slots::new();
+            let mut model: [VecDeque<(u32, usize)>; 2] = Default::default();
+            for (number, (step, idle, pick)) in steps.into_iter().enumerate() {
+                let queue = if idle { Queue::Idle } else { Queue::Waiting };
+                let all: Vec<u32> = model.iter().flatten().map(|&(index, _)| index).collect();
+                match (step, all.is_empty()) {
+                    (0, _) | (_, true) => {
+                        let index = slots.insert(number, queue);
+                        prop_assert!(!all.contains(&index));
+                        model[queue as usize].push_back((index, number));
+                    }
+                    (step, false) => {
+                        let index = all[pick as usize % all.len()];
+                        let from = model.iter_mut().find(|queue| queue.iter().any(|entry| entry.0 == index)).unwrap();
+                        let at = from.iter().position(|entry| entry.0 == index).unwrap();
+                        let entry = from.remove(at).unwrap();
+                        if step == 1 {
+                            slots.touch(index, queue);
+                            model[queue as usize].push_back(entry);
+                        } else {
+                            prop_assert_eq!(slots.remove(index), Some(entry.1));
+                        }
+                    }
+                }
+                prop_assert_eq!(slots.len(), model[0].len() + model[1].len());
+            }
+            for queue in [Queue::Waiting, Queue::Idle] {
+                for &(index, entry) in &model[queue as usize] {
+                    prop_assert_eq!(slots.front(queue), Some(index));
+                    prop_assert_eq!(slots.remove(index), Some(entry));
+                }
+                prop_assert_eq!(slots.front(queue), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+use super::*;
+use crate::decode::tests::{connection as connection_record, request as request_record};
+use proptest::prelude::*;
+use tracer_common::record::Kind;
+
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Request(u64, u32, u32),
+    Amended(u64, u32, u32),
+    Connection(u64),
+    Closed(u64),
+}
+
+fn collect(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
+    |event| {
+        seen.push(match event {
+            Event::Request { record, amends: None } => {
+                Seen::Request(record.connection, record.sequence, record.revision)
+            }
+            Event::Request { record, amends: Some(old) } => {
+                assert_eq!((record.connection, record.sequence), (old.connection, old.sequence));
+                assert!(record.revision > old.revision);
+                Seen::Amended(record.connection, record.sequence, record.revision)
+            }
+            Event::Connection(record) => Seen::Connection(record.connection),
+            Event::Closed(record) => Seen::Closed(record.connection),
+        });
+    }
+}
+
+fn request(connection: u64, sequence: u32, revision: u32, reported: u64, last: bool) -> Record {
+    let mut record = request_record();
+    (record.connection, record.sequence, record.revision, record.reported) = (connection, sequence, revision, reported);
+    record.bytes_out = 100 * u64::from(revision + 1);
+    record.flags = RequestRecord::COMPLETE | if last { RequestRecord::FINAL } else { 0 };
+    Record::Request(record)
+}
+
+fn closed(id: u64, opened: bool) -> Record {
+    let mut record = connection_record(Kind::Closed);
+    record.connection = id;
+    record.flags = if opened { connection::OPENED } else { 0 };
+    Record::Closed(record)
+}
+
+fn opened(id: u64) -> Record {
+    let mut record = connection_record(Kind::Opened);
+    record.connection = id;
+    Record::Opened(record)
+}
+
+fn run(records: &[Record]) -> Vec<Seen> {
+    let mut tracker = Tracker::default();
+    let mut seen = Vec::new();
+    for record in records {
+        tracker.record(record, &mut collect(&mut seen));
+    }
+    seen
+}
+
+#[test]
+fn a_request_is_held_until_the_next_one_the_close_or_quiet() {
+    let mut tracker = Tracker::default();
+    let mut seen = Vec::new();
+    tracker.record(&request(1, 1, 0, 10, false), &mut collect(&mut seen));
+    assert_eq!(seen, []);
+    tracker.record(&request(1, 2, 0, 20, false), &mut collect(&mut seen));
+    assert_eq!(seen, [Seen::Request(1, 1, 0)]);
+    tracker.tick(20 + QUIET, &mut collect(&mut seen));
+    assert_eq!(seen.len(), 1);
+    tracker.tick(21 + QUIET, &mut collect(&mut seen));
+    assert_eq!(seen[1..], [Seen::Request(1, 2, 0)]);
+    tracker.record(&request(1, 3, 0, 30, true), &mut collect(&mut seen));
+    assert_eq!(seen[2..], [Seen::Request(1, 3, 0)]);
+    tracker.record(&request(1, 4, 0, 40, false), &mut collect(&mut seen));
+    tracker.record(&closed(1, false), &mut collect(&mut seen));
+    assert_eq!(seen[3..], [Seen::Request(1, 4, 0), Seen::Connection(1), Seen::Closed(1)]);
+}
+
+#[test]
+fn a_later_report_replaces_one_that_is_held_and_amends_one_that_was_released() {
+    assert_eq!(run(&[request(1, 1, 0, 10, false), request(1, 1, 1, 20, true)]), [Seen::Request(1, 1, 1)]);
+
+    let mut tracker = Tracker::default();
+    let mut seen = Vec::new();
+    tracker.record(&request(1, 1, 0, 10, false), &mut collect(&mut seen));
+    tracker.tick(2 * SECOND, &mut collect(&mut seen));
+    tracker.record(&request(1, 1, 1, 3 * SECOND, false), &mut collect(&mut seen));
+    assert_eq!(seen, [Seen::Request(1, 1, 0)]);
+    tracker.record(&request(1, 1, 2, 4 * SECOND, false), &mut collect(&mut seen));
+    tracker.finish(&mut collect(&mut seen));
+    assert_eq!(seen[1..], [Seen::Amended(1, 1, 2)]);
+}
+
+#[test]
+fn a_report_that_tells_nothing_new_amends_nothing() {
+    let Record::Request(first) = request(1, 1, 0, 10, false) else { unreachable!() };
+    let again = RequestRecord { revision: 1, reported: 20, srtt_us: 7, flags: first.flags | RequestRecord::FINAL, ..first };
+    let mut tracker = Tracker::default();
+    let mut seen = Vec::new();
+    tracker.record(&Record::Request(first), &mut collect(&mut seen));
+    tracker.tick(2 * SECOND, &mut collect(&mut seen));
+    tracker.record(&Record::Request(again), &mut collect(&mut seen));
+    tracker.finish(&mut collect(&mut seen));
+    assert_eq!(seen, [Seen::Request(1, 1, 0)]);
+}
+
+#[test]
+fn connection_stages_count_once_also_when_the_first_record_was_lost() {
+    assert_eq!(run(&[opened(1), closed(1, true)]), [Seen::Connection(1), Seen::Closed(1)]);
+    assert_eq!(run(&[closed(1, false)]), [Seen::Connection(1), Seen::Closed(1)]);
+    assert_eq!(run(&[closed(1, true)]), [Seen::Connection(1), Seen::Closed(1)]);
+    assert_eq!(run(&[request(1, 1, 0, 1, true), closed(1, true)])[1..], [Seen::Connection(1), Seen::Closed(1)]);
+}
+
+#[test]
+fn too_many_connections_lose_memory_but_no_request() {
+    let mut tracker = Tracker::with_capacity(2);
+    let mut seen = Vec::new();
+    for id in 1..=3 {
+        tracker.record(&opened(id), &mut collect(&mut seen));
+        tracker.record(&request(id, 1, 0, id, false), &mut collect(&mut seen));
+    }
+    assert_eq!(tracker.evicted, 1);
+    assert!(seen.contains(&Seen::Request(1, 1, 0)));
+    tracker.record(&closed(1, true), &mut collect(&mut seen));
+    tracker.finish(&mut collect(&mut seen));
+    for id in 1..=3 {
+        assert_eq!(seen.iter().filter(|&it| *it == Seen::Request(id, 1, 0)).count(), 1);
+        assert_eq!(seen.iter().filter(|&it| *it == Seen::Connection(id)).count(), 1);
+    }
+}
+
+/// The records of a connection in their order: each request is reported once or more, gaps of up to 3 s between.
+fn connection_records(id: u64) -> impl Strategy<Value = Vec<(u64, Record)>> {
+    let requests = prop::collection::vec((1u32..4, any::<bool>()), 0..6);
+    (requests, any::<bool>(), any::<bool>(), prop::collection::vec(0..3 * SECOND, 32)).prop_map(
+        move |(requests, opens, closes, gaps)| {
+            let mut records = Vec::new();
+            if opens {
+                records.push(opened(id));
+            }
+            for (index, (reports, last)) in requests.into_iter().enumerate() {
+                let sequence = u32::try_from(index + 1).unwrap();
+                records.extend((0..reports).map(|it| request(id, sequence, it, 0, last && it + 1 == reports)));
+            }
+            if closes {
+                records.push(closed(id, opens));
+            }
+            let mut now = SECOND;
+            let stamped = records.into_iter().zip(gaps).map(|(mut record, gap)| {
+                now += gap;
+                if let Record::Request(record) = &mut record {
+                    record.reported = now;
+                }
+                (now, record)
+            });
+            stamped.collect()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_released_once_and_amended_to_its_last_report(
+        connections in (1..5u64).prop_map(|it| (1..=it).map(connection_records).collect::<Vec<_>>()).prop_flat_map(|it| it),
+        ticks in any::<bool>(),
+    ) {
+        let mut records: Vec<_> = connections.into_iter().flatten().collect();
+        records.sort_by_key(|it| it.0);
+        let mut tracker = Tracker::default();
+        let mut seen = Vec::new();
+        for (now, record) in &records {
+            if ticks {
+                tracker.tick(*now, &mut collect(&mut seen));
+            }
+            tracker.record(record, &mut collect(&mut seen));
+        }
+        tracker.finish(&mut collect(&mut seen));
+        let mut last = std::collections::BTreeMap::new();
+        for (_, record) in &records {
+            if let Record::Request(it) = record {
+                last.insert((it.connection, it.sequence), it.revision);
+            }
+        }
+        for ((connection, sequence), revision) in last {
+            let shown: Vec<_> = seen.iter().filter_map(|it| match it {
+                Seen::Request(c, s, r) if (*c, *s) == (connection, sequence) => Some((false, *r)),
+                Seen::Amended(c, s, r) if (*c, *s) == (connection, sequence) => Some((true, *r)),
+                _ => None,
+            }).collect();
+            prop_assert!(!shown[0].0 && shown[1..].iter().all(|it| it.0), "{shown:?}");
+            prop_assert_eq!(shown.last().unwrap().1, revision);
+            prop_assert!(ticks || shown.len() == 1);
+        }
+        let counted = seen.iter().filter(|it| matches!(it, Seen::Connection(_))).count();
+        let expected: std::collections::BTreeSet<_> = records.iter().filter_map(|(_, it)| match it {
+            Record::Opened(it) | Record::Closed(it) => Some(it.connection),
+            Record::Request(_) => None,
+        }).collect();
+        prop_assert_eq!(counted, expected.len());
+        prop_assert_eq!((tracker.unmatched, tracker.evicted), (0, 0));
+    }
+}
