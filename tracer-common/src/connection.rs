@@ -45,6 +45,9 @@ pub const RESET_BY_HOST: u32 = 512;
 /// It timed out: keep-alive probes or retransmissions were not answered.
 pub const TIMED_OUT: u32 = 1024;
 
+/// Adopted in the middle of a request: there is no telling when it began, so that request is not reported.
+pub const MIDWAY: u32 = 2048;
+
 /// How a connection ended first; the other ways are consequences.
 const ENDS: u32 = CLOSED_BY_APPLICATION | CLOSED_BY_PEER | RESET_BY_PEER | RESET_BY_HOST | TIMED_OUT;
 
@@ -118,6 +121,8 @@ pub struct Tcp {
     pub expected: u32,
     /// The end of what the application has written (`write_seq`).
     pub written: u32,
+    /// How many bytes beyond `expected` it accepts, at the most (`rcv_wnd`).
+    pub window: u32,
 }
 
 /// Why a request is reported.
@@ -154,6 +159,17 @@ impl Connection {
         self.acknowledged_end = tcp.written;
     }
 
+    /// Joins in the middle of a request, of which nothing is reported. `answered` is whether part of the response was
+    /// written already.
+    #[inline(always)]
+    pub fn follow_midway(&mut self, tcp: Tcp, answered: bool) {
+        self.follow(tcp);
+        self.flags |= ACTIVE | MIDWAY;
+        if answered {
+            self.answer_start = tcp.written.wrapping_sub(1);
+        }
+    }
+
     /// Whether the current request was answered, and all of the answer acknowledged.
     #[inline(always)]
     #[must_use]
@@ -169,7 +185,10 @@ impl Connection {
         if all {
             self.acknowledge(if segment.arrived == 0 { now } else { segment.arrived }, &report);
         }
-        let payload = segment.end != segment.start && after(segment.end, tcp.expected);
+        self.count_unseen(tcp.expected);
+        // TCP refuses what begins beyond its window.
+        let refused = after(segment.start, tcp.expected.wrapping_add(tcp.window));
+        let payload = segment.end != segment.start && after(segment.end, tcp.expected) && !refused;
         if payload && after(segment.end, self.input_end) {
             if self.flags & ACTIVE == 0 || (all && self.is_answering()) {
                 self.end_request(&report);
@@ -183,15 +202,10 @@ impl Connection {
     /// reader is then to be noted.
     #[inline(always)]
     pub fn read(&mut self, tcp: Tcp, now: u64) -> bool {
-        self.count_written(tcp.written);
-        if after(tcp.expected, self.input_end) {
-            // Bytes that `segment` did not see: they came with the handshake's last ACK, and hence when the
-            // connection was established.
-            if self.flags & ACTIVE == 0 {
-                let first = self.sequence == 0 && self.flags & ADOPTED == 0;
-                self.begin_request(0, if first { self.moments.established } else { 0 });
-            }
-            self.count_received(tcp.expected);
+        // Once a side has closed, the numbers count its FIN, and every byte before it has been counted.
+        if self.flags & ENDS == 0 {
+            self.count_written(tcp.written);
+            self.count_unseen(tcp.expected);
         }
         let moments = &mut self.request.moments;
         if self.flags & ACTIVE == 0 || moments.first_write != 0 || self.written_end != self.answer_start {
@@ -265,18 +279,23 @@ impl Connection {
         let finishing = matches!(old, state::FIN_WAIT1 | state::CLOSING | state::LAST_ACK);
         if finishing && unacknowledged == tcp.written {
             self.acknowledge(now, &report);
-        } else if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) {
-            self.count_written(tcp.written);
-            if unacknowledged == tcp.written && self.acknowledged_end != tcp.written {
-                // Acknowledged after the peer's FIN, where no hook sees it: so it was, but not when.
-                self.acknowledged_end = tcp.written;
+        } else {
+            if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) {
+                self.count_written(tcp.written);
+            }
+            if unacknowledged == self.written_end && self.acknowledged_end != self.written_end {
+                // Acknowledged after a FIN, where no hook sees it: so it was, but not when.
+                self.acknowledged_end = self.written_end;
                 self.request.moments.acknowledged = 0;
                 self.flags |= CHANGED;
             }
         }
         match (old, new) {
             (state::ESTABLISHED, state::FIN_WAIT1) => self.ended_by(CLOSED_BY_APPLICATION),
-            (state::ESTABLISHED, state::CLOSE_WAIT) => self.ended_by(CLOSED_BY_PEER),
+            (state::ESTABLISHED, state::CLOSE_WAIT) => {
+                self.count_unseen(tcp.expected.wrapping_sub(1));
+                self.ended_by(CLOSED_BY_PEER);
+            }
             (_, state::CLOSE) => {
                 self.ended_by(if timed_out { TIMED_OUT } else { RESET_BY_HOST });
                 self.end_request(&report);
@@ -331,7 +350,9 @@ impl Connection {
 
     #[inline(always)]
     fn report(&mut self, why: Report, report: &impl Fn(&Self, Report)) {
-        report(self, why);
+        if self.flags & MIDWAY == 0 {
+            report(self, why);
+        }
         self.request.reports += 1;
         self.flags &= !CHANGED;
     }
@@ -345,11 +366,25 @@ impl Connection {
         self.answer_start = self.written_end;
         self.output_end = self.written_end;
         self.acknowledged_end = self.written_end;
-        self.flags = (self.flags | ACTIVE) & !(CHANGED | REOPENED);
+        self.flags = (self.flags | ACTIVE) & !(CHANGED | REOPENED | MIDWAY);
+    }
+
+    /// Bytes that `segment` did not see: they came with the handshake's last ACK, and hence when the connection was
+    /// established.
+    #[inline(always)]
+    fn count_unseen(&mut self, expected: u32) {
+        if after(expected, self.input_end) {
+            if self.flags & ACTIVE == 0 {
+                let first = self.sequence == 0 && self.flags & ADOPTED == 0;
+                self.begin_request(0, if first { self.moments.established } else { 0 });
+            }
+            self.count_received(expected);
+        }
     }
 
     #[inline(always)]
     fn count_received(&mut self, end: u32) {
+        self.flags |= CHANGED;
         self.request.bytes_in += u64::from(end.wrapping_sub(self.input_end));
         self.input_end = end;
     }

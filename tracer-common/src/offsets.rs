@@ -64,6 +64,8 @@ offsets! {
     net_inum: "net" "ns.inum",
     /// `u32`: next sequence number expected.
     rcv_nxt: "tcp_sock" "rcv_nxt",
+    /// `u32`: the window offered.
+    rcv_wnd: "tcp_sock" "rcv_wnd",
     /// `u32`: first sequence number not yet read by the application.
     copied_seq: "tcp_sock" "copied_seq",
     /// `u32`: the end of what the application has written, plus 1 once a FIN is queued.
@@ -108,7 +110,7 @@ offsets! {
     socket_sk: "socket" "sk",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 34 * 4);
+const _: () = assert!(size_of::<Offsets>() == 35 * 4);
 
 #[cfg(test)]
 mod tests {

@@ -102,10 +102,15 @@ impl RequestRecord {
             connection: connection.id,
             reported: now,
             accepted: if connection.sequence == 1 { connection.moments.accepted } else { 0 },
-            moments: request.moments,
+            // While more is to come, an earlier piece's acknowledgement ends nothing.
+            moments: RequestMoments {
+                acknowledged: if connection.is_answered() { request.moments.acknowledged } else { 0 },
+                ..request.moments
+            },
             bytes_in: request.bytes_in,
             bytes_out: request.bytes_out,
-            process: connection.process,
+            // The reader of the request before it is not known to be that of this one.
+            process: if request.moments.first_read == 0 { Process::default() } else { connection.process },
             tuple: connection.tuple,
             sequence: connection.sequence,
             revision: request.reports,

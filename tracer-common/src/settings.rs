@@ -10,9 +10,6 @@ pub struct Settings {
     pub pid: u32,
     /// Connections of this network namespace only (its inode number); 0: of any.
     pub netns: u32,
-    /// How many arguments the running kernel's `inet_csk_accept` has: its return value follows them. Linux 6.10
-    /// (commit 92ef0fd55ac8) folded three of the four into one.
-    pub accept_arguments: u32,
 }
 
 impl Settings {
@@ -32,4 +29,4 @@ pub const fn port_bit(port: u16) -> (u32, u64) {
     ((port >> 6) as u32, 1 << (port & 63))
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 12);

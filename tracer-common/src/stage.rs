@@ -223,7 +223,7 @@ impl RequestMoments {
         let limit = later.iter().copied().find(|&moment| moment != 0).unwrap_or(end);
         let wait = accepted.min(limit.max(*queued)).saturating_sub(*queued);
         if *arrived != 0 {
-            *arrived += wait;
+            *arrived = arrived.saturating_add(wait);
         }
         *queued += wait;
         Some(wait)

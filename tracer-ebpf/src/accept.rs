@@ -13,11 +13,22 @@ use crate::{
     traced::{find, now},
 };
 
-/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`, and before Linux 6.10 (commit
-/// 92ef0fd55ac8) `(struct sock *sk, int flags, int *err, bool kern)`: the return value follows the arguments.
+/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`: the return value follows the
+/// arguments. Linux 6.10 (commit 92ef0fd55ac8).
 #[fexit(function = "inet_csk_accept")]
-pub fn inet_csk_accept(context: FExitContext) -> u32 {
-    let sock = Sock::new(if kernel::accept_arguments() == 2 { context.arg(2) } else { context.arg(4) });
+pub fn inet_csk_accept_2(context: FExitContext) -> u32 {
+    accepted(Sock::new(context.arg(2)))
+}
+
+/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`, before that. A program of its own,
+/// because a program that reads arguments which a function does not have is refused.
+#[fexit(function = "inet_csk_accept")]
+pub fn inet_csk_accept_4(context: FExitContext) -> u32 {
+    accepted(Sock::new(context.arg(4)))
+}
+
+#[inline(always)]
+fn accepted(sock: Sock) -> u32 {
     if !sock.is_null()
         && let Some(connection) = find(sock)
     {

@@ -22,7 +22,7 @@ static OFFSETS: Offsets = Offsets::UNRESOLVED;
 
 /// Set by user space from the command line.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { filters: 0, pid: 0, netns: 0, accept_arguments: 0 };
+static SETTINGS: Settings = Settings { filters: 0, pid: 0, netns: 0 };
 
 /// A field of `OFFSETS`; volatile, because its value is not the one that the compiler sees.
 macro_rules! offset {
@@ -56,12 +56,6 @@ pub fn wanted_pid() -> u32 {
 #[inline(always)]
 pub fn wanted_netns() -> u32 {
     setting!(netns)
-}
-
-/// How many arguments `inet_csk_accept` has.
-#[inline(always)]
-pub fn accept_arguments() -> u32 {
-    setting!(accept_arguments)
 }
 
 /// A kernel object, by a pointer of which the verifier knows the type.
@@ -189,7 +183,11 @@ impl TcpSock {
     /// What TCP expects and has been given to send.
     #[inline(always)]
     pub fn tcp(self) -> Tcp {
-        Tcp { expected: self.0.load_or_zero(offset!(rcv_nxt)), written: self.0.load_or_zero(offset!(write_seq)) }
+        Tcp {
+            expected: self.0.load_or_zero(offset!(rcv_nxt)),
+            written: self.0.load_or_zero(offset!(write_seq)),
+            window: self.0.load_or_zero(offset!(rcv_wnd)),
+        }
     }
 
     /// The first byte not yet acknowledged.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_seq_write};
 use tracer_common::{
-    connection::{ACTIVE, CHANGED, Connection, IGNORED},
+    connection::{ACTIVE, CHANGED, Connection, IGNORED, MIDWAY},
     record::RequestRecord,
 };
 
@@ -39,7 +39,7 @@ pub fn sweep(context: *const Context) -> i32 {
         }
         let connection = &*value;
         let unreported = connection.request.reports == 0 || connection.flags & CHANGED != 0;
-        if connection.flags & (ACTIVE | IGNORED) == ACTIVE
+        if connection.flags & (ACTIVE | IGNORED | MIDWAY) == ACTIVE
             && unreported
             && let Some(tcp) = Sock::new(sock).as_tcp()
         {

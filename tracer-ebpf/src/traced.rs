@@ -62,15 +62,19 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
     let tcp = tcp_sock.tcp();
     let connection = create(sock)?;
     connection.flags |= connection::ADOPTED;
-    connection.follow(tcp);
+    let unread = after(tcp.expected, tcp_sock.unread());
+    let answered = tcp_sock.unacknowledged() != tcp.written;
+    if unread || answered {
+        connection.follow_midway(tcp, answered);
+    } else {
+        connection.follow(tcp);
+    }
     if connection.flags & connection::IGNORED != 0 {
         return None;
     }
     count(Counter::ConnectionsAdopted);
     debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
-    // In the middle of a request there is no telling when it began: this turn is left out.
-    let between_requests = !after(tcp.expected, tcp_sock.unread()) && tcp_sock.unacknowledged() == tcp.written;
-    between_requests.then_some((connection, tcp_sock))
+    Some((connection, tcp_sock))
 }
 
 /// The state of the new connection `sock`, if its port is wanted.
