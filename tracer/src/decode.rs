@@ -99,6 +99,11 @@ fn check_moments<const N: usize>(moments: [u64; N]) -> Result<(), DecodeError> {
 pub mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tracer_common::{
+        endpoint::Tuple,
+        record::Process,
+        stage::{ConnectionMoments, RequestMoments},
+    };
 
     /// The bytes of a connection record.
     pub fn encode_connection(record: &ConnectionRecord) -> &[u8] {
@@ -113,11 +118,11 @@ pub mod tests {
             connection: 1,
             reported: 0,
             accepted: 0,
-            moments: Default::default(),
+            moments: RequestMoments::default(),
             bytes_in: 0,
             bytes_out: 0,
-            process: Default::default(),
-            tuple: Default::default(),
+            process: Process::default(),
+            tuple: Tuple::default(),
             sequence: 1,
             revision: 0,
             srtt_us: 0,
@@ -134,9 +139,9 @@ pub mod tests {
             flags: 0,
             connection: 1,
             reported: 0,
-            moments: Default::default(),
-            process: Default::default(),
-            tuple: Default::default(),
+            moments: ConnectionMoments::default(),
+            process: Process::default(),
+            tuple: Tuple::default(),
             requests: 0,
             netns: 0,
         }

@@ -257,8 +257,9 @@ impl<W: Write> Shown<W> {
         shortfalls: Shortfalls,
     ) -> io::Result<()> {
         let processes = &self.processes;
-        let place = |record| Request { place: processes.place(&record.process), ..Request::of(record) };
-        let waiting: Vec<_> = waiting.iter().map(place).collect();
+        let place = |request: Request<'_>| processes.place(&request.record.process);
+        let waiting = waiting.iter().map(Request::of);
+        let waiting: Vec<_> = waiting.map(|request| Request { place: place(request), ..request }).collect();
         let out = &mut self.out;
         match self.options.view {
             View::Json | View::JsonFigures => {

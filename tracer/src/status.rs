@@ -1,23 +1,37 @@
 //! The state of a run: what the hooks are attached through, what the kernel counted.
 
+use crate::probe::HookStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracer_common::counter::Counter;
 
 /// A hook: a fact that is looked for, and what it is learnt from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the name in JSON")]
 pub struct Hook {
     /// The fact.
     pub hook: String,
     /// What it is attached through; absent if it is not attached.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attached: Option<String>,
-    /// Why it is not attached, in the kernel's words.
+    /// Why it is not attached, or not through something better, in the kernel's words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
     /// What is lost by that.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost: Option<String>,
+}
+
+impl From<&HookStatus> for Hook {
+    fn from(status: &HookStatus) -> Self {
+        let refused: Vec<_> = status.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect();
+        Self {
+            hook: status.name.to_owned(),
+            attached: status.through.clone(),
+            refused: (!refused.is_empty()).then(|| refused.join("; ")),
+            lost: status.through.is_none().then(|| status.lost.to_owned()),
+        }
+    }
 }
 
 /// The kernel's counters by name.

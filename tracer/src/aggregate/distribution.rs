@@ -79,7 +79,7 @@ mod tests {
         fn quantiles_are_within_the_stated_error(mut times in prop::collection::vec(0u64..LONGEST, 1..200)) {
             for digits in [2, 3] {
                 let mut distribution = Distribution::new(digits);
-                times.iter().for_each(|&time| distribution.add(time));
+                for &time in &times { distribution.add(time); }
                 times.sort_unstable();
                 prop_assert_eq!(distribution.count(), times.len() as u64);
                 prop_assert_eq!(distribution.sum(), times.iter().sum::<u64>());
@@ -93,11 +93,11 @@ mod tests {
         #[test]
         fn removing_undoes_adding(kept in prop::collection::vec(0u64..LONGEST, 1..50), gone in prop::collection::vec(any::<u32>(), 0..50)) {
             let mut plain = Distribution::new(3);
-            kept.iter().for_each(|&time| plain.add(time));
+            for &time in &kept { plain.add(time); }
             let mut amended = Distribution::new(3);
-            gone.iter().for_each(|&time| amended.add(time.into()));
-            kept.iter().for_each(|&time| amended.add(time));
-            gone.iter().for_each(|&time| amended.remove(time.into()));
+            for &time in &gone { amended.add(time.into()); }
+            for &time in &kept { amended.add(time); }
+            for &time in &gone { amended.remove(time.into()); }
             prop_assert_eq!(plain.count(), amended.count());
             prop_assert_eq!(plain.sum(), amended.sum());
             for quantile in [0.5, 0.9, 0.99] {

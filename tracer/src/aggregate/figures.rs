@@ -78,6 +78,12 @@ impl Figures {
         }
     }
 
+    /// The time of all requests in nanoseconds: their totals and their waits for `accept()`.
+    #[must_use]
+    pub const fn whole(&self) -> u64 {
+        self.total.sum().saturating_add(self.accept_wait)
+    }
+
     /// Counts a request.
     pub fn request(&mut self, request: &Request<'_>, change: Change) {
         let record = request.record;

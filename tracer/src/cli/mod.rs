@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn flags_are_understood() {
-        let line = "tracer watch --port 80 --port 8080 --peer 10.0.1.0/24 -p 7 -i eth0 -d 1.5s --min 250ms -n 3 -w f --json";
+        let line =
+            "tracer watch --port 80 --port 8080 --peer 10.0.1.0/24 -p 7 -i eth0 -d 1.5s --min 250ms -n 3 -w f --json";
         let Command::Watch(watch) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
         assert_eq!(watch.show.ports, [80, 8080]);
         assert_eq!(watch.duration, Some(Duration::from_millis(1500)));

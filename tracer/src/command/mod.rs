@@ -1,3 +1,5 @@
-//! The commands, a file each.
+//! The commands, one file each.
 
+pub mod check;
 pub mod report;
+pub mod watch;

@@ -22,7 +22,7 @@ use tracer_common::{endpoint::Tuple, record::RequestRecord};
 ///
 /// If the file is no recording, or not whole: what is whole has then been shown.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let name = || args.file.display().to_string();
+    let name = || format!("reporting {}", args.file.display());
     let file = File::open(&args.file).with_context(name)?;
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     report(BufReader::with_capacity(1 << 16, file), &args.show, Terminal::of_stdout(), out).with_context(name)?;
@@ -36,7 +36,7 @@ pub enum ReportError {
     #[error(transparent)]
     Recording(#[from] ReadError),
     /// The output.
-    #[error("cannot write to standard output: {0}")]
+    #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
 
@@ -93,5 +93,4 @@ fn waiting_request(bytes: &[u8], args: &ShowArgs) -> Option<RequestRecord> {
 }
 
 #[cfg(test)]
-#[path = "report_tests.rs"]
 mod tests;

@@ -143,7 +143,7 @@ impl Host {
     }
 }
 
-/// The first whole cgroup v2 hierarchy in `mountinfo` (proc_pid_mountinfo(5)).
+/// The first whole cgroup v2 hierarchy in `mountinfo`, as in `proc_pid_mountinfo(5)`.
 fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
     let mut mounts = mountinfo.lines().filter_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;

@@ -262,5 +262,4 @@ pub(super) fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
 mod tests;

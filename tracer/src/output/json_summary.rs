@@ -170,8 +170,7 @@ pub fn summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         all: figures(&summary.all),
         groups: objects,
         processes: summary.processes().into_iter().map(process).collect(),
-        other_processes: (summary.other_processes != 0)
-            .then_some(OtherProcesses { requests: summary.other_processes }),
+        other_processes: (summary.other_processes != 0).then_some(OtherProcesses { requests: summary.other_processes }),
     };
     line(out, &object)
 }

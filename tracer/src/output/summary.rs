@@ -68,9 +68,9 @@ fn verdict(out: &mut impl Write, all: &Figures) -> io::Result<()> {
     write!(out, "{}", Counts(all))?;
     let longest = all.stages.iter().zip(RequestStage::ALL).max_by_key(|(it, stage)| (it.sum(), Reverse(*stage)));
     let Some((distribution, stage)) = longest else { return writeln!(out, ".") };
-    let whole = all.total.sum().saturating_add(all.accept_wait);
+    let whole = all.whole();
     let accept = &all.connection_stages[ConnectionStage::Accept as usize];
-    let (name, time, distribution, whose) = if all.accept_wait > distribution.sum() {
+    let (name, time, times, owner) = if all.accept_wait > distribution.sum() {
         (ConnectionStage::Accept.name(), all.accept_wait, accept, WHOSE_ACCEPT)
     } else {
         (stage.name(), distribution.sum(), distribution, whose(stage))
@@ -79,10 +79,10 @@ fn verdict(out: &mut impl Write, all: &Figures) -> io::Result<()> {
         return writeln!(out, "; no stage of them was measured.");
     }
     write!(out, "; {}% of their time is {name}", percent(time, whole))?;
-    if let (Some(p50), Some(p99)) = (distribution.quantile(0.5), distribution.quantile(0.99)) {
+    if let (Some(p50), Some(p99)) = (times.quantile(0.5), times.quantile(0.99)) {
         write!(out, " (p50 {}, p99 {})", Nanoseconds(p50), Nanoseconds(p99))?;
     }
-    writeln!(out, ": {whose}.")
+    writeln!(out, ": {owner}.")
 }
 
 struct Opened(u64);
@@ -116,10 +116,10 @@ impl fmt::Display for Counts<'_> {
 
 fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
     writeln!(out, "{:<10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>7}", "STAGE", "COUNT", "P50", "P90", "P99", "MAX", "SHARE")?;
-    let whole = figures.total.sum();
+    let whole = figures.whole();
     for (index, stage) in RequestStage::ALL.into_iter().enumerate() {
         let distribution = &figures.stages[index];
-        write!(out, "{}{:>6}%", Row(stage.name(), distribution), percent(distribution.sum(), whole))?;
+        write!(out, "{}{}", Row(stage.name(), distribution), Share(distribution, distribution.sum(), whole))?;
         match figures.merged[index] {
             0 => writeln!(out)?,
             merged => writeln!(out, "  {} more are in the stage before", Count(merged))?,
@@ -127,7 +127,12 @@ fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
     }
     writeln!(out, "{}", Row("total", &figures.total))?;
     for (stage, distribution) in ConnectionStage::ALL.into_iter().zip(&figures.connection_stages) {
-        writeln!(out, "{}", Row(stage.name(), distribution))?;
+        write!(out, "{}", Row(stage.name(), distribution))?;
+        match stage {
+            // Only the part of it for which requests waited is part of their time.
+            ConnectionStage::Accept => writeln!(out, "{}", Share(distribution, figures.accept_wait, whole))?,
+            ConnectionStage::Synack | ConnectionStage::Handshake => writeln!(out)?,
+        }
     }
     Ok(())
 }
@@ -143,6 +148,18 @@ impl fmt::Display for Row<'_> {
             write!(f, "{:>8}", value.map_or_else(|| "-".to_owned(), |value| Nanoseconds(value).to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// What `.1` is of `.2`; absent if the distribution is empty, as nothing was measured then.
+struct Share<'a>(&'a Distribution, u64, u64);
+
+impl fmt::Display for Share<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.count() {
+            0 => write!(f, "{:>7}", "-"),
+            _ => write!(f, "{:>6}%", percent(self.1, self.2)),
+        }
     }
 }
 
@@ -187,7 +204,13 @@ pub fn waiting(out: &mut impl Write, clock: Clock, requests: &[Request<'_>]) -> 
     requests.sort_by_key(|request| (Reverse(request.whole()), request.record.connection));
     for request in requests.iter().take(WAITING) {
         let (record, tuple) = (request.record, &request.record.tuple);
-        write!(out, "  since {} {} -> :{}", clock.time_of_day(request.start()), peer::socket(&tuple.peer), tuple.local.port)?;
+        write!(
+            out,
+            "  since {} {} -> :{}",
+            clock.time_of_day(request.start()),
+            peer::socket(&tuple.peer),
+            tuple.local.port
+        )?;
         if record.process.pid != 0 {
             write!(out, " {}[{}]", Printable(&comm(&record.process)), record.process.pid)?;
         }
@@ -271,5 +294,4 @@ impl fmt::Display for Printable<'_> {
 }
 
 #[cfg(test)]
-#[path = "summary_tests.rs"]
 mod tests;

@@ -143,7 +143,7 @@ impl Lines {
             Column::Mostly => match request.dominant() {
                 Some((part, longest)) => {
                     let share = percent(longest, request.whole());
-                    write!(cell, "{} {} ({share}%)", part.name(), Nanoseconds(longest))
+                    write!(cell, "{} {} {share}%", part.name(), Nanoseconds(longest))
                 }
                 None => cell.write_str(ABSENT),
             },
@@ -191,5 +191,4 @@ fn note(cell: &mut String, request: &Request<'_>) -> fmt::Result {
 }
 
 #[cfg(test)]
-#[path = "text_tests.rs"]
 mod tests;

@@ -11,6 +11,7 @@ use aya::{
 };
 
 use super::{
+    btf::KernelBtf,
     clsact::Clsact,
     hooks::{Attach, HOOKS, Hook},
     namespace::{self, Interfaces},
@@ -84,14 +85,24 @@ impl From<io::Error> for Refusal {
     }
 }
 
+/// What attaching asks of the host.
+pub struct Host<'a> {
+    /// The kernel's types, for what `tracer` asks of them.
+    pub btf: &'a KernelBtf,
+    /// The kernel's types, for loading programs.
+    pub loader_btf: &'a Btf,
+    /// Where packets arrive.
+    pub interfaces: &'a Interfaces,
+}
+
 /// Attaches every hook as well as this host lets it. Never fails: the reasons are in the result.
-pub fn attach_all(ebpf: &mut Ebpf, btf: &Btf, interfaces: &Interfaces) -> (Vec<HookStatus>, Keep) {
+pub fn attach_all(ebpf: &mut Ebpf, host: &Host<'_>) -> (Vec<HookStatus>, Keep) {
     let mut keep = Keep::default();
-    let hooks = HOOKS.iter().map(|hook| attach(hook, ebpf, btf, interfaces, &mut keep)).collect();
+    let hooks = HOOKS.iter().map(|hook| attach(hook, ebpf, host, &mut keep)).collect();
     (hooks, keep)
 }
 
-fn attach(hook: &Hook, ebpf: &mut Ebpf, btf: &Btf, interfaces: &Interfaces, keep: &mut Keep) -> HookStatus {
+fn attach(hook: &Hook, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> HookStatus {
     let mut status = HookStatus {
         name: hook.name,
         through: None,
@@ -100,7 +111,7 @@ fn attach(hook: &Hook, ebpf: &mut Ebpf, btf: &Btf, interfaces: &Interfaces, keep
         essential: hook.essential,
     };
     for way in hook.ways {
-        match attach_way(way.attach, ebpf, btf, interfaces, keep) {
+        match attach_way(way.attach, ebpf, host, keep) {
             Ok(where_to) => {
                 status.through = Some(match where_to {
                     Some(where_to) => format!("{} on {where_to}", way.name),
@@ -115,13 +126,8 @@ fn attach(hook: &Hook, ebpf: &mut Ebpf, btf: &Btf, interfaces: &Interfaces, keep
 }
 
 /// Attaches one way; says where to, if it is not everywhere.
-fn attach_way(
-    way: Attach,
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    interfaces: &Interfaces,
-    keep: &mut Keep,
-) -> Result<Option<String>, Refusal> {
+fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> Result<Option<String>, Refusal> {
+    let btf = host.loader_btf;
     match way {
         Attach::TypedTracepoint(name) => {
             let program: &mut BtfTracePoint = program(ebpf, name)?;
@@ -136,7 +142,8 @@ fn attach_way(
             }
         }
         Attach::FunctionExit(function) => {
-            let program: &mut FExit = program(ebpf, function)?;
+            let arguments = host.btf.function_arguments(function).ok_or_else(|| Refusal("not in this kernel".into()))?;
+            let program: &mut FExit = program(ebpf, &format!("{function}_{arguments}"))?;
             program.load(function, btf)?;
             program.attach()?;
         }
@@ -151,7 +158,7 @@ fn attach_way(
         }
         Attach::Tcx(name) => {
             let program = classifier(ebpf, name)?;
-            let attached = interfaces.for_each(|interface| {
+            let attached = host.interfaces.for_each(|interface| {
                 let order = TcAttachOptions::TcxOrder(LinkOrder::default());
                 program.attach_with_options(interface, TcAttachType::Ingress, order).map_err(Refusal::from)?;
                 Ok(())
@@ -161,7 +168,7 @@ fn attach_way(
         Attach::Clsact(name) => {
             let program = classifier(ebpf, name)?;
             let mut clsact = None;
-            let attached = interfaces.for_each(|interface| {
+            let attached = host.interfaces.for_each(|interface| {
                 let guard = match &mut clsact {
                     Some(guard) => guard,
                     none => none.insert(Clsact::new()?),

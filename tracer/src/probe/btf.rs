@@ -12,9 +12,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the kernel shows its own BTF.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
 /// Why the kernel's BTF is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
@@ -130,7 +127,7 @@ pub struct KernelBtf {
 }
 
 impl KernelBtf {
-    /// Reads the types in the file `path`, in general [`VMLINUX`].
+    /// Reads the types in the file `path`, in general `/sys/kernel/btf/vmlinux`.
     ///
     /// # Errors
     /// If there is no such file, it cannot be read, or it is not valid BTF; the messages say what to do.

@@ -27,7 +27,8 @@ pub enum Attach {
     TypedTracepoint(&'static str),
     /// `fentry`: the entry of a function, and of others where the kernel has them. The programs have their names.
     FunctionEntry(&'static str, Option<&'static str>),
-    /// `fexit`: the return of a function. The program has its name.
+    /// `fexit`: the return of a function. The program has its name and, after an underscore, how many arguments the
+    /// running kernel's has.
     FunctionExit(&'static str),
     /// A return probe: the program, the function.
     ReturnProbe(&'static str, &'static str),

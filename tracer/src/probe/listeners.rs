@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// The local TCP ports with a listener, in the network namespace with inode number `netns`, or in all.
@@ -51,24 +51,9 @@ fn listeners_in(table: impl BufRead) -> impl Iterator<Item = u16> {
         .flatten()
 }
 
-/// Finds the inode number of a network namespace from what a user has at hand: a path (`/run/netns/web`), the name
-/// of one that `ip netns` made, a process id or the inode number itself.
-pub fn find_netns(text: &str) -> io::Result<u32> {
-    let inode = |path: PathBuf| fs::metadata(path).map(|metadata| metadata.ino());
-    let number = if text.contains('/') {
-        inode(text.into())?
-    } else if let Ok(number) = text.parse::<u64>() {
-        // Inode numbers of namespaces begin at 0xf0000000, process ids end at 2^22.
-        if number > 1 << 22 { number } else { inode(format!("/proc/{number}/ns/net").into())? }
-    } else {
-        inode(Path::new("/run/netns").join(text))?
-    };
-    u32::try_from(number).map_err(|_| io::Error::other(format!("{text} is not a network namespace")))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{find_netns, listeners_in};
+    use super::listeners_in;
 
     #[test]
     fn only_listeners_are_read() {
@@ -78,13 +63,5 @@ mod tests {
              2: 0100007F:C350 0100007F:0050 01 00000000:00000000 00:00000000 00000000     0\n\
              3: 00000000:0051 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n";
         assert_eq!(listeners_in(table.as_bytes()).collect::<Vec<_>>(), [8080, 80]);
-    }
-
-    #[test]
-    fn a_namespace_is_found_by_each_of_its_names() {
-        let own = find_netns("/proc/self/ns/net").unwrap();
-        assert_eq!(find_netns(&std::process::id().to_string()).unwrap(), own);
-        assert_eq!(find_netns(&own.to_string()).unwrap(), own);
-        assert!(find_netns("no-such-namespace").is_err());
     }
 }

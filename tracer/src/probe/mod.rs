@@ -4,13 +4,15 @@ mod attach;
 mod btf;
 pub mod clsact;
 mod hooks;
+pub mod host;
 mod listeners;
 mod namespace;
 mod sweep;
 mod timestamps;
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr};
 
+use crate::clock::Clock;
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
@@ -22,12 +24,12 @@ use tracer_common::{
     settings::{PORT_WORDS, Settings, port_bit},
 };
 
-pub use self::{
-    attach::HookStatus,
+pub use self::attach::HookStatus;
+use self::{
+    attach::{Host, Keep},
     btf::{BtfError, KernelBtf},
-    listeners::find_netns,
+    namespace::Interfaces,
 };
-use self::{attach::Keep, namespace::Interfaces};
 
 /// The kernel's description of its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -67,6 +69,15 @@ pub enum ProbeError {
     /// A map could not be read or written.
     #[error("BPF map: {0}")]
     Map(#[from] MapError),
+    /// There is no such network namespace.
+    #[error("{0:#}")]
+    Namespace(anyhow::Error),
+    /// There is no such interface.
+    #[error("{0}")]
+    Interface(io::Error),
+    /// Neither root nor the capabilities that make up for it.
+    #[error("tracing needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: {0}\nrun it with sudo")]
+    Privileges(String),
     /// Something outside BPF.
     #[error("{what}: {error}")]
     Host {
@@ -88,6 +99,18 @@ pub struct Probe {
     ports: Vec<u16>,
 }
 
+impl ProbeError {
+    /// What the program's exit code says of it: 2 for wrong use, 3 for a host that cannot be traced.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Namespace(_) | Self::Interface(_) => 2,
+            Self::Btf(_) | Self::Load(_) | Self::Essential { .. } => 3,
+            Self::Privileges(_) | Self::Map(_) | Self::Host { .. } => 1,
+        }
+    }
+}
+
 impl Probe {
     /// Loads the BPF object and attaches every hook that this host allows.
     ///
@@ -96,28 +119,37 @@ impl Probe {
     /// If the object cannot be loaded. Hooks that do not attach are in [`Probe::hooks`];
     /// [`Probe::require_essential`] makes an error of those that cannot be done without.
     pub fn attach(filters: &Filters, kernel_log: bool) -> Result<Self, ProbeError> {
-        let host = |what| move |error| ProbeError::Host { what, error };
+        let failed = |what| move |error| ProbeError::Host { what, error };
         raise_memory_limit();
-        let (offsets, accept_arguments) = {
-            let btf = KernelBtf::load(KERNEL_BTF)?;
-            (Offsets::resolve(|kernel_struct, member| btf.offset(kernel_struct, member)), btf.function_arguments("inet_csk_accept"))
-        };
-        let settings = settings(filters, accept_arguments);
+        let kernel_btf = KernelBtf::load(KERNEL_BTF)?;
+        let offsets = Offsets::resolve(|kernel_struct, member| kernel_btf.offset(kernel_struct, member));
+        let settings = settings(filters);
         let level: u8 = if kernel_log { 5 } else { 0 };
-        let interfaces = Interfaces::find(&filters.interfaces, filters.netns).map_err(host("interfaces"))?;
+        let interfaces = Interfaces::find(&filters.interfaces, filters.netns).map_err(ProbeError::Interface)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &offsets, true)
             .override_global("SETTINGS", &settings, true)
             .override_global(aya_log::LEVEL, &level, false)
             .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf")))
             .map_err(|error| ProbeError::Load(Box::new(error)))?;
-        let ports = served_ports(filters).map_err(host("listing the listeners"))?;
+        let ports = served_ports(filters).map_err(failed("listing the listeners"))?;
         fill_ports(&mut ebpf, &ports)?;
         fill_peers(&mut ebpf, &filters.peers)?;
-        let btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
+        let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
         set_realtime_offset(&mut ebpf)?;
-        let (hooks, keep) = attach::attach_all(&mut ebpf, &btf, &interfaces);
+        let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces };
+        let (hooks, keep) = attach::attach_all(&mut ebpf, &host);
         Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports })
+    }
+
+    /// Whether the kernel tells its types; needs no privileges.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub fn supports_btf() -> Result<(), ProbeError> {
+        KernelBtf::load(KERNEL_BTF)?;
+        Ok(())
     }
 
     /// What became of each hook.
@@ -174,13 +206,17 @@ impl Probe {
         Ok(counters.get(&(counter as u32), 0)?.iter().sum())
     }
 
-    /// All counters.
+    /// All counters, in the order of [`Counter::ALL`].
     ///
     /// # Errors
     ///
     /// If the map cannot be read.
-    pub fn counts(&self) -> Result<Vec<(Counter, u64)>, ProbeError> {
-        Counter::ALL.into_iter().map(|counter| Ok((counter, self.count(counter)?))).collect()
+    pub fn counts(&self) -> Result<[u64; Counter::ALL.len()], ProbeError> {
+        let mut counts = [0; Counter::ALL.len()];
+        for (value, counter) in counts.iter_mut().zip(Counter::ALL) {
+            *value = self.count(counter)?;
+        }
+        Ok(counts)
     }
 
     /// Tells the programs what the wall clock says; to be called several times a second, because it may be set.
@@ -215,10 +251,7 @@ impl Probe {
     }
 }
 
-/// How often [`Probe::keep_time`] is to be called.
-pub const TIME_INTERVAL: Duration = Duration::from_millis(100);
-
-fn settings(filters: &Filters, accept_arguments: Option<usize>) -> Settings {
+fn settings(filters: &Filters) -> Settings {
     let mut bits = 0;
     if !filters.ports.is_empty() {
         bits |= Settings::PORT_FILTER;
@@ -226,12 +259,7 @@ fn settings(filters: &Filters, accept_arguments: Option<usize>) -> Settings {
     if !filters.peers.is_empty() {
         bits |= Settings::PEER_FILTER;
     }
-    Settings {
-        filters: bits,
-        pid: filters.pid.unwrap_or(0),
-        netns: filters.netns.unwrap_or(0),
-        accept_arguments: accept_arguments.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
-    }
+    Settings { filters: bits, pid: filters.pid.unwrap_or(0), netns: filters.netns.unwrap_or(0) }
 }
 
 /// Before Linux 5.11 (commit 97306be45fbe) BPF memory counts against the limit on locked memory. RHEL and Amazon
@@ -277,30 +305,11 @@ fn fill_peers(ebpf: &mut Ebpf, peers: &[(IpAddr, u8)]) -> Result<(), ProbeError>
 
 fn set_realtime_offset(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
     let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "REALTIME_OFFSET")?)?;
-    map.set(0, realtime_offset(), 0)?;
+    let offset = Clock::now().map_err(|error| ProbeError::Host { what: "reading the clocks", error })?.offset;
+    map.set(0, offset.cast_unsigned(), 0)?;
     Ok(())
 }
 
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, ProbeError> {
     Ok(ebpf.map_mut(name).ok_or(MapError::IoError(io::ErrorKind::NotFound.into()))?)
 }
-
-/// Nanoseconds from `CLOCK_MONOTONIC` to `CLOCK_REALTIME`.
-#[must_use]
-pub fn realtime_offset() -> u64 {
-    // The clocks cannot be read at one moment: the monotonic one is read before and after the other.
-    let before = clock(libc::CLOCK_MONOTONIC);
-    let real = clock(libc::CLOCK_REALTIME);
-    let after = clock(libc::CLOCK_MONOTONIC);
-    real.wrapping_sub(before + (after - before) / 2)
-}
-
-/// Now, in nanoseconds of `clock`.
-#[must_use]
-pub fn clock(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid struct; both clocks exist on every Linux.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
-}
-

@@ -131,7 +131,7 @@ impl Tracker {
             }
             return;
         } else if record.revision <= revision {
-            self.unmatched += 1;
+            // Overtaken by a later report: the sweep's come another way than the rest.
             return;
         } else if entry.held {
             let amended = entry.amended.take();

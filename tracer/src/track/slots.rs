@@ -29,7 +29,7 @@ struct Ends {
 /// The slab.
 #[derive(Debug)]
 pub struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    cells: Vec<Slot<T>>,
     free: Vec<u32>,
     queues: [Ends; 2],
 }
@@ -37,23 +37,23 @@ pub struct Slots<T> {
 impl<T> Slots<T> {
     /// An empty slab.
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), queues: [Ends { front: NONE, back: NONE }; 2] }
+        Self { cells: Vec::new(), free: Vec::new(), queues: [Ends { front: NONE, back: NONE }; 2] }
     }
 
     /// The number of entries.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.cells.len() - self.free.len()
     }
 
     /// Puts `entry` at the back of `queue` and returns its slot.
     pub fn insert(&mut self, entry: T, queue: Queue) -> u32 {
         let slot = Slot { entry: Some(entry), queue, previous: NONE, next: NONE };
         let index = if let Some(index) = self.free.pop() {
-            self.slots[index as usize] = slot;
+            self.cells[index as usize] = slot;
             index
         } else {
-            self.slots.push(slot);
-            u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+            self.cells.push(slot);
+            u32::try_from(self.cells.len() - 1).unwrap_or(NONE)
         };
         self.link(index, queue);
         index
@@ -61,12 +61,12 @@ impl<T> Slots<T> {
 
     /// The entry of `index`, if it holds one.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.slots.get_mut(index as usize)?.entry.as_mut()
+        self.cells.get_mut(index as usize)?.entry.as_mut()
     }
 
     /// Moves the entry of `index` to the back of `queue`.
     pub fn touch(&mut self, index: u32, queue: Queue) {
-        let slot = &self.slots[index as usize];
+        let slot = &self.cells[index as usize];
         if slot.queue != queue || slot.next != NONE {
             self.unlink(index);
             self.link(index, queue);
@@ -81,7 +81,7 @@ impl<T> Slots<T> {
 
     /// Takes the entry out of `index`.
     pub fn remove(&mut self, index: u32) -> Option<T> {
-        let entry = self.slots.get_mut(index as usize)?.entry.take()?;
+        let entry = self.cells.get_mut(index as usize)?.entry.take()?;
         self.unlink(index);
         self.free.push(index);
         Some(entry)
@@ -93,24 +93,24 @@ impl<T> Slots<T> {
         if previous == NONE {
             ends.front = index;
         } else {
-            self.slots[previous as usize].next = index;
+            self.cells[previous as usize].next = index;
         }
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.cells[index as usize];
         (slot.queue, slot.previous, slot.next) = (queue, previous, NONE);
     }
 
     fn unlink(&mut self, index: u32) {
-        let Slot { queue, previous, next, .. } = self.slots[index as usize];
+        let Slot { queue, previous, next, .. } = self.cells[index as usize];
         let ends = &mut self.queues[queue as usize];
         if previous == NONE {
             ends.front = next;
         } else {
-            self.slots[previous as usize].next = next;
+            self.cells[previous as usize].next = next;
         }
         if next == NONE {
             ends.back = previous;
         } else {
-            self.slots[next as usize].previous = previous;
+            self.cells[next as usize].previous = previous;
         }
     }
 }

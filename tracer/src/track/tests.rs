@@ -97,7 +97,8 @@ fn a_later_report_replaces_one_that_is_held_and_amends_one_that_was_released() {
 #[test]
 fn a_report_that_tells_nothing_new_amends_nothing() {
     let Record::Request(first) = request(1, 1, 0, 10, false) else { unreachable!() };
-    let again = RequestRecord { revision: 1, reported: 20, srtt_us: 7, flags: first.flags | RequestRecord::FINAL, ..first };
+    let again =
+        RequestRecord { revision: 1, reported: 20, srtt_us: 7, flags: first.flags | RequestRecord::FINAL, ..first };
     let mut tracker = Tracker::default();
     let mut seen = Vec::new();
     tracker.record(&Record::Request(first), &mut collect(&mut seen));
@@ -105,6 +106,14 @@ fn a_report_that_tells_nothing_new_amends_nothing() {
     tracker.record(&Record::Request(again), &mut collect(&mut seen));
     tracker.finish(&mut collect(&mut seen));
     assert_eq!(seen, [Seen::Request(1, 1, 0)]);
+}
+
+#[test]
+fn a_report_that_was_overtaken_changes_nothing() {
+    let late = [request(1, 1, 1, 20, false), request(1, 1, 0, 10, false), request(1, 2, 0, 30, true)];
+    assert_eq!(run(&late), [Seen::Request(1, 1, 1), Seen::Request(1, 2, 0)]);
+    let later = [request(1, 2, 0, 30, false), request(1, 1, 0, 20, true), closed(1, false)];
+    assert_eq!(run(&later)[..2], [Seen::Request(1, 1, 0), Seen::Request(1, 2, 0)]);
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! `tracer watch`: shows every request as it happens.
+
+use crate::{
+    cli::WatchArgs,
+    clock::{Clock, monotonic},
+    decode::{Record, decode},
+    enrich::process::Processes,
+    output::terminal::Terminal,
+    pipeline::{Options, Pipeline, View},
+    probe::{Filters, Probe, ProbeError, host},
+    recording::write::Recorder,
+    status::{Counters, Hook},
+};
+use anyhow::Context;
+use aya::maps::{MapData, RingBuf};
+use std::{
+    io::{self, BufWriter, Write},
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tracer_common::{counter::Counter, record::RequestRecord};
+
+/// How often the records are fetched, unless so many wait that the kernel asks for it.
+const FETCH: Duration = Duration::from_millis(50);
+
+/// How many fetches lie between two looks at the kernel's counters.
+const FETCHES_A_LOOK: u32 = 10;
+
+/// For how many looks after a request was reopened the kernel is asked for such requests: long enough for it to have
+/// become quiet.
+const LOOKS_AFTER_REOPENING: u32 = 4;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If this host cannot be traced, or the output cannot be written.
+pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
+    let filters = filters(args)?;
+    host::require_privileges()?;
+    let clock = Clock::now()?;
+    // Before anything is attached: a file that cannot be written is to be known now.
+    let recorder = args.write.as_deref().map(|path| Recorder::create(path, clock)).transpose()?;
+    let mut probe = Probe::attach(&filters, args.kernel_log)?;
+    probe.require_essential()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let view = View::of(args.show.json, args.show.summary, Terminal::of_stdout());
+    let min = args.show.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    let options = Options { view, min, count: args.count.map(Into::into) };
+    let out = BufWriter::with_capacity(1 << 16, io::stdout());
+    let mut pipeline = Pipeline::new(clock, options, Processes::of_this_host(), out);
+    if let Some(recorder) = recorder {
+        pipeline.record_to(recorder);
+    }
+    pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
+    announce(&probe, args);
+    let outcome = runtime.block_on(follow(&mut probe, &mut pipeline, args));
+    let whole = finish(&probe, pipeline, outcome)?;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
+    Ok(Filters {
+        ports: args.show.ports.clone(),
+        peers: args.show.peers.iter().map(|network| (network.network(), network.prefix_len())).collect(),
+        pid: args.pid,
+        netns: args.netns.as_ref().map(|netns| netns.inode().map_err(ProbeError::Namespace)).transpose()?,
+        interfaces: args.interfaces.clone(),
+    })
+}
+
+/// Tells on standard error what is watched and what is missing, so that an empty screen is not a riddle.
+fn announce(probe: &Probe, args: &WatchArgs) {
+    let mut err = io::stderr();
+    for hook in probe.hooks().iter().filter(|hook| hook.through.is_none()) {
+        let _ = writeln!(err, "tracer: no hook for {}: {} is not measured (tracer check tells why)", hook.name, hook.lost);
+    }
+    let until = match (args.duration, args.count) {
+        (Some(time), _) => format!("for {time:?}"),
+        (None, Some(count)) => format!("until {count} requests were seen"),
+        (None, None) => "until Ctrl-C".to_owned(),
+    };
+    let ports = probe.ports();
+    let listed = ports.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = if ports.len() > 8 { ", ..." } else { "" };
+    let what = match (args.show.ports.is_empty(), ports.is_empty()) {
+        (false, _) => format!("port {listed}{more}"),
+        (true, true) => "every port on which something will listen; nothing does now".to_owned(),
+        (true, false) => format!("every port with a listener (now {listed}{more})"),
+    };
+    let _ = writeln!(err, "tracer: watching {what}, {until}");
+}
+
+/// Follows the records until it is time to end.
+async fn follow(probe: &mut Probe, pipeline: &mut Pipeline<impl Write>, args: &WatchArgs) -> anyhow::Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut kernel_log = if args.kernel_log { Some(probe.kernel_log().context("opening the kernel log")?) } else { None };
+    // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
+    let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
+    let mut fetch = interval(FETCH);
+    fetch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = args.duration.map(|time| Instant::now() + time);
+    let mut sweeps = Sweeps::default();
+    while !pipeline.is_done() {
+        tokio::select! {
+            biased;
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
+            _ = fetch.tick() => {
+                probe.keep_time()?;
+                if let Some(log) = &mut kernel_log {
+                    log.flush();
+                }
+                drain(records.get_mut(), pipeline)?;
+                sweeps.look(probe, pipeline)?;
+                pipeline.tick(monotonic()?)?;
+            }
+            guard = records.readable_mut() => {
+                let mut guard = guard?;
+                drain(guard.get_inner_mut(), pipeline)?;
+                guard.clear_ready();
+            }
+        }
+    }
+    drain(records.get_mut(), pipeline)
+}
+
+/// Hands what is in the ring buffer to the pipeline: at most as much as it holds, so that signals are heard under any
+/// load.
+fn drain(records: &mut RingBuf<MapData>, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<()> {
+    const AT_MOST: usize = 1 << 16;
+    for _ in 0..AT_MOST {
+        match records.next() {
+            Some(record) if !pipeline.is_done() => pipeline.record(&record)?,
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Asks the kernel for requests that were answered further after they had been reported, while there are some.
+#[derive(Default)]
+struct Sweeps {
+    fetches: u32,
+    reopened: u64,
+    looks_left: u32,
+}
+
+impl Sweeps {
+    fn look(&mut self, probe: &Probe, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<()> {
+        self.fetches += 1;
+        if !self.fetches.is_multiple_of(FETCHES_A_LOOK) {
+            return Ok(());
+        }
+        let reopened = probe.count(Counter::RequestsReopened)?;
+        if reopened != self.reopened {
+            self.reopened = reopened;
+            self.looks_left = LOOKS_AFTER_REOPENING;
+        }
+        if self.looks_left > 0 {
+            self.looks_left -= 1;
+            sweep(probe, pipeline)?;
+        }
+        Ok(())
+    }
+}
+
+/// Hands the requests that were answered further to the pipeline, and returns those that wait for an answer, or for
+/// the rest of it.
+fn sweep(probe: &Probe, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<Vec<RequestRecord>> {
+    let mut waiting = Vec::new();
+    let mut result = Ok(());
+    probe.sweep(|bytes| match decode(bytes) {
+        Ok(Record::Request(record)) if record.flags & RequestRecord::COMPLETE == 0 => waiting.push(record),
+        _ if result.is_ok() => result = pipeline.record(bytes),
+        _ => {}
+    })?;
+    result?;
+    Ok(waiting)
+}
+
+/// Shows what is left, also when following failed: what was seen until then is not lost.
+fn finish(probe: &Probe, mut pipeline: Pipeline<impl Write>, outcome: anyhow::Result<()>) -> anyhow::Result<bool> {
+    let waiting = sweep(probe, &mut pipeline).unwrap_or_default();
+    let counters = Counters::new(probe.counts()?);
+    if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
+        return Ok(pipeline.abandon(&waiting, Some(&counters)));
+    }
+    let whole = pipeline.finish(&waiting, Some(&counters))?;
+    outcome.map(|()| whole)
+}

@@ -1,0 +1,105 @@
+use super::*;
+use crate::{
+    enrich::process::Place,
+    samples::{CLOCK, first, slow, unanswered},
+};
+
+/// The lines of the samples, and one whose response was never seen to leave.
+fn lines(terminal: Terminal) -> String {
+    let mut merged = slow();
+    (merged.moments.first_out, merged.moments.last_out) = (0, 0);
+    let place = Place { cgroup: "/system.slice/web.service".to_owned() };
+    let mut lines = Lines::new(CLOCK, terminal);
+    let mut out = Vec::new();
+    for record in [first(), slow(), unanswered(), merged] {
+        let request = Request { place: Some(&place), ..Request::of(&record) };
+        lines.request(&mut out, &request).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+fn at(width: usize) -> String {
+    lines(Terminal { width: Some(width), colour: false, interactive: false })
+}
+
+#[test]
+fn full_width() {
+    assert_eq!(
+        lines(Terminal::default()),
+        r"TIME(UTC)    PEER                  LOCAL  PROCESS                    IN    OUT  TOTAL  ACCEPT  INGRESS   PICKUP   UPLOAD  SERVICE   EGRESS  DOWNLOAD   DRAIN  NOTE       UNIT
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]            512B 20.5kB 2.50ms   1.40s*  20.0us   41.0us      0ns   1.23ms   55.0us    812ns   1.15ms             web.service
+22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]            512B 20.5kB  1.22s       -   15.0us   30.0us      0ns    1.20s*  45.0us      0ns   24.0ms             web.service
+22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]            512B     0B  3.00s       -   10.0us   20.0us      0ns    3.00s*       -        -        -  unanswered,adopted web.service
+22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]            512B 20.5kB  1.22s       -   15.0us   30.0us      0ns    1.20s*  24.0ms        <        <             web.service
+"
+    );
+}
+
+#[test]
+fn without_stages_at_110() {
+    assert_eq!(
+        at(110),
+        r"TIME(UTC)    PEER                  LOCAL  PROCESS                 TOTAL MOSTLY               NOTE
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]          2.50ms accept 1.40s 100%
+22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]           1.22s service 1.20s 98%
+22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]           3.00s service 3.00s 100%   unanswered,adopted
+22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]           1.22s service 1.20s 98%
+"
+    );
+}
+
+#[test]
+fn a_small_terminal_at_80() {
+    assert_eq!(
+        at(80),
+        r"TIME(UTC)    PEER                  LOCAL   TOTAL MOSTLY               NOTE
+22:13:30.000 10.0.1.23:41234       :8080  2.50ms accept 1.40s 100%
+22:13:32.000 10.0.1.23:41234       :8080   1.22s service 1.20s 98%
+22:13:33.000 [2001:db8:0:1::23]:50000 :443    3.00s service 3.00s 100%   unanswered,adopted
+22:13:32.000 10.0.1.23:41234          :8080   1.22s service 1.20s 98%
+"
+    );
+}
+
+#[test]
+fn the_least_at_40() {
+    assert_eq!(
+        at(40),
+        r"TIME(UTC)     TOTAL MOSTLY               NOTE
+22:13:30.000 2.50ms accept 1.40s 100%
+22:13:32.000  1.22s service 1.20s 98%
+22:13:33.000  3.00s service 3.00s 100%   unanswered,adopted
+22:13:32.000  1.22s service 1.20s 98%
+"
+    );
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    for width in 51..200 {
+        // The peer of the third line is longer than any IPv4 address and pushes what follows.
+        for line in at(width).lines().take(3) {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn on_a_terminal_the_stage_that_dominates_is_bold_and_the_header_comes_again() {
+    let terminal = Terminal { width: None, colour: true, interactive: true };
+    let text = lines(terminal);
+    assert!(text.contains(" \x1b[1m1.40s*\x1b[0m "), "{text}");
+    let mut lines = Lines::new(CLOCK, terminal);
+    let mut out = Vec::new();
+    (0..81).for_each(|_| lines.request(&mut out, &Request::of(&slow())).unwrap());
+    assert_eq!(String::from_utf8(out).unwrap().matches("TIME(UTC)").count(), 3);
+}
+
+#[test]
+fn a_process_cannot_steer_the_terminal() {
+    let mut record = slow();
+    record.process.comm[..4].copy_from_slice(b"\x1b[2J");
+    let mut out = Vec::new();
+    Lines::new(CLOCK, Terminal::default()).request(&mut out, &Request::of(&record)).unwrap();
+    assert!(!out.contains(&0x1b));
+}
