@@ -1,0 +1,59 @@
+//! Every task of a developer, one file each. `cargo xtask --help` lists them.
+
+mod arch;
+mod build;
+mod demo;
+mod elf;
+mod lint;
+mod paths;
+mod privileged;
+mod setup;
+mod sh;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every task of a developer.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the other tasks need; does nothing when all is there
+    Setup,
+    /// Build the release binary: static, the BPF object inside
+    Build(build::Args),
+    /// Run mixed traffic through the lab and watch it
+    Demo(demo::Args),
+    /// Run every test: host, lint, end to end, virtual machines
+    Test(test::Args),
+    /// Run the release binary on other kernels, in virtual machines
+    Vm(vm::Args),
+    /// Check formatting, lints, dependencies' licences
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build(args) => build::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Vm(args) => vm::run(&args).map(drop),
+        Task::Lint => lint::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `setup`: installs what the other tasks need. Looks first what is missing, names it, and installs nothing else.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::{arch::Arch, paths, sh};
+
+/// Links BPF programs.
+const BPF_LINKER: &str = "0.10.0";
+
+/// Debian packages.
+const PACKAGES: [&str; 14] = [
+    // The lab: namespaces, firewall, load balancer, web server, load, independent clocks and views.
+    "iproute2",
+    "nftables",
+    "haproxy",
+    "nginx-light",
+    "wrk",
+    "tcpdump",
+    "bpftool",
+    // Virtual machines: emulators, and tools to take kernels and modules out of packages.
+    "qemu-system-x86",
+    "qemu-system-arm",
+    "debian-archive-keyring",
+    "kmod",
+    "cpio",
+    "xz-utils",
+    "zstd",
+];
+
+/// Installs what is missing. Quick and silent when nothing is.
+pub fn run() -> Result<()> {
+    packages()?;
+    components("stable toolchain", &[], &["rustfmt", "clippy"])?;
+    // For the BPF target: its `core` is compiled from source, and its crate is linted.
+    components("nightly toolchain", &["--toolchain", "nightly"], &["rust-src", "clippy"])?;
+    targets()?;
+    bpf_linker()
+}
+
+fn packages() -> Result<()> {
+    let known = sh::read(&mut sh::command("dpkg-query", ["-W", "-f", "${db:Status-Status} ${Package}\n"]))
+        .context("cannot ask dpkg what is installed; these tasks need Debian or a relative of it")?;
+    let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
+    let missing: Vec<&str> = PACKAGES.into_iter().filter(|name| !installed.contains(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!("Debian packages {}", missing.join(" ")));
+    let install = paths::root().join("xtask/src/setup/install.sh");
+    sh::run(sh::as_root("sh", [install])?.args(missing))
+}
+
+fn components(place: &str, toolchain: &[&str], names: &[&str]) -> Result<()> {
+    let listed = sh::read(rustup(&["component", "list", "--installed"]).args(toolchain)).with_context(|| {
+        format!("cannot ask rustup about the {place}; `rustup toolchain list` shows those there are")
+    })?;
+    // A component is listed as `rust-src` or, of one host, as `clippy-x86_64-unknown-linux-gnu`.
+    let is =
+        |line: &str, name: &str| line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !listed.lines().any(|line| is(line, name))).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!("components {} of the {place}", missing.join(" ")));
+    sh::run(rustup(&["component", "add"]).args(toolchain).args(missing))
+}
+
+fn targets() -> Result<()> {
+    let listed = sh::read(&mut rustup(&["target", "list", "--installed"]))?;
+    let wanted = Arch::ALL.map(Arch::target);
+    let missing: Vec<&str> = wanted.into_iter().filter(|target| !listed.lines().any(|line| line == *target)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!("standard library for {}", missing.join(" ")));
+    sh::run(rustup(&["target", "add"]).args(missing))
+}
+
+fn bpf_linker() -> Result<()> {
+    let version = sh::read(&mut sh::command("bpf-linker", ["--version"])).unwrap_or_default();
+    if version.split_whitespace().nth(1) == Some(BPF_LINKER) {
+        return Ok(());
+    }
+    say(&format!("bpf-linker {BPF_LINKER} from crates.io (this compiles for some minutes)"));
+    let mut cargo = sh::command("cargo", ["+stable", "install", "bpf-linker", "--version", BPF_LINKER, "--locked"]);
+    // Not into this workspace's target directory.
+    sh::run(cargo.env_remove("CARGO_TARGET_DIR"))
+}
+
+fn rustup(args: &[&str]) -> Command {
+    sh::command("rustup", args)
+}
+
+fn say(what: &str) {
+    eprintln!("setup: installing {what}");
+}
