@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use aya_build::{Package, Toolchain, build_ebpf};
 
 fn main() -> anyhow::Result<()> {
+    // aya-build watches the programs themselves; they hold this crate's code, too.
+    println!("cargo:rerun-if-changed={}", concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-common/src"));
     let root_dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf");
     build_ebpf([Package { name: "tracer-ebpf", root_dir, ..Default::default() }], Toolchain::default())?;
     let object = Path::new(&env::var("OUT_DIR")?).join("tracer-ebpf");

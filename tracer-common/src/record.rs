@@ -3,6 +3,8 @@
 //! `repr(C)`, little-endian like every host that `tracer` supports, no implicit padding. A record begins with its
 //! [`Kind`]; a reader skips kinds that it does not know.
 
+use core::mem::MaybeUninit;
+
 use crate::{
     connection::{self, Connection},
     endpoint::Tuple,
@@ -81,13 +83,18 @@ impl RequestRecord {
     /// The connection was open before tracing began.
     pub const ADOPTED: u32 = 4;
 
-    /// The record of the request that `connection` is at.
+    /// Writes the record of the request that `connection` is at into `slot`, member by member: a BPF program has 512
+    /// bytes of stack, too few to build records there.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is valid for writes and aligned.
     #[inline(always)]
-    #[must_use]
-    pub fn of(connection: &Connection, last: bool, srtt_us: u32, now: u64) -> Self {
+    pub unsafe fn write(slot: *mut Self, connection: &Connection, last: bool, srtt_us: u32, now: u64) {
         let request = &connection.request;
+        let is_answered = connection.is_answered();
         let mut flags = 0;
-        if connection.is_answered() {
+        if is_answered {
             flags |= Self::COMPLETE;
         }
         if last {
@@ -96,28 +103,44 @@ impl RequestRecord {
         if connection.flags & connection::ADOPTED != 0 {
             flags |= Self::ADOPTED;
         }
-        Self {
-            kind: Kind::Request as u32,
-            flags,
-            connection: connection.id,
-            reported: now,
-            accepted: if connection.sequence == 1 { connection.moments.accepted } else { 0 },
+        // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
+        let record = unsafe { &mut *slot };
+        record.kind = Kind::Request as u32;
+        record.flags = flags;
+        record.connection = connection.id;
+        record.reported = now;
+        record.accepted = if connection.sequence == 1 { connection.moments.accepted } else { 0 };
+        record.moments = request.moments;
+        if !is_answered {
             // While more is to come, an earlier piece's acknowledgement ends nothing.
-            moments: RequestMoments {
-                acknowledged: if connection.is_answered() { request.moments.acknowledged } else { 0 },
-                ..request.moments
-            },
-            bytes_in: request.bytes_in,
-            bytes_out: request.bytes_out,
+            record.moments.acknowledged = 0;
+        }
+        record.bytes_in = request.bytes_in;
+        record.bytes_out = request.bytes_out;
+        if request.moments.first_read == 0 {
             // The reader of the request before it is not known to be that of this one.
-            process: if request.moments.first_read == 0 { Process::default() } else { connection.process },
-            tuple: connection.tuple,
-            sequence: connection.sequence,
-            revision: request.reports,
-            srtt_us,
-            retransmits: request.retransmits,
-            netns: connection.netns,
-            padding: 0,
+            record.process = Process::default();
+        } else {
+            record.process = connection.process;
+        }
+        record.tuple = connection.tuple;
+        record.sequence = connection.sequence;
+        record.revision = request.reports;
+        record.srtt_us = srtt_us;
+        record.retransmits = request.retransmits;
+        record.netns = connection.netns;
+        record.padding = 0;
+    }
+
+    /// The record of the request that `connection` is at.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(connection: &Connection, last: bool, srtt_us: u32, now: u64) -> Self {
+        let mut record = MaybeUninit::zeroed();
+        // SAFETY: a local; zeros are valid for integers, and every member is written.
+        unsafe {
+            Self::write(record.as_mut_ptr(), connection, last, srtt_us, now);
+            record.assume_init()
         }
     }
 }
@@ -147,21 +170,24 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
-    /// The record of `connection` as it is.
+    /// Writes the record of `connection` as it is into `slot`.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is valid for writes and aligned.
     #[inline(always)]
-    #[must_use]
-    pub fn of(connection: &Connection, kind: Kind, now: u64) -> Self {
-        Self {
-            kind: kind as u32,
-            flags: connection.flags,
-            connection: connection.id,
-            reported: now,
-            moments: connection.moments,
-            process: connection.process,
-            tuple: connection.tuple,
-            requests: connection.sequence,
-            netns: connection.netns,
-        }
+    pub unsafe fn write(slot: *mut Self, connection: &Connection, kind: Kind, now: u64) {
+        // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
+        let record = unsafe { &mut *slot };
+        record.kind = kind as u32;
+        record.flags = connection.flags;
+        record.connection = connection.id;
+        record.reported = now;
+        record.moments = connection.moments;
+        record.process = connection.process;
+        record.tuple = connection.tuple;
+        record.requests = connection.sequence;
+        record.netns = connection.netns;
     }
 }
 

@@ -62,14 +62,14 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// Hands `record` to user space; counts `lost` where there is no room.
+/// Hands the record that `write` writes to user space; counts `lost` where there is no room.
 #[inline(always)]
-pub fn emit<T: 'static>(record: T, lost: Counter) {
+pub fn emit<T: 'static>(lost: Counter, write: impl FnOnce(*mut T)) {
     let Some(mut entry) = RECORDS.reserve::<T>(0) else {
         count(lost);
         return;
     };
-    entry.write(record);
+    write(entry.as_mut_ptr());
     entry.submit(wake_up());
 }
 

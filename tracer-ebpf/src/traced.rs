@@ -158,7 +158,7 @@ pub fn take_accept_time(connection: &mut Connection, sock: Sock) {
 pub fn report_opened(connection: &mut Connection, now: u64) {
     if connection.flags & connection::OPENED == 0 && is_wanted_reader(connection) {
         connection.flags |= connection::OPENED;
-        emit(ConnectionRecord::of(connection, Kind::Opened, now), Counter::ConnectionRecordsLost);
+        report_connection(connection, Kind::Opened, now);
     }
 }
 
@@ -167,8 +167,14 @@ pub fn report_opened(connection: &mut Connection, now: u64) {
 pub fn report_closed(connection: &Connection, now: u64) {
     count(Counter::ConnectionsClosed);
     if is_wanted_reader(connection) {
-        emit(ConnectionRecord::of(connection, Kind::Closed, now), Counter::ConnectionRecordsLost);
+        report_connection(connection, Kind::Closed, now);
     }
+}
+
+#[inline(always)]
+fn report_connection(connection: &Connection, kind: Kind, now: u64) {
+    // SAFETY: the slot is the ring buffer's, reserved for this record.
+    emit(Counter::ConnectionRecordsLost, |slot| unsafe { ConnectionRecord::write(slot, connection, kind, now) });
 }
 
 /// Reports the current request of `connection`.
@@ -184,8 +190,11 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
     if last && connection.flags & REOPENED != 0 {
         count(Counter::RequestsSettled);
     }
-    let record = RequestRecord::of(connection, last, tcp.smoothed_round_trip(), now);
-    emit(record, Counter::RequestRecordsLost);
+    let round_trip = tcp.smoothed_round_trip();
+    // SAFETY: the slot is the ring buffer's, reserved for this record.
+    emit(Counter::RequestRecordsLost, |slot| unsafe {
+        RequestRecord::write(slot, connection, last, round_trip, now);
+    });
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use crate::{
     cli::WatchArgs,
     clock::{Clock, monotonic},
-    decode::{Record, decode},
+    decode::{Record, decode, encode_request},
     enrich::process::Processes,
     output::terminal::Terminal,
     pipeline::{Options, Pipeline, View},
@@ -59,8 +59,12 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     }
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
     announce(&probe, args);
-    let outcome = runtime.block_on(follow(&mut probe, &mut pipeline, args));
-    let whole = finish(&probe, pipeline, outcome)?;
+    let whole = runtime.block_on(async {
+        // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
+        let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
+        let outcome = follow(&mut probe, &mut records, &mut pipeline, args).await;
+        finish(&probe, records.get_mut(), pipeline, outcome)
+    })?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -97,12 +101,15 @@ fn announce(probe: &Probe, args: &WatchArgs) {
 }
 
 /// Follows the records until it is time to end.
-async fn follow(probe: &mut Probe, pipeline: &mut Pipeline<impl Write>, args: &WatchArgs) -> anyhow::Result<()> {
+async fn follow(
+    probe: &mut Probe,
+    records: &mut AsyncFd<Records>,
+    pipeline: &mut Pipeline<impl Write>,
+    args: &WatchArgs,
+) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut kernel_log = if args.kernel_log { Some(probe.kernel_log().context("opening the kernel log")?) } else { None };
-    // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
-    let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
     let mut fetch = interval(FETCH);
     fetch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = args.duration.map(|time| Instant::now() + time);
@@ -119,7 +126,9 @@ async fn follow(probe: &mut Probe, pipeline: &mut Pipeline<impl Write>, args: &W
                     log.flush();
                 }
                 drain(records.get_mut(), pipeline)?;
-                sweeps.look(probe, pipeline)?;
+                if sweeps.is_due(probe)? {
+                    sweep(probe, records.get_mut(), pipeline)?;
+                }
                 pipeline.tick(monotonic()?)?;
             }
             guard = records.readable_mut() => {
@@ -129,12 +138,15 @@ async fn follow(probe: &mut Probe, pipeline: &mut Pipeline<impl Write>, args: &W
             }
         }
     }
-    drain(records.get_mut(), pipeline)
+    Ok(())
 }
+
+/// The ring buffer.
+type Records = RingBuf<MapData>;
 
 /// Hands what is in the ring buffer to the pipeline: at most as much as it holds, so that signals are heard under any
 /// load.
-fn drain(records: &mut RingBuf<MapData>, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<()> {
+fn drain(records: &mut Records, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<()> {
     const AT_MOST: usize = 1 << 16;
     for _ in 0..AT_MOST {
         match records.next() {
@@ -145,7 +157,7 @@ fn drain(records: &mut RingBuf<MapData>, pipeline: &mut Pipeline<impl Write>) ->
     Ok(())
 }
 
-/// Asks the kernel for requests that were answered further after they had been reported, while there are some.
+/// When to ask the kernel for requests that were answered further after they had been reported: while there are some.
 #[derive(Default)]
 struct Sweeps {
     fetches: u32,
@@ -154,42 +166,53 @@ struct Sweeps {
 }
 
 impl Sweeps {
-    fn look(&mut self, probe: &Probe, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<()> {
+    fn is_due(&mut self, probe: &Probe) -> anyhow::Result<bool> {
         self.fetches += 1;
         if !self.fetches.is_multiple_of(FETCHES_A_LOOK) {
-            return Ok(());
+            return Ok(false);
         }
         let reopened = probe.count(Counter::RequestsReopened)?;
         if reopened != self.reopened {
             self.reopened = reopened;
             self.looks_left = LOOKS_AFTER_REOPENING;
         }
-        if self.looks_left > 0 {
-            self.looks_left -= 1;
-            sweep(probe, pipeline)?;
-        }
-        Ok(())
+        let due = self.looks_left > 0;
+        self.looks_left = self.looks_left.saturating_sub(1);
+        Ok(due)
     }
 }
 
 /// Hands the requests that were answered further to the pipeline, and returns those that wait for an answer, or for
 /// the rest of it.
-fn sweep(probe: &Probe, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<Vec<RequestRecord>> {
+fn sweep(
+    probe: &Probe,
+    records: &mut Records,
+    pipeline: &mut Pipeline<impl Write>,
+) -> anyhow::Result<Vec<RequestRecord>> {
     let mut waiting = Vec::new();
-    let mut result = Ok(());
+    let mut answered = Vec::new();
     probe.sweep(|bytes| match decode(bytes) {
         Ok(Record::Request(record)) if record.flags & RequestRecord::COMPLETE == 0 => waiting.push(record),
-        _ if result.is_ok() => result = pipeline.record(bytes),
+        Ok(Record::Request(record)) => answered.push(record),
         _ => {}
     })?;
-    result?;
+    // What was reported before the sweep came before what it found.
+    drain(records, pipeline)?;
+    for record in &answered {
+        pipeline.record(encode_request(record))?;
+    }
     Ok(waiting)
 }
 
 /// Shows what is left, also when following failed: what was seen until then is not lost.
-fn finish(probe: &Probe, mut pipeline: Pipeline<impl Write>, outcome: anyhow::Result<()>) -> anyhow::Result<bool> {
-    let waiting = sweep(probe, &mut pipeline).unwrap_or_default();
+fn finish(
+    probe: &Probe,
+    records: &mut Records,
+    mut pipeline: Pipeline<impl Write>,
+    outcome: anyhow::Result<()>,
+) -> anyhow::Result<bool> {
     let counters = Counters::new(probe.counts()?);
+    let waiting = sweep(probe, records, &mut pipeline).unwrap_or_default();
     if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, Some(&counters)));
     }
