@@ -1,5 +1,6 @@
 //! Whatever comes, in whatever order: no panic, nothing negative, nothing lost, nothing reported twice or backwards.
 
+use crate::scenario::WINDOW;
 use crate::scenario::{Scenario, is_complete, split};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use std::cell::RefCell;
@@ -67,14 +68,14 @@ proptest! {
         events in prop::collection::vec((event(), (number(), number()), moment()), 0..40),
     ) {
         let mut connection = Connection { flags, ..Connection::default() };
-        connection.follow(Tcp { expected: begin.0, written: begin.1 });
+        connection.follow(Tcp { expected: begin.0, written: begin.1, window: WINDOW });
         let reports = RefCell::new(Vec::new());
         let report = |connection: &Connection, why| {
             reports.borrow_mut().push(RequestRecord::of(connection, why == Report::Over, 0, 0));
         };
         let close = Event::State { states: (state::ESTABLISHED, state::CLOSE), unacknowledged: 0, timed_out: false };
         for (event, (expected, written), now) in events.into_iter().chain([(close, (0, 0), 9)]) {
-            let tcp = Tcp { expected, written };
+            let tcp = Tcp { expected, written, window: WINDOW };
             match event {
                 Event::Segment { start, end, acknowledges, arrived } => {
                     connection.segment(Segment { start, end, acknowledges, arrived }, tcp, now, report);

@@ -1,6 +1,7 @@
 //! What the state machine makes of a connection's events: scenarios in prose.
 
 mod any_order;
+mod regressions;
 mod scenario;
 
 use scenario::{STEP, Scenario, is_complete, is_final, split};

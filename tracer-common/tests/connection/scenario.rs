@@ -11,6 +11,9 @@ use tracer_common::{
 /// Nanoseconds from each event to the next.
 pub const STEP: u64 = 1000;
 
+/// The window that is offered: 16 MiB.
+pub const WINDOW: u32 = 16 << 20;
+
 /// A connection, its events so far and what was reported.
 pub struct Scenario {
     pub connection: Connection,
@@ -53,7 +56,7 @@ impl Scenario {
     }
 
     pub fn tcp(&self) -> Tcp {
-        Tcp { expected: self.expected, written: self.written }
+        Tcp { expected: self.expected, written: self.written, window: WINDOW }
     }
 
     pub fn wait(&mut self, time: u64) -> &mut Self {
