@@ -23,7 +23,9 @@ fn with_plain_union_names(mut bytes: Vec<u8>) -> Vec<u8> {
     const NAME: &[u8] = b"MaybeUninit<";
     let starts: Vec<_> = (0..bytes.len()).filter(|&start| bytes[start..].starts_with(NAME)).collect();
     for start in starts {
-        for byte in bytes[start..].iter_mut().take_while(|byte| **byte != 0).filter(|byte| !byte.is_ascii_alphanumeric()) {
+        for byte in
+            bytes[start..].iter_mut().take_while(|byte| **byte != 0).filter(|byte| !byte.is_ascii_alphanumeric())
+        {
             *byte = b'_';
         }
     }

@@ -174,7 +174,7 @@ fn is_for_listener(context: &TcContext, tuple: &Tuple) -> bool {
         };
         let skb = context.skb.skb.cast();
         let sock: *mut bpf_sock =
-            bpf_skc_lookup_tcp(skb, &raw mut key, size as u32, BPF_F_CURRENT_NETNS as i64 as u64, 0);
+            bpf_skc_lookup_tcp(skb, &raw mut key, size as u32, i64::from(BPF_F_CURRENT_NETNS) as u64, 0);
         if sock.is_null() {
             return false;
         }

@@ -3,6 +3,13 @@
 //! One file per hook family. Each hook's doc comment holds the kernel prototype that it reads, argument by argument.
 #![no_std]
 #![no_main]
+#![expect(clippy::inline_always, reason = "a call between BPF functions costs stack, of which there are 512 bytes")]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "helpers take sizes as u32 and give small numbers in 64-bit registers"
+)]
 
 mod accept;
 mod handshake;

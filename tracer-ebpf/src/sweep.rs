@@ -29,7 +29,7 @@ pub struct Meta {
 /// or was answered further since. It changes nothing: the same request is reported by its own event later.
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 #[unsafe(no_mangle)]
-pub fn sweep(context: *const Context) -> i32 {
+pub extern "C" fn sweep(context: *const Context) -> i32 {
     // SAFETY: the verifier knows the context and every pointer in it.
     unsafe {
         let (sock, value) = ((*context).sk, (*context).value);

@@ -16,7 +16,6 @@ mod samples;
 mod status;
 mod track;
 
-use clap::Parser;
 use cli::{Cli, Command};
 use probe::{
     ProbeError,
@@ -32,7 +31,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == GUARD_ARGUMENT) {
         return guard().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
-    let command = Cli::parse().command;
+    let command = match cli::parse() {
+        Ok(Cli { command }) => command,
+        Err(answer) => return answer.give(),
+    };
     log_to_stderr(&command);
     let result = match command {
         Command::Watch(args) => command::watch::run(&args),

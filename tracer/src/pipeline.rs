@@ -22,7 +22,7 @@ pub enum View {
     /// A JSON object a request and a connection.
     Json,
     /// Only the figures.
-    Figures,
+    Figures(Terminal),
     /// Only the figures, as JSON.
     JsonFigures,
 }
@@ -34,7 +34,7 @@ impl View {
         match (json, only_summary) {
             (false, false) => Self::Lines(terminal),
             (true, false) => Self::Json,
-            (false, true) => Self::Figures,
+            (false, true) => Self::Figures(terminal),
             (true, true) => Self::JsonFigures,
         }
     }
@@ -267,13 +267,15 @@ impl<W: Write> Shown<W> {
                 json_summary::summary(out, &self.summary)?;
                 json::status(out, counters, hooks, shortfalls)?;
             }
-            View::Lines(_) | View::Figures => {
+            View::Lines(terminal) | View::Figures(terminal) => {
                 if self.matched != 0 && self.lines.is_some() {
                     writeln!(out)?;
                 }
-                summary::summary(out, &self.summary)?;
-                summary::waiting(out, self.clock, &waiting)?;
-                summary::missing(out, counters, hooks, shortfalls)?;
+                let mut text = Vec::new();
+                summary::summary(&mut text, &self.summary)?;
+                summary::waiting(&mut text, self.clock, &waiting)?;
+                summary::missing(&mut text, counters, hooks, shortfalls)?;
+                out.write_all(terminal.fold(&String::from_utf8_lossy(&text)).as_bytes())?;
             }
         }
         out.flush()

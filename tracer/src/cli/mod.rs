@@ -3,11 +3,13 @@
 mod duration;
 mod netns;
 mod network;
+mod parse;
 
 use clap::{Args, Parser, Subcommand};
 pub use duration::duration;
 pub use netns::Netns;
 pub use network::network;
+pub use parse::parse;
 
 use ipnet::IpNet;
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
@@ -82,7 +84,7 @@ pub struct WatchArgs {
     /// Only requests that this process reads
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
-    /// Only connections of this network namespace: a name, a path, an inode number, or the pid of a process in it
+    /// Only in this network namespace: a name, a path, an inode number, or a pid
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<Netns>,
     /// Only on this network interface; may be repeated

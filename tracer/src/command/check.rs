@@ -24,7 +24,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let facts = host::facts().context("reading /proc")?;
     let outcome = examine(&facts);
     let mut out = io::stdout().lock();
-    if args.json { json(&mut out, &facts, &outcome)? } else { text(&mut out, &facts, &outcome)? }
+    if args.json {
+        json(&mut out, &facts, &outcome)?;
+    } else {
+        text(&mut out, &facts, &outcome)?;
+    }
     Ok(match outcome {
         Outcome::Tried { verdict: Ok(()), .. } => ExitCode::SUCCESS,
         Outcome::Tried { verdict: Err(error), .. } | Outcome::Failed(error) => ExitCode::from(error.exit_code()),
@@ -80,7 +84,9 @@ fn text(out: &mut impl Write, facts: &HostFacts, outcome: &Outcome) -> io::Resul
             }
             let attached = hooks.iter().filter(|hook| hook.through.is_some()).count();
             match verdict {
-                Ok(()) if attached == hooks.len() => writeln!(out, "\nThis host can be traced: {attached} of {attached} hooks."),
+                Ok(()) if attached == hooks.len() => {
+                    writeln!(out, "\nThis host can be traced: {attached} of {attached} hooks.")
+                }
                 Ok(()) => writeln!(out, "\nThis host can be traced, in part: {attached} of {} hooks.", hooks.len()),
                 Err(error) => writeln!(out, "\nThis host cannot be traced: {error}"),
             }

@@ -41,8 +41,9 @@ const LOOKS_AFTER_REOPENING: u32 = 4;
 ///
 /// If this host cannot be traced, or the output cannot be written.
 pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
-    let filters = filters(args)?;
+    // First: without them even a namespace that is there cannot be found.
     host::require_privileges()?;
+    let filters = filters(args)?;
     let clock = Clock::now()?;
     // Before anything is attached: a file that cannot be written is to be known now.
     let recorder = args.write.as_deref().map(|path| Recorder::create(path, clock)).transpose()?;
@@ -82,7 +83,8 @@ fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
 fn announce(probe: &Probe, args: &WatchArgs) {
     let mut err = io::stderr();
     for hook in probe.hooks().iter().filter(|hook| hook.through.is_none()) {
-        let _ = writeln!(err, "tracer: no hook for {}: {} is not measured (tracer check tells why)", hook.name, hook.lost);
+        let _ =
+            writeln!(err, "tracer: no hook for {}: {} is not measured (tracer check tells why)", hook.name, hook.lost);
     }
     let until = match (args.duration, args.count) {
         (Some(time), _) => format!("for {time:?}"),
@@ -109,7 +111,8 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let mut kernel_log = if args.kernel_log { Some(probe.kernel_log().context("opening the kernel log")?) } else { None };
+    let mut kernel_log =
+        if args.kernel_log { Some(probe.kernel_log().context("opening the kernel log")?) } else { None };
     let mut fetch = interval(FETCH);
     fetch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = args.duration.map(|time| Instant::now() + time);

@@ -51,19 +51,29 @@ impl Column {
         }
     }
 
-    /// Characters, without the space that parts it from the next column.
+    /// Characters to keep free for it, without the space that parts it from the next column.
     #[must_use]
-    pub const fn width(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             Self::Time => 12,
             Self::Peer => 21,
             Self::Local | Self::In | Self::Out | Self::Total => 6,
-            // Six for the time, one for the mark, and one because of `DOWNLOAD`.
-            Self::Accept | Self::Stage(_) => 8,
+            Self::Accept => 8,
+            // Headings stand over the times: what follows these is the mark's.
+            Self::Stage(index) => (RequestStage::ALL[index].name().len() + 1).max(8),
             Self::Process => 22,
             Self::Mostly => 20,
             Self::Note => 10,
             Self::Unit => 24,
+        }
+    }
+
+    /// Characters of a cell before a longer one was seen: a column of names grows with them and stays aligned.
+    #[must_use]
+    pub fn least_width(self) -> usize {
+        match self {
+            Self::Process => 16,
+            _ => self.width(),
         }
     }
 
@@ -90,14 +100,16 @@ const GIVEN_UP: [&[Column]; 6] = [
     &[Column::Peer],
 ];
 
-/// The columns for lines of at most `width` characters: all if there is no limit. First `UNIT` is given up, then `IN`
-/// and `OUT`, then the stages for the one that dominates, then `PROCESS`, `LOCAL` and `PEER`.
+/// The columns for lines of at most `width` characters: all if there is no limit, but `UNIT` only where there are `units`.
+/// First `UNIT` is given up, then `IN` and `OUT`, then the stages for the one that dominates, then `PROCESS`, `LOCAL` and
+/// `PEER`.
 #[must_use]
-pub fn columns(width: Option<usize>) -> Vec<Column> {
+pub fn columns(width: Option<usize>, units: bool) -> Vec<Column> {
     use Column::{Accept, In, Local, Mostly, Note, Out, Peer, Process, Stage, Time, Total, Unit};
     let mut columns = vec![Time, Peer, Local, Process, In, Out, Total, Accept];
     columns.extend((0..RequestStage::ALL.len()).map(Stage));
-    columns.extend([Note, Unit]);
+    columns.push(Note);
+    columns.extend(units.then_some(Unit));
     for given_up in GIVEN_UP {
         let needed = columns.iter().map(|column| column.width() + 1).sum::<usize>() - 1;
         if width.is_none_or(|width| needed <= width) {
@@ -120,11 +132,12 @@ mod tests {
 
     #[test]
     fn columns_are_given_up_in_the_stated_order() {
-        assert_eq!(columns(None).len(), 17);
-        assert_eq!(columns(Some(193)), columns(None));
-        let narrower = |width| columns(Some(width));
-        assert!(!narrower(192).contains(&Unit) && narrower(192).contains(&In));
-        assert!(!narrower(167).contains(&In) && narrower(167).contains(&Stage(6)));
+        assert_eq!(columns(None, true).len(), 17);
+        assert_eq!(columns(Some(194), true), columns(None, true));
+        let narrower = |width| columns(Some(width), true);
+        assert!(!narrower(193).contains(&Unit) && narrower(193).contains(&In));
+        assert_eq!(narrower(193), columns(None, false));
+        assert!(!narrower(168).contains(&In) && narrower(168).contains(&Stage(6)));
         assert_eq!(narrower(120), [Time, Peer, Local, Process, Total, Mostly, Note]);
         assert_eq!(narrower(80), [Time, Peer, Local, Total, Mostly, Note]);
         assert_eq!(narrower(79), [Time, Peer, Total, Mostly, Note]);

@@ -49,7 +49,8 @@ pub fn summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let groups = summary.groups();
     if groups.len() > 1 {
         for (group, figures) in groups {
-            writeln!(out, "\n:{} from {}: {}", group.port, group.network, Counts(figures))?;
+            write!(out, "\n:{} from {}: ", group.port, group.network)?;
+            verdict(out, figures)?;
             table(out, figures)?;
         }
     }
@@ -177,7 +178,8 @@ fn processes(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         if let Some(pid) = process.pid {
             write!(out, "[{pid}]")?;
         }
-        match process.unit.as_deref().or(process.cgroup.as_deref()) {
+        // The root group, in which everything is that is in no other, says nothing.
+        match process.unit.as_deref().or(process.cgroup.as_deref().filter(|&cgroup| cgroup != "/")) {
             Some(unit) => writeln!(out, " {}", Printable(unit))?,
             None => writeln!(out)?,
         }

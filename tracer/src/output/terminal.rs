@@ -5,6 +5,11 @@ use std::{
     io::{self, IsTerminal},
 };
 
+/// Makes what follows bold.
+pub const BOLD: &str = "\x1b[1m";
+/// Ends what [`BOLD`] began.
+pub const PLAIN: &str = "\x1b[0m";
+
 /// What the place that the output goes to can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terminal {
@@ -28,6 +33,43 @@ impl Terminal {
         let colour = set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb");
         Self { width: window_width().or_else(columns), colour, interactive: true }
     }
+
+    /// Cuts off what does not fit into a line. [`BOLD`] and [`PLAIN`] have no width.
+    pub fn cut(self, line: &mut String) {
+        let Some(width) = self.width else { return };
+        let (mut shown, mut in_escape) = (0, false);
+        let beyond = line.char_indices().find(|&(_, character)| {
+            in_escape |= character == '\x1b';
+            shown += usize::from(!in_escape);
+            in_escape &= character != 'm';
+            shown > width
+        });
+        if let Some((end, _)) = beyond {
+            line.truncate(end);
+            line.push_str(if self.colour { PLAIN } else { "" });
+        }
+    }
+
+    /// Breaks the lines of `text` that are too wide at their spaces, and indents what follows.
+    #[must_use]
+    pub fn fold(self, text: &str) -> String {
+        const INDENT: &str = "    ";
+        let Some(width) = self.width else { return text.to_owned() };
+        let mut folded = String::with_capacity(text.len());
+        for mut line in text.lines() {
+            let mut indent = "";
+            while let Some((beyond, _)) = line.char_indices().nth(width.saturating_sub(indent.len())) {
+                // A space right behind the last character that fits is as good as one before it.
+                let space = line[..=beyond].rfind(' ').filter(|&space| !line[..space].trim().is_empty());
+                let Some(space) = space else { break };
+                folded.extend([indent, line[..space].trim_end(), "\n"]);
+                line = line[space..].trim_start();
+                indent = INDENT;
+            }
+            folded.extend([indent, line, "\n"]);
+        }
+        folded
+    }
 }
 
 /// The width of the terminal window, if it tells.
@@ -36,4 +78,38 @@ fn window_width() -> Option<usize> {
     // SAFETY: the request writes a `winsize` through the pointer, which is valid for the duration of the call.
     let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
     (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BOLD, PLAIN, Terminal};
+
+    fn of_width(width: usize) -> Terminal {
+        Terminal { width: Some(width), colour: true, interactive: true }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_off() {
+        for (line, cut) in [
+            ("12345".to_owned(), "12345".to_owned()),
+            ("123456".to_owned(), format!("12345{PLAIN}")),
+            (format!("1{BOLD}2345{PLAIN}"), format!("1{BOLD}2345{PLAIN}")),
+            (format!("1{BOLD}ä€456{PLAIN}7"), format!("1{BOLD}ä€45{PLAIN}")),
+        ] {
+            let mut shown = line;
+            of_width(5).cut(&mut shown);
+            assert_eq!(shown, cut);
+        }
+    }
+
+    #[test]
+    fn wide_lines_are_broken_at_spaces() {
+        let folded = |text: &str| of_width(10).fold(text);
+        assert_eq!(folded("1234567890\n\n  1\n"), "1234567890\n\n  1\n");
+        assert_eq!(folded("1234567890 2 3\n"), "1234567890\n    2 3\n");
+        assert_eq!(folded("123 456 789 12345 7\n"), "123 456\n    789\n    12345\n    7\n");
+        assert_eq!(folded("12345678901 ä€ 1\n"), "12345678901 ä€ 1\n", "no place to break it");
+        assert_eq!(folded("    12345678\n"), "    12345678\n", "an indent is no such place");
+        assert_eq!(Terminal::default().fold("a b"), "a b");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     columns::{Column, columns},
-    terminal::Terminal,
+    terminal::{BOLD, PLAIN, Terminal},
     units::{Bytes, Nanoseconds, percent},
 };
 use crate::{
@@ -24,8 +24,6 @@ const MARK: char = '*';
 const MERGED: &str = "<";
 /// A stage that was not measured.
 const ABSENT: &str = "-";
-const BOLD: &str = "\x1b[1m";
-const PLAIN: &str = "\x1b[0m";
 
 /// The table of requests.
 #[derive(Debug)]
@@ -33,10 +31,13 @@ pub struct Lines {
     columns: Vec<Column>,
     terminal: Terminal,
     clock: Clock,
-    /// Grows with the longest peer address, so that the columns stay aligned.
+    /// These grow with the longest peer address and process, so that the columns stay aligned.
     peer_width: usize,
+    process_width: usize,
     /// Lines since the header; `None`: it has not been shown.
     since_header: Option<u32>,
+    /// A unit was seen.
+    units: bool,
     line: String,
     cell: String,
 }
@@ -46,11 +47,13 @@ impl Lines {
     #[must_use]
     pub fn new(clock: Clock, terminal: Terminal) -> Self {
         Self {
-            columns: columns(terminal.width),
+            columns: columns(terminal.width, false),
             terminal,
             clock,
-            peer_width: Column::Peer.width(),
+            peer_width: Column::Peer.least_width(),
+            process_width: Column::Process.least_width(),
             since_header: None,
+            units: false,
             line: String::new(),
             cell: String::new(),
         }
@@ -62,6 +65,7 @@ impl Lines {
     ///
     /// If `out` cannot be written to.
     pub fn request(&mut self, out: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
+        self.make_room_for_units(request);
         if self.since_header.is_none_or(|lines| self.terminal.interactive && lines >= HEADER_EVERY) {
             self.header(out)?;
         }
@@ -81,6 +85,19 @@ impl Lines {
         self.end_line(out)
     }
 
+    /// Hosts without systemd and control groups have nothing to show in `UNIT`: it comes with the first that has one.
+    fn make_room_for_units(&mut self, request: &Request<'_>) {
+        if self.units || unit(request).is_none() {
+            return;
+        }
+        self.units = true;
+        let columns = columns(self.terminal.width, true);
+        if columns != self.columns {
+            self.columns = columns;
+            self.since_header = None;
+        }
+    }
+
     fn header(&mut self, out: &mut impl Write) -> io::Result<()> {
         self.line.clear();
         for index in 0..self.columns.len() {
@@ -93,6 +110,7 @@ impl Lines {
 
     fn end_line(&mut self, out: &mut impl Write) -> io::Result<()> {
         self.line.truncate(self.line.trim_end().len());
+        self.terminal.cut(&mut self.line);
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
     }
@@ -100,10 +118,11 @@ impl Lines {
     /// Appends a cell, padded to the width of its column.
     fn push(&mut self, column: Column, cell: &str, marked: bool) {
         let length = cell.chars().count();
-        if column == Column::Peer {
-            self.peer_width = self.peer_width.max(length);
-        }
-        let mut width = if column == Column::Peer { self.peer_width } else { column.width() };
+        let mut width = match column {
+            Column::Peer => grown(&mut self.peer_width, length),
+            Column::Process => grown(&mut self.process_width, length),
+            _ => column.width(),
+        };
         let mark = column.is_marked() && length < width;
         width -= usize::from(mark);
         let padding = width.saturating_sub(length);
@@ -149,11 +168,23 @@ impl Lines {
             },
             Column::Note => note(cell, request),
             Column::Unit => {
-                push_name(cell, request.place.map_or(ABSENT, |place| place.unit().unwrap_or(&place.cgroup)));
+                push_name(cell, unit(request).unwrap_or(ABSENT));
                 Ok(())
             }
         }
     }
+}
+
+/// A width that is at least `length` from here on.
+fn grown(width: &mut usize, length: usize) -> usize {
+    *width = length.max(*width);
+    *width
+}
+
+/// The systemd unit or the control group; the root group, in which everything is that is in no other, says nothing.
+fn unit<'a>(request: &Request<'a>) -> Option<&'a str> {
+    let place = request.place?;
+    place.unit().or_else(|| (place.cgroup != "/").then_some(&place.cgroup))
 }
 
 fn is_of(column: Column, part: Part) -> bool {
@@ -186,6 +217,10 @@ fn note(cell: &mut String, request: &Request<'_>) -> fmt::Result {
     for (index, note) in [outcome, adopted, amended].into_iter().flatten().enumerate() {
         cell.write_str(if index == 0 { "" } else { "," })?;
         cell.write_str(note)?;
+    }
+    match request.record.retransmits {
+        0 => {}
+        retransmits => write!(cell, "{}retrans:{retransmits}", if cell.is_empty() { "" } else { "," })?,
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Attaching: tries each hook's ways in order and keeps every reason.
 
-use std::{error::Error as _, io, thread};
+use std::{error::Error, io, thread};
 
 use aya::{
     Btf, Ebpf,
@@ -52,31 +52,36 @@ impl From<ProgramError> for Refusal {
     fn from(error: ProgramError) -> Self {
         Self(match &error {
             ProgramError::LoadError { io_error, verifier_log } => {
-                let log = verifier_log.to_string();
-                log::debug!("the verifier's log:\n{log}");
-                // The complaint is followed by statistics.
-                let is_statistic = |line: &&str| {
-                    ["processed ", "stack depth ", "verification time "].iter().any(|start| line.starts_with(start))
-                };
-                match log.lines().rev().find(|line| !line.is_empty() && !is_statistic(line)) {
-                    Some(complaint) => format!("{io_error}: {complaint}"),
-                    None => io_error.to_string(),
-                }
+                verifier_complaint(io_error, &verifier_log.to_string())
             }
-            _ => {
-                let mut text = error.to_string();
-                let mut source = error.source();
-                while let Some(cause) = source {
-                    let cause_text = cause.to_string();
-                    if !text.contains(&cause_text) {
-                        text = format!("{text}: {cause_text}");
-                    }
-                    source = cause.source();
-                }
-                text
-            }
+            other => with_causes(other),
         })
     }
+}
+
+fn verifier_complaint(error: &io::Error, log: &str) -> String {
+    log::debug!("the verifier's log:\n{log}");
+    // The complaint is followed by statistics.
+    let is_statistic =
+        |line: &&str| ["processed ", "stack depth ", "verification time "].iter().any(|start| line.starts_with(start));
+    match log.lines().rev().find(|line| !line.is_empty() && !is_statistic(line)) {
+        Some(complaint) => format!("{error}: {complaint}"),
+        None => error.to_string(),
+    }
+}
+
+/// The error and what caused it, without what the error's own text says already.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 impl From<io::Error> for Refusal {
@@ -103,13 +108,8 @@ pub fn attach_all(ebpf: &mut Ebpf, host: &Host<'_>) -> (Vec<HookStatus>, Keep) {
 }
 
 fn attach(hook: &Hook, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> HookStatus {
-    let mut status = HookStatus {
-        name: hook.name,
-        through: None,
-        refused: Vec::new(),
-        lost: hook.lost,
-        essential: hook.essential,
-    };
+    let mut status =
+        HookStatus { name: hook.name, through: None, refused: Vec::new(), lost: hook.lost, essential: hook.essential };
     for way in hook.ways {
         match attach_way(way.attach, ebpf, host, keep) {
             Ok(where_to) => {
@@ -129,6 +129,9 @@ fn attach(hook: &Hook, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> Hoo
 fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> Result<Option<String>, Refusal> {
     let btf = host.loader_btf;
     match way {
+        Attach::TypedTracepoint(name) if !host.btf.has_tracepoint(name) => {
+            return Err(Refusal("this kernel has no such tracepoint".to_owned()));
+        }
         Attach::TypedTracepoint(name) => {
             let program: &mut BtfTracePoint = program(ebpf, name)?;
             program.load(name, btf)?;
@@ -142,7 +145,10 @@ fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) ->
             }
         }
         Attach::FunctionExit(function) => {
-            let arguments = host.btf.function_arguments(function).ok_or_else(|| Refusal("not in this kernel".into()))?;
+            let arguments = host
+                .btf
+                .function_arguments(function)
+                .ok_or_else(|| Refusal("this kernel has no such function".to_owned()))?;
             let program: &mut FExit = program(ebpf, &format!("{function}_{arguments}"))?;
             program.load(function, btf)?;
             program.attach()?;

@@ -5,8 +5,6 @@
 //! takes about a millisecond, and all that stays in memory is the file itself and where its types begin.
 
 use std::{
-    collections::BTreeMap,
-    ffi::CStr,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
@@ -47,7 +45,6 @@ mod kind {
     pub const PTR: u32 = 2;
     pub const STRUCT: u32 = 4;
     pub const UNION: u32 = 5;
-    pub const ENUM: u32 = 6;
     pub const TYPEDEF: u32 = 8;
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
@@ -55,7 +52,6 @@ mod kind {
     pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const TYPE_TAG: u32 = 18;
-    pub const ENUM64: u32 = 19;
 }
 
 /// What follows a type's header, by kind: bytes once, and bytes for each of its elements.
@@ -201,34 +197,6 @@ impl KernelBtf {
         agreed(self.named(name).filter(|found| found.kind() == kind::FUNC).filter_map(|found| self.parameters(found)))
     }
 
-    /// The values of the enumeration and their names, of those with several the first one.
-    #[must_use]
-    pub fn enumeration(&self, name: &str) -> Option<BTreeMap<i64, String>> {
-        agreed(self.named(name).filter_map(|found| match found.kind() {
-            kind::ENUM => self.values(
-                found,
-                8,
-                |low, _, signed| {
-                    if signed { i64::from(low.cast_signed()) } else { i64::from(low) }
-                },
-            ),
-            kind::ENUM64 => {
-                self.values(found, 12, |low, high, _| (u64::from(high) << 32 | u64::from(low)).cast_signed())
-            }
-            _ => None,
-        }))
-    }
-
-    fn values(&self, of: Type, size: usize, value: impl Fn(u32, u32, bool) -> i64) -> Option<BTreeMap<i64, String>> {
-        let mut values = BTreeMap::new();
-        for at in (of.body..).step_by(size).take(of.elements()) {
-            let high = if size == 12 { self.u32(at + 8)? } else { 0 };
-            let name = self.name(self.u32(at)?)?;
-            values.entry(value(self.u32(at + 4)?, high, of.flag())).or_insert_with(|| name.to_owned());
-        }
-        Some(values)
-    }
-
     /// The number of parameters of the prototype that `of`, a function or a pointer to one, refers to.
     fn parameters(&self, of: Type) -> Option<usize> {
         let prototype = match of.kind() {
@@ -303,10 +271,6 @@ impl KernelBtf {
 
     fn type_at(&self, at: usize) -> Option<Type> {
         Some(Type { body: at + TYPE_HEADER, info: self.u32(at + 4)?, target: self.u32(at + 8)? })
-    }
-
-    fn name(&self, offset: u32) -> Option<&str> {
-        CStr::from_bytes_until_nul(self.strings_from(offset)?).ok()?.to_str().ok()
     }
 
     /// Compares without looking for the end of the string first: it is asked about every type.

@@ -98,8 +98,13 @@ pub fn guard() -> io::Result<()> {
         match *order.split(' ').collect::<Vec<_>>() {
             ["filter", interface, priority, handle] => {
                 if let (Ok(priority), Ok(handle)) = (priority.parse(), handle.parse::<u32>())
-                    && let Ok(link) =
-                        SchedClassifierLink::attached(interface, TcAttachType::Ingress, priority, TcHandle::from(handle), None)
+                    && let Ok(link) = SchedClassifierLink::attached(
+                        interface,
+                        TcAttachType::Ingress,
+                        priority,
+                        TcHandle::from(handle),
+                        None,
+                    )
                 {
                     // Gone with its interface is gone as well.
                     let _ = aya::programs::links::Link::detach(link);
@@ -141,9 +146,9 @@ fn delete_clsact(interface: &str) -> io::Result<()> {
         return Ok(());
     }
     let request = DeleteQdisc {
-        length: size_of::<DeleteQdisc>() as u32,
+        length: u32::try_from(size_of::<DeleteQdisc>()).map_err(io::Error::other)?,
         kind: libc::RTM_DELQDISC,
-        flags: libc::NLM_F_REQUEST as u16,
+        flags: u16::try_from(libc::NLM_F_REQUEST).map_err(io::Error::other)?,
         sequence: 1,
         port: 0,
         family: 0,

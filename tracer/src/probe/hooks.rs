@@ -117,12 +117,7 @@ pub const HOOKS: &[Hook] = &[
         lost: "the number of retransmits",
         ways: &[typed!("tcp_retransmit_skb")],
     },
-    Hook {
-        name: "reset",
-        essential: false,
-        lost: "who reset a connection",
-        ways: &[typed!("tcp_receive_reset")],
-    },
+    Hook { name: "reset", essential: false, lost: "who reset a connection", ways: &[typed!("tcp_receive_reset")] },
     Hook {
         name: "sweep",
         essential: false,

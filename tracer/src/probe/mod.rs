@@ -76,7 +76,9 @@ pub enum ProbeError {
     #[error("{0}")]
     Interface(io::Error),
     /// Neither root nor the capabilities that make up for it.
-    #[error("tracing needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: {0}\nrun it with sudo")]
+    #[error(
+        "tracing needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: {0}\nrun it with sudo"
+    )]
     Privileges(String),
     /// Something outside BPF.
     #[error("{what}: {error}")]

@@ -75,7 +75,10 @@ fn open_netns(inode: u32) -> io::Result<File> {
     let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == u64::from(inode));
     match named.chain(processes).find(is_it) {
         Some(path) => File::open(path),
-        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("no network namespace {inode}"))),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no network namespace {inode} (ip netns list and lsns -t net show them)"),
+        )),
     }
 }
 

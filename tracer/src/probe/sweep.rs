@@ -44,6 +44,11 @@ struct IterInfo {
     map_fd: u32,
 }
 
+/// Its length, as the kernel wants it.
+const ITER_INFO_LENGTH: u32 = 4;
+
+const _: () = assert!(size_of::<IterInfo>() == ITER_INFO_LENGTH as usize);
+
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads as many bytes as it is told there are, and returns a new file descriptor or an error.
     unsafe {
@@ -74,7 +79,7 @@ impl Sweep {
             prog_fd: program.fd()?.as_fd().as_raw_fd().cast_unsigned(),
             attach_type: BPF_TRACE_ITER,
             iter_info: (&raw const info) as u64,
-            iter_info_len: size_of::<IterInfo>() as u32,
+            iter_info_len: ITER_INFO_LENGTH,
             ..LinkCreate::default()
         };
         let link = bpf(BPF_LINK_CREATE, &attributes)
