@@ -125,6 +125,15 @@ pub struct Tcp {
     pub window: u32,
 }
 
+/// How far the peer has acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledgement {
+    /// The first byte not acknowledged (`snd_una`).
+    pub unacknowledged: u32,
+    /// When an ACK last acknowledged something (`delivered_mstamp`, in nanoseconds); 0: not known.
+    pub latest: u64,
+}
+
 /// Why a request is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -264,18 +273,19 @@ impl Connection {
         self.ended_by(RESET_BY_PEER);
     }
 
-    /// The TCP state changes from `old` to `new`. `unacknowledged` is `snd_una`; `timed_out` is whether the socket's
-    /// error is `ETIMEDOUT`. `report` is called for the request that this ends.
+    /// The TCP state changes from `old` to `new`. `timed_out` is whether the socket's error is `ETIMEDOUT`. `report` is
+    /// called for the request that this ends.
     #[inline(always)]
     pub fn state_changed(
         &mut self,
         (old, new): (u8, u8),
-        (unacknowledged, tcp): (u32, Tcp),
+        (acknowledgement, tcp): (Acknowledgement, Tcp),
         timed_out: bool,
         now: u64,
         report: impl Fn(&Self, Report),
     ) {
         // Once a FIN is queued, `write_seq` counts it too: the bytes written are known before that.
+        let Acknowledgement { unacknowledged, latest } = acknowledgement;
         let finishing = matches!(old, state::FIN_WAIT1 | state::CLOSING | state::LAST_ACK);
         if finishing && unacknowledged == tcp.written {
             self.acknowledge(now, &report);
@@ -284,9 +294,9 @@ impl Connection {
                 self.count_written(tcp.written);
             }
             if unacknowledged == self.written_end && self.acknowledged_end != self.written_end {
-                // Acknowledged after a FIN, where no hook sees it: so it was, but not when.
+                // Acknowledged after a FIN, where no hook sees it.
                 self.acknowledged_end = self.written_end;
-                self.request.moments.acknowledged = 0;
+                self.request.moments.acknowledged = latest;
                 self.flags |= CHANGED;
             }
         }

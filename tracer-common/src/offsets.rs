@@ -72,6 +72,8 @@ offsets! {
     write_seq: "tcp_sock" "write_seq",
     /// `u32`: first sequence number not yet acknowledged.
     snd_una: "tcp_sock" "snd_una",
+    /// `u64`: when an ACK last acknowledged something, microseconds of `CLOCK_MONOTONIC`.
+    delivered_mstamp: "tcp_sock" "delivered_mstamp",
     /// `u32`: the smoothed round-trip time in microseconds, times 8.
     srtt_us: "tcp_sock" "srtt_us",
     /// Pointer to `struct sock`.
@@ -110,7 +112,7 @@ offsets! {
     socket_sk: "socket" "sk",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 35 * 4);
+const _: () = assert!(size_of::<Offsets>() == 36 * 4);
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,8 @@ impl Settings {
     pub const PORT_FILTER: u32 = 1;
     /// Only peers inside a prefix of the `PEERS` map.
     pub const PEER_FILTER: u32 = 2;
+    /// Only connections whose SYN was seen: on one of the interfaces with a program.
+    pub const INTERFACE_FILTER: u32 = 4;
 }
 
 /// Words of the bit sets that are indexed by port: 65 536 ports, 64 a word.

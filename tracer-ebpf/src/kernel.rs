@@ -10,7 +10,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
 };
 use tracer_common::{
-    connection::Tcp,
+    connection::{Acknowledgement, Tcp},
     endpoint::{Endpoint, Tuple},
     offsets::{MISSING, Offset, Offsets},
     settings::Settings,
@@ -190,10 +190,13 @@ impl TcpSock {
         }
     }
 
-    /// The first byte not yet acknowledged.
+    /// How far the peer has acknowledged.
     #[inline(always)]
-    pub fn unacknowledged(self) -> u32 {
-        self.0.load_or_zero(offset!(snd_una))
+    pub fn acknowledgement(self) -> Acknowledgement {
+        Acknowledgement {
+            unacknowledged: self.0.load_or_zero(offset!(snd_una)),
+            latest: self.0.load_or_zero::<u64>(offset!(delivered_mstamp)) * 1000,
+        }
     }
 
     /// The first byte that the application has not read.

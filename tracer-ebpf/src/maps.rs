@@ -21,7 +21,7 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
-/// Nanoseconds from `CLOCK_MONOTONIC` to `CLOCK_REALTIME`, kept by user space; 0: not set yet.
+/// Nanoseconds from `CLOCK_MONOTONIC` to `CLOCK_REALTIME`, kept by user space; 0: not every hook is attached yet.
 #[map]
 static REALTIME_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -95,15 +95,25 @@ pub fn is_wanted_peer(peer: [u8; 16]) -> bool {
     PEERS.get(aya_ebpf::maps::lpm_trie::Key::new(128, peer)).is_some()
 }
 
+/// Whether every hook is attached. Before that only a part of what happens to a connection is seen.
+#[inline(always)]
+pub fn is_tracing() -> bool {
+    realtime_offset() != 0
+}
+
+#[inline(always)]
+fn realtime_offset() -> u64 {
+    REALTIME_OFFSET.get(0).copied().unwrap_or(0)
+}
+
 /// A packet's stamp (`CLOCK_REALTIME`) as a moment of `CLOCK_MONOTONIC`; 0 if there is none, or none that can be:
 /// one that lies in the future of `now` was made before the clock was set.
 #[inline(always)]
 pub fn monotonic(stamp: u64, now: u64) -> u64 {
-    let offset = REALTIME_OFFSET.get(0).copied().unwrap_or(0);
-    if stamp == 0 || offset == 0 {
+    if stamp == 0 {
         return 0;
     }
-    let moment = stamp.wrapping_sub(offset);
+    let moment = stamp.wrapping_sub(realtime_offset());
     if moment > now { 0 } else { moment }
 }
 

@@ -5,7 +5,6 @@ use aya_log_ebpf::debug;
 use tracer_common::connection::{self, state};
 
 use crate::{
-    handshake,
     kernel::Sock,
     traced::{GET, born, counted, find, now, report_closed, report_request, storage, take_accept_time},
 };
@@ -19,21 +18,11 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> u32 {
     // The only way for a TCP socket from SYN_RECV to ESTABLISHED that is not a listener's child is a simultaneous
     // open, which no server takes part in.
     if old == state::SYN_RECV && new == state::ESTABLISHED {
-        established(sock);
+        born(sock);
     } else if old >= state::ESTABLISHED && old != state::SYN_RECV {
         changed(&context, sock, old, new);
     }
     0
-}
-
-#[inline(always)]
-fn established(sock: Sock) {
-    let Some(connection) = born(sock) else { return };
-    connection.moments.established = now();
-    if let Some(times) = handshake::take(&connection.tuple) {
-        connection.moments.syn = times.syn;
-        connection.moments.synack = times.synack;
-    }
 }
 
 #[inline(always)]
@@ -47,9 +36,9 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     }
     let Some(tcp) = sock.as_tcp() else { return };
     let now = now();
-    let acknowledged = (tcp.unacknowledged(), tcp.tcp());
+    let view = (tcp.acknowledgement(), tcp.tcp());
     counted(connection, |connection| {
-        connection.state_changed((old, new), acknowledged, sock.has_timed_out(), now, |connection, why| {
+        connection.state_changed((old, new), view, sock.has_timed_out(), now, |connection, why| {
             report_request(connection, why, tcp, now);
         });
     });

@@ -15,8 +15,9 @@ use tracer_common::{
 };
 
 use crate::{
+    handshake,
     kernel::{self, Sock, TcpSock},
-    maps::{ACCEPTS, CONNECTIONS, count, emit, is_known_port, is_wanted_peer},
+    maps::{ACCEPTS, CONNECTIONS, count, emit, is_known_port, is_tracing, is_wanted_peer},
 };
 
 /// [`storage`] looks only.
@@ -55,7 +56,9 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
         let wanted = connection.flags & connection::IGNORED == 0;
         return if wanted { Some((connection, sock.as_tcp()?)) } else { None };
     }
-    if !is_known_port(sock.local_port()) {
+    // Through which interface an open connection came is not known.
+    let unwanted = kernel::has_filter(Settings::INTERFACE_FILTER);
+    if unwanted || !is_known_port(sock.local_port()) || !is_tracing() {
         return None;
     }
     let tcp_sock = sock.as_tcp()?;
@@ -63,7 +66,7 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
     let connection = create(sock)?;
     connection.flags |= connection::ADOPTED;
     let unread = after(tcp.expected, tcp_sock.unread());
-    let answered = tcp_sock.unacknowledged() != tcp.written;
+    let answered = tcp_sock.acknowledgement().unacknowledged != tcp.written;
     if unread || answered {
         connection.follow_midway(tcp, answered);
     } else {
@@ -77,20 +80,26 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
     Some((connection, tcp_sock))
 }
 
-/// The state of the new connection `sock`, if its port is wanted.
+/// Begins to trace the connection `sock`, which is established now, if it is wanted.
 #[inline(always)]
-pub fn born<'a>(sock: Sock) -> Option<&'a mut Connection> {
-    if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(sock.local_port()) {
-        return None;
+pub fn born(sock: Sock) {
+    if !is_tracing() || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(sock.local_port())) {
+        return;
     }
-    let tcp = sock.as_tcp()?.tcp();
-    let connection = create(sock)?;
-    connection.follow(tcp);
-    if connection.flags & connection::IGNORED != 0 {
-        return None;
+    let Some(tcp_sock) = sock.as_tcp() else { return };
+    let Some(connection) = create(sock) else { return };
+    connection.follow(tcp_sock.tcp());
+    connection.moments.established = now();
+    if let Some(times) = handshake::take(&connection.tuple) {
+        connection.moments.syn = times.syn;
+        connection.moments.synack = times.synack;
     }
-    count(Counter::ConnectionsOpened);
-    Some(connection)
+    if kernel::has_filter(Settings::INTERFACE_FILTER) && connection.moments.syn == 0 {
+        connection.flags |= connection::IGNORED;
+    }
+    if connection.flags & connection::IGNORED == 0 {
+        count(Counter::ConnectionsOpened);
+    }
 }
 
 #[inline(always)]

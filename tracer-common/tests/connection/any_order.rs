@@ -1,11 +1,10 @@
 //! Whatever comes, in whatever order: no panic, nothing negative, nothing lost, nothing reported twice or backwards.
 
-use crate::scenario::WINDOW;
-use crate::scenario::{Scenario, is_complete, split};
+use crate::scenario::{Scenario, WINDOW, is_complete, split};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use std::cell::RefCell;
 use tracer_common::{
-    connection::{ACTIVE, ADOPTED, Connection, Report, Segment, Tcp, state},
+    connection::{ACTIVE, ADOPTED, Acknowledgement, Connection, Report, Segment, Tcp, state},
     record::RequestRecord,
 };
 
@@ -19,7 +18,7 @@ enum Event {
     Retransmitted,
     Accepted,
     Reset,
-    State { states: (u8, u8), unacknowledged: u32, timed_out: bool },
+    State { states: (u8, u8), unacknowledged: u32, latest: u64, timed_out: bool },
 }
 
 /// Numbers that are often equal or near each other, or to where sequence numbers wrap.
@@ -41,8 +40,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Retransmitted),
         1 => Just(Event::Accepted),
         1 => Just(Event::Reset),
-        2 => ((0..14_u8, 0..14_u8), number(), any::<bool>())
-            .prop_map(|(states, unacknowledged, timed_out)| Event::State { states, unacknowledged, timed_out }),
+        2 => ((0..14_u8, 0..14_u8), number(), moment(), any::<bool>()).prop_map(
+            |(states, unacknowledged, latest, timed_out)| Event::State { states, unacknowledged, latest, timed_out }
+        ),
     ]
 }
 
@@ -73,7 +73,7 @@ proptest! {
         let report = |connection: &Connection, why| {
             reports.borrow_mut().push(RequestRecord::of(connection, why == Report::Over, 0, 0));
         };
-        let close = Event::State { states: (state::ESTABLISHED, state::CLOSE), unacknowledged: 0, timed_out: false };
+        let close = Event::State { states: (state::ESTABLISHED, state::CLOSE), unacknowledged: 0, latest: 0, timed_out: false };
         for (event, (expected, written), now) in events.into_iter().chain([(close, (0, 0), 9)]) {
             let tcp = Tcp { expected, written, window: WINDOW };
             match event {
@@ -88,8 +88,9 @@ proptest! {
                 Event::Retransmitted => connection.retransmitted(),
                 Event::Accepted => connection.accepted(now),
                 Event::Reset => connection.reset_received(),
-                Event::State { states, unacknowledged, timed_out } => {
-                    connection.state_changed(states, (unacknowledged, tcp), timed_out, now, report);
+                Event::State { states, unacknowledged, latest, timed_out } => {
+                    let acknowledgement = Acknowledgement { unacknowledged, latest };
+                    connection.state_changed(states, (acknowledgement, tcp), timed_out, now, report);
                 }
             }
         }

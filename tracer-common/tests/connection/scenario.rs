@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use tracer_common::{
-    connection::{ADOPTED, Connection, Report, Segment, Tcp, state},
+    connection::{ADOPTED, Acknowledgement, Connection, Report, Segment, Tcp, state},
     record::RequestRecord,
     stage::RequestSplit,
 };
@@ -31,6 +31,8 @@ pub struct Scenario {
     peer_received: u32,
     /// The end of what the peer acknowledged.
     unacknowledged: u32,
+    /// When it last acknowledged something.
+    acknowledged_at: u64,
     reports: RefCell<Vec<RequestRecord>>,
 }
 
@@ -47,6 +49,7 @@ impl Scenario {
             sent: output,
             peer_received: output,
             unacknowledged: output,
+            acknowledged_at: 0,
             reports: RefCell::new(Vec::new()),
         }
     }
@@ -111,6 +114,9 @@ impl Scenario {
             self.now += STEP;
             let (now, tcp) = (self.now, self.tcp());
             self.connection.segment(segment, tcp, now, record(&self.reports, now));
+        }
+        if self.unacknowledged != acknowledges {
+            self.acknowledged_at = self.now;
         }
         self.unacknowledged = acknowledges;
         self.wait(STEP)
@@ -189,6 +195,7 @@ impl Scenario {
     pub fn fin_acknowledged(&mut self) -> &mut Self {
         self.peer_received = self.written;
         self.unacknowledged = self.written;
+        self.acknowledged_at = self.now;
         self.change(if self.state == state::FIN_WAIT1 { state::FIN_WAIT2 } else { state::CLOSE })
     }
 
@@ -213,7 +220,8 @@ impl Scenario {
     fn ends(&mut self, new: u8, timed_out: bool) -> &mut Self {
         let (tcp, now) = (self.tcp(), self.now);
         let report = record(&self.reports, now);
-        self.connection.state_changed((self.state, new), (self.unacknowledged, tcp), timed_out, now, report);
+        let acknowledgement = Acknowledgement { unacknowledged: self.unacknowledged, latest: self.acknowledged_at };
+        self.connection.state_changed((self.state, new), (acknowledgement, tcp), timed_out, now, report);
         self.state = new;
         self.wait(STEP)
     }

@@ -87,7 +87,7 @@ pub struct WatchArgs {
     /// Only in this network namespace: a name, a path, an inode number, or a pid
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<Netns>,
-    /// Only on this network interface; may be repeated
+    /// Only connections opened through this network interface from now on; may be repeated
     #[arg(short, long = "interface", value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
     /// End after this time (30s, 5m; a plain number is seconds); otherwise with Ctrl-C

@@ -45,7 +45,7 @@ impl Terminal {
             shown > width
         });
         if let Some((end, _)) = beyond {
-            line.truncate(end);
+            line.truncate(line[..end].trim_end().len());
             line.push_str(if self.colour { PLAIN } else { "" });
         }
     }

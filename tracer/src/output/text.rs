@@ -109,8 +109,8 @@ impl Lines {
     }
 
     fn end_line(&mut self, out: &mut impl Write) -> io::Result<()> {
-        self.line.truncate(self.line.trim_end().len());
         self.terminal.cut(&mut self.line);
+        self.line.truncate(self.line.trim_end().len());
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
     }

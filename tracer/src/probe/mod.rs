@@ -45,7 +45,7 @@ pub struct Filters {
     pub pid: Option<u32>,
     /// This network namespace only, by inode number.
     pub netns: Option<u32>,
-    /// SYNs that arrive on these interfaces; empty: on all that are up.
+    /// Connections that are opened through these interfaces only; empty: through any.
     pub interfaces: Vec<String>,
 }
 
@@ -99,6 +99,8 @@ pub struct Probe {
     hooks: Vec<HookStatus>,
     missing: Vec<&'static str>,
     ports: Vec<u16>,
+    /// Without the hook `syn` nothing passes the filter.
+    needs_syn: bool,
 }
 
 impl ProbeError {
@@ -138,10 +140,18 @@ impl Probe {
         fill_ports(&mut ebpf, &ports)?;
         fill_peers(&mut ebpf, &filters.peers)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
-        set_realtime_offset(&mut ebpf)?;
         let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces };
         let (hooks, keep) = attach::attach_all(&mut ebpf, &host);
-        Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports })
+        // The programs begin here: with some hooks only, a request would be seen in part.
+        set_realtime_offset(&mut ebpf)?;
+        Ok(Self {
+            ebpf,
+            keep,
+            hooks,
+            missing: offsets.missing().collect(),
+            ports,
+            needs_syn: !filters.interfaces.is_empty(),
+        })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -178,7 +188,8 @@ impl Probe {
     ///
     /// With the kernel's reasons.
     pub fn require_essential(&self) -> Result<(), ProbeError> {
-        match self.hooks.iter().find(|hook| hook.essential && hook.through.is_none()) {
+        let is_essential = |hook: &HookStatus| hook.essential || (self.needs_syn && hook.name == "syn");
+        match self.hooks.iter().find(|hook| is_essential(hook) && hook.through.is_none()) {
             Some(hook) => {
                 let reasons: Vec<_> = hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect();
                 Err(ProbeError::Essential { name: hook.name, reason: reasons.join("; ") })
@@ -260,6 +271,9 @@ fn settings(filters: &Filters) -> Settings {
     }
     if !filters.peers.is_empty() {
         bits |= Settings::PEER_FILTER;
+    }
+    if !filters.interfaces.is_empty() {
+        bits |= Settings::INTERFACE_FILTER;
     }
     Settings { filters: bits, pid: filters.pid.unwrap_or(0), netns: filters.netns.unwrap_or(0) }
 }

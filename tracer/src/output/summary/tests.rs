@@ -40,7 +40,7 @@ synack             1  30.0us  30.0us  30.0us  30.0us
 handshake          1   400us   400us   400us   400us
 accept             1   1.40s   1.40s   1.40s   1.40s    25%
 
-:443 from 2001:db8:0:1::/64: 1 request (1 unanswered), 512B in, 0B out
+:443 from 2001:db8:0:1::/64: 1 request (1 unanswered), 512B in, 0B out; 100% of their time is service (p50 3.00s, p99 3.00s): the application computing or waiting.
 STAGE          COUNT     P50     P90     P99     MAX  SHARE
 ingress            1  10.0us  10.0us  10.0us  10.0us     0%
 pickup             1  20.1us  20.1us  20.1us  20.1us     0%
@@ -54,7 +54,7 @@ synack             0       -       -       -       -
 handshake          0       -       -       -       -
 accept             0       -       -       -       -      -
 
-:8080 from 10.0.1.0/24: 2 requests on 1 connection, 1.02kB in, 41.0kB out
+:8080 from 10.0.1.0/24: 2 requests on 1 connection, 1.02kB in, 41.0kB out; 53% of their time is accept (p50 1.40s, p99 1.40s): the application, slow to accept connections.
 STAGE          COUNT     P50     P90     P99     MAX  SHARE
 ingress            2  15.0us  20.1us  20.1us  20.1us     0%
 pickup             2  30.1us  41.2us  41.2us  41.2us     0%

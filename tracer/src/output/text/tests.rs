@@ -26,11 +26,11 @@ fn at(width: usize) -> String {
 fn full_width() {
     assert_eq!(
         lines(Terminal::default()),
-        r"TIME(UTC)    PEER                  LOCAL  PROCESS                    IN    OUT  TOTAL  ACCEPT  INGRESS   PICKUP   UPLOAD  SERVICE   EGRESS  DOWNLOAD   DRAIN  NOTE       UNIT
-22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]            512B 20.5kB 2.50ms   1.40s*  20.0us   41.0us      0ns   1.23ms   55.0us    812ns   1.15ms             web.service
-22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]            512B 20.5kB  1.22s       -   15.0us   30.0us      0ns    1.20s*  45.0us      0ns   24.0ms             web.service
-22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]            512B     0B  3.00s       -   10.0us   20.0us      0ns    3.00s*       -        -        -  unanswered,adopted web.service
-22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]            512B 20.5kB  1.22s       -   15.0us   30.0us      0ns    1.20s*  24.0ms        <        <             web.service
+        r"TIME(UTC)    PEER                  LOCAL  PROCESS              IN    OUT  TOTAL  ACCEPT  INGRESS   PICKUP   UPLOAD  SERVICE   EGRESS  DOWNLOAD    DRAIN  NOTE       UNIT
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]      512B 20.5kB 2.50ms   1.40s*  20.0us   41.0us      0ns   1.23ms   55.0us     812ns   1.15ms             web.service
+22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]      512B 20.5kB  1.22s       -   15.0us   30.0us      0ns    1.20s*  45.0us       0ns   24.0ms             web.service
+22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]      512B     0B  3.00s       -   10.0us   20.0us      0ns    3.00s*       -         -        -  unanswered,adopted web.service
+22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]      512B 20.5kB  1.22s       -   15.0us   30.0us      0ns    1.20s*  24.0ms         <        <             web.service
 "
     );
 }
@@ -39,11 +39,11 @@ fn full_width() {
 fn without_stages_at_110() {
     assert_eq!(
         at(110),
-        r"TIME(UTC)    PEER                  LOCAL  PROCESS                 TOTAL MOSTLY               NOTE
-22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]          2.50ms accept 1.40s 100%
-22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]           1.22s service 1.20s 98%
-22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]           3.00s service 3.00s 100%   unanswered,adopted
-22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]           1.22s service 1.20s 98%
+        r"TIME(UTC)    PEER                  LOCAL  PROCESS           TOTAL MOSTLY               NOTE
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]    2.50ms accept 1.40s 100%
+22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]     1.22s service 1.20s 98%
+22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]     3.00s service 3.00s 100%   unanswered,adopted
+22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]     1.22s service 1.20s 98%
 "
     );
 }
@@ -55,7 +55,7 @@ fn a_small_terminal_at_80() {
         r"TIME(UTC)    PEER                  LOCAL   TOTAL MOSTLY               NOTE
 22:13:30.000 10.0.1.23:41234       :8080  2.50ms accept 1.40s 100%
 22:13:32.000 10.0.1.23:41234       :8080   1.22s service 1.20s 98%
-22:13:33.000 [2001:db8:0:1::23]:50000 :443    3.00s service 3.00s 100%   unanswered,adopted
+22:13:33.000 [2001:db8:0:1::23]:50000 :443    3.00s service 3.00s 100%   unanswe
 22:13:32.000 10.0.1.23:41234          :8080   1.22s service 1.20s 98%
 "
     );
@@ -65,10 +65,10 @@ fn a_small_terminal_at_80() {
 fn the_least_at_40() {
     assert_eq!(
         at(40),
-        r"TIME(UTC)     TOTAL MOSTLY               NOTE
+        r"TIME(UTC)     TOTAL MOSTLY
 22:13:30.000 2.50ms accept 1.40s 100%
 22:13:32.000  1.22s service 1.20s 98%
-22:13:33.000  3.00s service 3.00s 100%   unanswered,adopted
+22:13:33.000  3.00s service 3.00s 100%
 22:13:32.000  1.22s service 1.20s 98%
 "
     );
@@ -93,6 +93,28 @@ fn on_a_terminal_the_stage_that_dominates_is_bold_and_the_header_comes_again() {
     let mut out = Vec::new();
     (0..81).for_each(|_| lines.request(&mut out, &Request::of(&slow())).unwrap());
     assert_eq!(String::from_utf8(out).unwrap().matches("TIME(UTC)").count(), 3);
+}
+
+#[test]
+fn units_have_a_column_from_the_first_one_on() {
+    let (root, web) = ("/", "/system.slice/web.service");
+    let mut lines = Lines::new(CLOCK, Terminal::default());
+    let mut out = Vec::new();
+    for cgroup in [root, root, web, root] {
+        let place = Place { cgroup: cgroup.to_owned() };
+        lines.request(&mut out, &Request { place: Some(&place), ..Request::of(&slow()) }).unwrap();
+    }
+    let text = String::from_utf8(out).unwrap();
+    let last_words: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(last_words, ["NOTE", "24.0ms", "24.0ms", "UNIT", "web.service", "-"], "{text}");
+}
+
+#[test]
+fn retransmits_are_noted() {
+    let record = RequestRecord { retransmits: 3, ..slow() };
+    let mut out = Vec::new();
+    Lines::new(CLOCK, Terminal::default()).request(&mut out, &Request::of(&record)).unwrap();
+    assert!(String::from_utf8(out).unwrap().ends_with(" retrans:3\n"));
 }
 
 #[test]
