@@ -129,6 +129,13 @@ impl<W: Write> Pipeline<W> {
         self.shown.result()
     }
 
+    /// Whether the request of `record` is still the latest of its connection, and the connection still open, as far as
+    /// the records tell that were taken.
+    #[must_use]
+    pub fn is_current(&self, record: &RequestRecord) -> bool {
+        self.tracker.is_current(record)
+    }
+
     /// Moves the time on to `now` (monotonic nanoseconds) and hands on what is buffered. To be called a few times a
     /// second while tracing live; a replay needs it not.
     ///

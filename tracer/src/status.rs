@@ -14,6 +14,9 @@ pub struct Hook {
     /// What it is attached through; absent if it is not attached.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attached: Option<String>,
+    /// What else it is attached through, if every way was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also: Vec<String>,
     /// Why it is not attached, or not through something better, in the kernel's words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
@@ -28,6 +31,7 @@ impl From<&HookStatus> for Hook {
         Self {
             hook: status.name.to_owned(),
             attached: status.through.clone(),
+            also: status.also.clone(),
             refused: (!refused.is_empty()).then(|| refused.join("; ")),
             lost: status.through.is_none().then(|| status.lost.to_owned()),
         }

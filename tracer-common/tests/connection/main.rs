@@ -106,7 +106,7 @@ fn a_further_piece_is_reported_at_the_close_too() {
 
 #[test]
 fn a_half_closed_peer_still_gets_its_response() {
-    // No hook sees the acknowledgement in CLOSE_WAIT: complete, but without a drain.
+    // No hook sees the acknowledgement in CLOSE_WAIT, but TCP keeps when it came.
     let mut scenario = Scenario::new();
     scenario.handshake().request(100).read().peer_closes().write(50).send().acknowledge().close();
     scenario.fin_acknowledged();

@@ -118,6 +118,9 @@ pub struct ReportArgs {
 /// The arguments of `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
+    /// Try every way to every fact, not only until one attaches
+    #[arg(long)]
+    pub all: bool,
     /// JSON: one object, as the hooks in the status of watch
     #[arg(long)]
     pub json: bool,

@@ -45,7 +45,10 @@ impl Netns {
                 let metadata = fs::metadata(path).with_context(|| {
                     format!("no network namespace {} (ip netns list and lsns -t net show them)", path.display())
                 })?;
-                metadata.ino().try_into().with_context(|| format!("{} is no network namespace", path.display()))
+                let inode = u32::try_from(metadata.ino()).ok().filter(|&inode| inode >= FIRST_INODE);
+                inode.with_context(|| {
+                    format!("{} is no network namespace (ip netns list and lsns -t net show them)", path.display())
+                })
             }
         }
     }
@@ -71,6 +74,8 @@ mod tests {
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
         let named: Netns = std::process::id().to_string().parse().unwrap();
         assert_eq!(u64::from(named.inode().unwrap()), own);
-        assert!("/no/such/netns".parse::<Netns>().unwrap().inode().is_err());
+        for no_namespace in ["/no/such/netns", "/proc/self/exe"] {
+            assert!(no_namespace.parse::<Netns>().unwrap().inode().is_err());
+        }
     }
 }

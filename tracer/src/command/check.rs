@@ -3,7 +3,7 @@
 use crate::{
     cli::CheckArgs,
     probe::{
-        Filters, HookStatus, Probe, ProbeError,
+        Filters, HookStatus, Probe, ProbeError, Ways,
         host::{self, HostFacts},
     },
     status::Hook,
@@ -22,7 +22,7 @@ use std::{
 /// If the output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let facts = host::facts().context("reading /proc")?;
-    let outcome = examine(&facts);
+    let outcome = examine(&facts, if args.all { Ways::Every } else { Ways::Best });
     let mut out = io::stdout().lock();
     if args.json {
         json(&mut out, &facts, &outcome)?;
@@ -42,10 +42,10 @@ enum Outcome {
     Failed(ProbeError),
 }
 
-fn examine(facts: &HostFacts) -> Outcome {
+fn examine(facts: &HostFacts, ways: Ways) -> Outcome {
     let tried = Probe::supports_btf().and_then(|()| {
         if facts.missing_capabilities.is_empty() {
-            Probe::attach(&Filters::default(), false)
+            Probe::attach(&Filters::default(), ways, false)
         } else {
             Err(ProbeError::Privileges(facts.missing_capabilities.join(", ")))
         }
@@ -100,6 +100,7 @@ fn hook_lines(out: &mut impl Write, hook: &HookStatus) -> io::Result<()> {
         Some(through) => writeln!(out, "{:<12}{through}", hook.name)?,
         None => writeln!(out, "{:<12}NOT ATTACHED; lost: {}", hook.name, hook.lost)?,
     }
+    hook.also.iter().try_for_each(|way| writeln!(out, "{indent:<12}  also: {way}"))?;
     hook.refused.iter().try_for_each(|(way, reason)| writeln!(out, "{indent:<12}  refused: {way}: {reason}"))
 }
 

@@ -7,7 +7,7 @@ use crate::{
     enrich::process::Processes,
     output::terminal::Terminal,
     pipeline::{Options, Pipeline, View},
-    probe::{Filters, Probe, ProbeError, host},
+    probe::{Filters, Probe, ProbeError, Ways, host},
     recording::write::Recorder,
     status::{Counters, Hook},
 };
@@ -47,7 +47,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     let clock = Clock::now()?;
     // Before anything is attached: a file that cannot be written is to be known now.
     let recorder = args.write.as_deref().map(|path| Recorder::create(path, clock)).transpose()?;
-    let mut probe = Probe::attach(&filters, args.kernel_log)?;
+    let mut probe = Probe::attach(&filters, Ways::Best, args.kernel_log)?;
     probe.require_essential()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let view = View::of(args.show.json, args.show.summary, Terminal::of_stdout());
@@ -59,7 +59,6 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
         pipeline.record_to(recorder);
     }
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
-    announce(&probe, args);
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
         let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
@@ -111,6 +110,8 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    // Who reads it may send a signal at once.
+    announce(probe, args);
     let mut kernel_log =
         if args.kernel_log { Some(probe.kernel_log().context("opening the kernel log")?) } else { None };
     let mut fetch = interval(FETCH);
@@ -202,7 +203,10 @@ fn sweep(
     // What was reported before the sweep came before what it found.
     drain(records, pipeline)?;
     for record in &answered {
-        pipeline.record(encode_request(record))?;
+        // What went on while the sweep ran has been reported too, for good if the request is over.
+        if pipeline.is_current(record) {
+            pipeline.record(encode_request(record))?;
+        }
     }
     Ok(waiting)
 }

@@ -26,6 +26,8 @@ pub struct HookStatus {
     pub name: &'static str,
     /// The way that attached; `None` if none did.
     pub through: Option<String>,
+    /// The ways that attached beside it, if every way was asked for.
+    pub also: Vec<String>,
     /// The ways that were tried before, each with the kernel's reason.
     pub refused: Vec<(&'static str, String)>,
     /// What is lost if none attached.
@@ -100,24 +102,43 @@ pub struct Host<'a> {
     pub interfaces: &'a Interfaces,
 }
 
+/// Which ways to attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ways {
+    /// Of each hook the first that attaches.
+    Best,
+    /// All that attach, to see which ones this host has.
+    Every,
+}
+
 /// Attaches every hook as well as this host lets it. Never fails: the reasons are in the result.
-pub fn attach_all(ebpf: &mut Ebpf, host: &Host<'_>) -> (Vec<HookStatus>, Keep) {
+pub fn attach_all(ebpf: &mut Ebpf, host: &Host<'_>, ways: Ways) -> (Vec<HookStatus>, Keep) {
     let mut keep = Keep::default();
-    let hooks = HOOKS.iter().map(|hook| attach(hook, ebpf, host, &mut keep)).collect();
+    let hooks = HOOKS.iter().map(|hook| attach(hook, ways, ebpf, host, &mut keep)).collect();
     (hooks, keep)
 }
 
-fn attach(hook: &Hook, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> HookStatus {
-    let mut status =
-        HookStatus { name: hook.name, through: None, refused: Vec::new(), lost: hook.lost, essential: hook.essential };
+fn attach(hook: &Hook, ways: Ways, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> HookStatus {
+    let mut status = HookStatus {
+        name: hook.name,
+        through: None,
+        also: Vec::new(),
+        refused: Vec::new(),
+        lost: hook.lost,
+        essential: hook.essential,
+    };
     for way in hook.ways {
+        if status.through.is_some() && ways == Ways::Best {
+            break;
+        }
         match attach_way(way.attach, ebpf, host, keep) {
             Ok(where_to) => {
-                status.through = Some(match where_to {
-                    Some(where_to) => format!("{} on {where_to}", way.name),
-                    None => way.name.to_owned(),
-                });
-                break;
+                let name =
+                    where_to.map_or_else(|| way.name.to_owned(), |where_to| format!("{} on {where_to}", way.name));
+                match status.through {
+                    None => status.through = Some(name),
+                    Some(_) => status.also.push(name),
+                }
             }
             Err(Refusal(reason)) => status.refused.push((way.name, reason)),
         }

@@ -24,7 +24,7 @@ use tracer_common::{
     settings::{PORT_WORDS, Settings, port_bit},
 };
 
-pub use self::attach::HookStatus;
+pub use self::attach::{HookStatus, Ways};
 use self::{
     attach::{Host, Keep},
     btf::{BtfError, KernelBtf},
@@ -122,7 +122,7 @@ impl Probe {
     ///
     /// If the object cannot be loaded. Hooks that do not attach are in [`Probe::hooks`];
     /// [`Probe::require_essential`] makes an error of those that cannot be done without.
-    pub fn attach(filters: &Filters, kernel_log: bool) -> Result<Self, ProbeError> {
+    pub fn attach(filters: &Filters, ways: Ways, kernel_log: bool) -> Result<Self, ProbeError> {
         let failed = |what| move |error| ProbeError::Host { what, error };
         raise_memory_limit();
         let kernel_btf = KernelBtf::load(KERNEL_BTF)?;
@@ -141,7 +141,7 @@ impl Probe {
         fill_peers(&mut ebpf, &filters.peers)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
         let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces };
-        let (hooks, keep) = attach::attach_all(&mut ebpf, &host);
+        let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways);
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
         Ok(Self {

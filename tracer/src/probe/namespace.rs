@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -106,12 +106,15 @@ fn list() -> io::Result<(Vec<String>, Vec<String>)> {
     Ok((up, all))
 }
 
-/// Gives the calling thread a mount namespace of its own with tracefs in its place.
+/// Gives the calling thread a mount namespace of its own with tracefs in its place, unless it is there already.
 ///
 /// # Errors
 ///
 /// If the kernel refuses a mount.
 pub fn mount_tracefs_privately() -> io::Result<()> {
+    if Path::new("/sys/kernel/tracing/events").exists() {
+        return Ok(());
+    }
     let mount = |source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags| {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         // SAFETY: valid C strings, or null where the call allows it.

@@ -91,6 +91,13 @@ impl Tracker {
         }
     }
 
+    /// Whether the request of `record` is still the latest of its connection, and the connection still open.
+    #[must_use]
+    pub fn is_current(&self, record: &RequestRecord) -> bool {
+        let entry = self.index.get(&record.connection).and_then(|&slot| self.slots.get(slot));
+        entry.is_some_and(|entry| entry.latest.as_ref().is_none_or(|latest| latest.sequence <= record.sequence))
+    }
+
     /// Releases what has been quiet for longer than [`QUIET`] at `now` (monotonic nanoseconds).
     pub fn tick(&mut self, now: u64, on: &mut impl FnMut(Event<'_>)) {
         while let Some(slot) = self.slots.front(Queue::Waiting) {
@@ -118,7 +125,7 @@ impl Tracker {
         }
         let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let (sequence, revision) = entry.latest.as_ref().map_or((0, 0), |latest| (latest.sequence, latest.revision));
+        let sequence = entry.latest.as_ref().map_or(0, |latest| latest.sequence);
         if entry.latest.is_none() || record.sequence > sequence {
             self.release(slot, on);
             self.hold(slot, record, None);
@@ -130,9 +137,12 @@ impl Tracker {
                 self.unmatched += 1;
             }
             return;
-        } else if record.revision <= revision {
+        } else if entry.latest.as_ref().is_some_and(|latest| order(record) <= order(latest)) {
             // Overtaken by a later report: the sweep's come another way than the rest.
             return;
+        } else if let Some(latest) = entry.latest.as_mut().filter(|latest| entry.held && !differs(latest, record)) {
+            // It is quiet since the report that told the same: the sweep's are no sign of life.
+            *latest = RequestRecord { reported: latest.reported, ..*record };
         } else if entry.held {
             let amended = entry.amended.take();
             self.hold(slot, record, amended);
@@ -202,6 +212,12 @@ impl Tracker {
             self.slots.touch(slot, Queue::Idle);
         }
     }
+}
+
+/// What orders the reports of a request. The sweep's have the revision of the report that the kernel makes next, so those
+/// between two of the kernel's own differ by their time only.
+const fn order(record: &RequestRecord) -> (u32, u64) {
+    (record.revision, record.reported)
 }
 
 /// Whether `new` tells something that was not in `old`.

@@ -60,6 +60,11 @@ impl<T> Slots<T> {
     }
 
     /// The entry of `index`, if it holds one.
+    pub fn get(&self, index: u32) -> Option<&T> {
+        self.cells.get(index as usize)?.entry.as_ref()
+    }
+
+    /// The entry of `index`, if it holds one.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         self.cells.get_mut(index as usize)?.entry.as_mut()
     }

@@ -21,7 +21,7 @@ fn collect(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
             }
             Event::Request { record, amends: Some(old) } => {
                 assert_eq!((record.connection, record.sequence), (old.connection, old.sequence));
-                assert!(record.revision > old.revision);
+                assert!((record.revision, record.reported) > (old.revision, old.reported));
                 Seen::Amended(record.connection, record.sequence, record.revision)
             }
             Event::Connection(record) => Seen::Connection(record.connection),
@@ -114,6 +114,64 @@ fn a_report_that_was_overtaken_changes_nothing() {
     assert_eq!(run(&late), [Seen::Request(1, 1, 1), Seen::Request(1, 2, 0)]);
     let later = [request(1, 2, 0, 30, false), request(1, 1, 0, 20, true), closed(1, false)];
     assert_eq!(run(&later)[..2], [Seen::Request(1, 1, 0), Seen::Request(1, 2, 0)]);
+}
+
+#[test]
+fn a_request_is_current_until_the_next_one_or_the_close() {
+    let of = |sequence| {
+        let Record::Request(record) = request(1, sequence, 1, 20, false) else { unreachable!() };
+        record
+    };
+    let mut tracker = Tracker::default();
+    let mut current = |record: &Record| {
+        tracker.record(record, &mut |_| {});
+        (tracker.is_current(&of(1)), tracker.is_current(&of(2)))
+    };
+    assert_eq!(current(&opened(1)), (true, true));
+    assert_eq!(current(&request(1, 1, 0, 10, false)), (true, true));
+    assert_eq!(current(&request(1, 2, 0, 30, false)), (false, true));
+    assert_eq!(current(&closed(1, true)), (false, false));
+}
+
+#[test]
+fn reports_of_one_revision_replace_each_other_by_their_time() {
+    // Two sweeps, and the kernel's own last report: all of them were made after the first report and before the next.
+    let at = |reported, bytes_out, last| {
+        let Record::Request(record) = request(1, 1, 1, reported, last) else { unreachable!() };
+        RequestRecord { bytes_out, ..record }
+    };
+    let reports = [at(20, 200, false), at(30, 300, false), at(40, 400, true), at(35, 350, false)];
+    for quiet in [false, true] {
+        let mut tracker = Tracker::default();
+        let mut bytes = Vec::new();
+        let mut on = |event: Event<'_>| {
+            if let Event::Request { record, .. } = event {
+                bytes.push(record.bytes_out);
+            }
+        };
+        tracker.record(&request(1, 1, 0, 10, false), &mut on);
+        for report in reports {
+            tracker.record(&Record::Request(report), &mut on);
+            tracker.tick(if quiet { report.reported + 2 * SECOND } else { 0 }, &mut on);
+        }
+        tracker.finish(&mut on);
+        assert_eq!(bytes.last(), Some(&400), "{bytes:?}");
+        assert_eq!(bytes.len(), if quiet { 3 } else { 1 }, "{bytes:?}");
+    }
+}
+
+#[test]
+fn sweeps_that_tell_nothing_new_do_not_delay_a_request() {
+    let mut tracker = Tracker::default();
+    let mut seen = Vec::new();
+    for sweep in 0..4 {
+        let now = 10 + sweep * SECOND / 2;
+        tracker.record(&request(1, 1, 1, now, false), &mut collect(&mut seen));
+        tracker.tick(now, &mut collect(&mut seen));
+        assert_eq!(seen.is_empty(), sweep < 3, "{sweep}");
+    }
+    tracker.finish(&mut collect(&mut seen));
+    assert_eq!(seen, [Seen::Request(1, 1, 1)]);
 }
 
 #[test]

@@ -26,6 +26,22 @@ watch() {
     return "$status"
 }
 
-section check tracer check
+# After SIGKILL nothing of tracer is left, and the traffic goes on. The guard that removes clsact takes a moment.
+killed() {
+    tracer watch --port "$PORT" 2>/killed >/dev/null &
+    tracer=$!
+    until grep -q watching /killed; do sleep 0.2; done
+    kill -9 "$tracer"
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        left=$(tc qdisc show dev lo | grep clsact; pidof tracer)
+        [ -n "$left" ] || break
+        sleep 0.5
+    done
+    echo "$left"
+    wget -q -O /dev/null "http://127.0.0.1:$PORT/small" && [ -z "$left" ]
+}
+
+section check tracer check --all --json
 section serve serve
 section watch watch
+section killed killed

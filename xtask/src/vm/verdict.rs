@@ -18,14 +18,26 @@ struct Limits {
     refused: &'static [&'static str],
     /// Stages that may be merged into a neighbour.
     merged: &'static [&'static str],
+    /// The ways to a fact, beside the best one, that have to attach as well.
+    ways: &'static [&'static str],
 }
+
+/// Ways that every kernel has.
+const FALLBACKS: [&str; 3] =
+    ["clsact ingress", "kretprobe inet_csk_accept", "tracepoint sys_exit_accept4, sys_exit_accept"];
 
 impl Limits {
     fn of(kernel: Kernel) -> Self {
         match kernel {
             // No fentry on arm64 before 6.4: nothing tells when the response was written.
-            Kernel { arch: Arch::Arm64, series: Series::V6_1 } => Self { refused: &["write"], merged: &["egress"] },
-            _ => Self { refused: &[], merged: &[] },
+            Kernel { arch: Arch::Arm64, series: Series::V6_1 } => {
+                Self { refused: &["write"], merged: &["egress"], ways: &FALLBACKS }
+            }
+            _ => Self {
+                refused: &[],
+                merged: &[],
+                ways: &[FALLBACKS[0], FALLBACKS[1], FALLBACKS[2], "fexit inet_csk_accept", "fentry tcp_sendmsg"],
+            },
         }
     }
 }
@@ -48,8 +60,11 @@ impl Verdict {
     /// Judges a run of the test: all hooks attached, and requests recorded with all their stages.
     pub fn of_test(run: &Run, kernel: Kernel) -> Self {
         let (mut verdict, sections) = Self::of_machine(run);
-        for name in ["check", "serve", "watch"] {
+        for name in ["check", "serve", "watch", "killed"] {
             verdict.expect_success(&sections, name);
+        }
+        if let Some(check) = transcript::find(&sections, "check") {
+            verdict.judge_ways(&check.lines, Limits::of(kernel));
         }
         if let Some(watch) = transcript::find(&sections, "watch") {
             verdict.judge_records(&watch.lines, Limits::of(kernel));
@@ -107,6 +122,21 @@ impl Verdict {
         self.problems.push(problem);
     }
 
+    /// Judges what `tracer check --all --json` wrote.
+    fn judge_ways(&mut self, lines: &[String], limits: Limits) {
+        let checks = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let hooks: Vec<Value> = checks.filter_map(|check| check["hooks"].as_array().cloned()).flatten().collect();
+        let also = |hook: &Value| hook["also"].as_array().cloned().unwrap_or_default();
+        let attached: Vec<String> = hooks
+            .iter()
+            .flat_map(|hook| also(hook).into_iter().chain([hook["attached"].clone()]))
+            .filter_map(|way| way.as_str().map(str::to_owned))
+            .collect();
+        self.counts.push(("ways", attached.len().to_string()));
+        let missing = limits.ways.iter().filter(|way| !attached.iter().any(|attached| attached.starts_with(**way)));
+        self.problems.extend(missing.map(|way| format!("check: {way} did not attach")));
+    }
+
     fn judge_records(&mut self, lines: &[String], limits: Limits) {
         let records: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let of_kind = |kind: &'static str| records.iter().filter(move |record| record["kind"] == kind);
@@ -161,11 +191,14 @@ mod tests {
 
     const AMD64: Kernel = Kernel { arch: Arch::Amd64, series: Series::V6_1 };
 
+    const CHECK: &str = r#"{"kind":"check","hooks":[{"hook":"syn","attached":"tcx ingress on lo","also":["clsact ingress on lo"]},{"hook":"accept","attached":"fexit inet_csk_accept","also":["kretprobe inet_csk_accept","tracepoint sys_exit_accept4, sys_exit_accept"]},{"hook":"write","attached":"fentry tcp_sendmsg"}]}"#;
+
     /// A run of the test whose `watch` wrote these lines.
     fn run(watch: &str, check_status: i32) -> Run {
         let console = format!(
-            "@@ booted\n@@ begin modules\n\n@@ end modules 0\n@@ begin check\nfine\n\n@@ end check {check_status}\n\
+            "@@ booted\n@@ begin modules\n\n@@ end modules 0\n@@ begin check\n{CHECK}\n\n@@ end check {check_status}\n\
              @@ begin serve\n\n@@ end serve 0\n@@ begin watch\n{watch}\n\n@@ end watch 0\n\
+             @@ begin killed\n\n@@ end killed 0\n\
              @@ begin kernel-warnings\n\n@@ end kernel-warnings 0"
         );
         let console = console.lines().map(str::to_owned).collect();
@@ -181,7 +214,7 @@ mod tests {
         let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{REQUEST}\n{STATUS}"), 0), AMD64);
         assert!(verdict.passed(), "{:?}", verdict.problems);
         let line = verdict.line("6.1.0-50-cloud-amd64");
-        assert_eq!(line, "6.1.0-50-cloud-amd64               ok       boot  5.1 s   hooks 2/2   requests 2");
+        assert_eq!(line, "6.1.0-50-cloud-amd64               ok       boot  5.1 s   ways 6   hooks 2/2   requests 2");
     }
 
     #[test]
@@ -223,7 +256,7 @@ mod tests {
     #[test]
     fn a_failed_command_shows_its_last_words() {
         let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{STATUS}"), 3), AMD64);
-        assert_eq!(verdict.problems, ["check: exit 3: fine"]);
+        assert_eq!(verdict.problems, [format!("check: exit 3: {CHECK}")]);
     }
 
     #[test]
