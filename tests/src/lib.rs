@@ -20,6 +20,7 @@
 //! a killed run could not remove is removed by the next [`Lab`]. Instants are `CLOCK_MONOTONIC` nanoseconds unless a
 //! name says otherwise.
 
+mod attempt;
 pub mod capture;
 pub mod client;
 pub mod clock;
@@ -31,8 +32,11 @@ pub mod nginx;
 pub mod process;
 pub mod target;
 pub mod topology;
+pub mod tracer;
 pub mod wrk;
 
+pub use attempt::attempt;
 pub use netns::Namespace;
 pub use process::{Process, wait_until};
 pub use topology::Lab;
+pub use tracer::Tracer;
