@@ -3,8 +3,9 @@
 use anyhow::Context;
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, str::FromStr};
 
-/// The kernel's inode numbers of namespaces begin here; no pid is as great.
-const FIRST_INODE: u32 = 0xf000_0000;
+/// The kernel's inode numbers of namespaces begin here: those of the first ones as in include/uapi/linux/nsfs.h, before
+/// Linux 6.18 at `0xf000_0000`. No pid is as great.
+const FIRST_INODE: u32 = 0xefff_fff8;
 
 /// A network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +64,8 @@ mod tests {
         for (text, path) in [("7", "/proc/7/ns/net"), ("lab", "/run/netns/lab"), ("./lab", "./lab"), ("/x/y", "/x/y")] {
             assert_eq!(text.parse(), Ok(Netns::Path(path.into())));
         }
-        for text in ["4026531840", "net:[4026531840]"] {
-            assert_eq!(text.parse(), Ok(Netns::Inode(4_026_531_840)));
+        for (text, inode) in [("4026531840", 4_026_531_840), ("net:[4026531833]", 4_026_531_833)] {
+            assert_eq!(text.parse(), Ok(Netns::Inode(inode)));
         }
         assert!("".parse::<Netns>().is_err());
     }
@@ -73,7 +74,10 @@ mod tests {
     fn the_namespace_of_a_process_has_its_inode() {
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
         let named: Netns = std::process::id().to_string().parse().unwrap();
-        assert_eq!(u64::from(named.inode().unwrap()), own);
+        let numbered: Netns = own.to_string().parse().unwrap();
+        for netns in [named, numbered] {
+            assert_eq!(u64::from(netns.inode().unwrap()), own);
+        }
         for no_namespace in ["/no/such/netns", "/proc/self/exe"] {
             assert!(no_namespace.parse::<Netns>().unwrap().inode().is_err());
         }

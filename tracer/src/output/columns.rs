@@ -51,29 +51,20 @@ impl Column {
         }
     }
 
-    /// Characters to keep free for it, without the space that parts it from the next column.
+    /// Characters, without the space that parts it from the next column. Peers and processes may have more.
     #[must_use]
     pub fn width(self) -> usize {
         match self {
             Self::Time => 12,
             Self::Peer => 21,
             Self::Local | Self::In | Self::Out | Self::Total => 6,
-            Self::Accept => 8,
-            // Headings stand over the times: what follows these is the mark's.
-            Self::Stage(index) => (RequestStage::ALL[index].name().len() + 1).max(8),
-            Self::Process => 22,
+            // Six for the time or more for the heading above it, and one for the mark.
+            Self::Accept => 7,
+            Self::Stage(index) => RequestStage::ALL[index].name().len().max(6) + 1,
+            Self::Process => 18,
             Self::Mostly => 20,
             Self::Note => 10,
             Self::Unit => 24,
-        }
-    }
-
-    /// Characters of a cell before a longer one was seen: a column of names grows with them and stays aligned.
-    #[must_use]
-    pub fn least_width(self) -> usize {
-        match self {
-            Self::Process => 16,
-            _ => self.width(),
         }
     }
 
@@ -133,11 +124,11 @@ mod tests {
     #[test]
     fn columns_are_given_up_in_the_stated_order() {
         assert_eq!(columns(None, true).len(), 17);
-        assert_eq!(columns(Some(194), true), columns(None, true));
+        assert_eq!(columns(Some(185), true), columns(None, true));
         let narrower = |width| columns(Some(width), true);
-        assert!(!narrower(193).contains(&Unit) && narrower(193).contains(&In));
-        assert_eq!(narrower(193), columns(None, false));
-        assert!(!narrower(168).contains(&In) && narrower(168).contains(&Stage(6)));
+        assert!(!narrower(184).contains(&Unit) && narrower(160).contains(&In));
+        assert_eq!(narrower(160), columns(None, false));
+        assert!(!narrower(159).contains(&In) && narrower(159).contains(&Stage(6)));
         assert_eq!(narrower(120), [Time, Peer, Local, Process, Total, Mostly, Note]);
         assert_eq!(narrower(80), [Time, Peer, Local, Total, Mostly, Note]);
         assert_eq!(narrower(79), [Time, Peer, Total, Mostly, Note]);
