@@ -43,7 +43,23 @@ impl From<&HookStatus> for Hook {
 #[serde(transparent)]
 pub struct Counters(BTreeMap<String, u64>);
 
+/// The name of [`Counters::events_missed`].
+const EVENTS_MISSED: &str = "events_missed";
+
 impl Counters {
+    /// Adds what the kernel did not let the programs see.
+    #[must_use]
+    pub fn with_events_missed(mut self, missed: u64) -> Self {
+        self.0.insert(EVENTS_MISSED.to_owned(), missed);
+        self
+    }
+
+    /// Events that came while the same program was interrupted on the same CPU: the kernel then leaves it out.
+    #[must_use]
+    pub fn events_missed(&self) -> u64 {
+        self.0.get(EVENTS_MISSED).copied().unwrap_or(0)
+    }
+
     /// Counters from their values, in the order of [`Counter::ALL`].
     #[must_use]
     pub fn new(values: [u64; Counter::ALL.len()]) -> Self {

@@ -218,7 +218,7 @@ fn finish(
     mut pipeline: Pipeline<impl Write>,
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
-    let counters = Counters::new(probe.counts()?);
+    let counters = Counters::new(probe.counts()?).with_events_missed(probe.events_missed());
     let waiting = sweep(probe, records, &mut pipeline).unwrap_or_default();
     if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, Some(&counters)));

@@ -273,6 +273,13 @@ fn lost(counters: &Counters) -> Vec<String> {
             Plural(counters.get(Counter::RequestsEnded), "request"),
         )),
     }
+    match counters.events_missed() {
+        0 => {}
+        missed => lines.push(format!(
+            "{} missed, which came while the same program was interrupted: a stage or a request may lack it.",
+            Plural(missed, "event"),
+        )),
+    }
     for (counter, what) in [
         (Counter::StorageFailed, "not traced: the kernel had no memory for their state"),
         (Counter::HandshakeInsertFailed, "without the stages synack and handshake: no room for their times"),

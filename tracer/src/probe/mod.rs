@@ -10,7 +10,11 @@ mod namespace;
 mod sweep;
 mod timestamps;
 
-use std::{io, net::IpAddr};
+use std::{
+    fs, io,
+    net::IpAddr,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use crate::clock::Clock;
 use aya::{
@@ -230,6 +234,19 @@ impl Probe {
             *value = self.count(counter)?;
         }
         Ok(counts)
+    }
+
+    /// Events that the kernel did not pass on: while a program runs and is interrupted, it is not entered again on that
+    /// CPU (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12).
+    #[must_use]
+    pub fn events_missed(&self) -> u64 {
+        let misses = |descriptor: i32| -> Option<u64> {
+            // aya 0.14 does not pass the number on; the descriptor's own file has it.
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+            info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+        };
+        let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        loaded.filter_map(|descriptor| misses(descriptor.as_fd().as_raw_fd())).sum()
     }
 
     /// Tells the programs what the wall clock says; to be called several times a second, because it may be set.
