@@ -1,22 +1,18 @@
 //! `demo`: mixed traffic through the lab, watched. Needs no AWS.
 
-use anyhow::Result;
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result};
 
 use crate::{arch::Arch, build, paths, privileged, setup, sh};
 
-/// Arguments of `demo`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Passed on to the demo
-    #[arg(last = true)]
-    args: Vec<String>,
-}
-
-/// Builds, and runs the demo with the release binary.
-pub fn run(args: &Args) -> Result<()> {
+/// Builds, and becomes the demo, with the release binary: Ctrl-C and the exit code are then the demo's own.
+pub fn run() -> Result<()> {
     setup::run()?;
     let binary = build::release(Arch::Amd64)?;
-    let mut cargo = sh::command("cargo", ["run", "--quiet", "-p", "tracer-tests", "--bin", "demo", "--"]);
-    privileged::runner(cargo.args(&args.args), &binary)?;
-    sh::run(cargo.current_dir(paths::root()))
+    // The demo starts the target's program, which `cargo run` would not build.
+    sh::run(sh::command("cargo", ["build", "--quiet", "-p", "tracer-tests", "--bins"]).current_dir(paths::root()))?;
+    let mut cargo = sh::command("cargo", ["run", "--quiet", "-p", "tracer-tests", "--bin", "demo"]);
+    privileged::runner(&mut cargo, &binary)?;
+    Err(cargo.current_dir(paths::root()).exec()).context("cannot run cargo")
 }

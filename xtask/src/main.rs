@@ -31,7 +31,7 @@ enum Task {
     /// Build the release binary: static, the BPF object inside
     Build(build::Args),
     /// Run mixed traffic through the lab and watch it
-    Demo(demo::Args),
+    Demo,
     /// Run every test: host, lint, end to end, virtual machines
     Test(test::Args),
     /// Run the release binary on other kernels, in virtual machines
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::run(),
         Task::Build(args) => build::run(&args),
-        Task::Demo(args) => demo::run(&args),
+        Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args).map(drop),
         Task::Lint => lint::run(),
