@@ -238,7 +238,7 @@ impl<W: Write> Shown<W> {
             self.summary.request(&Request::of(amends), Change::Remove);
         }
         self.summary.request(&request, Change::Add);
-        if request.whole() < self.options.min {
+        if request.total().unwrap_or(0) < self.options.min {
             return Ok(());
         }
         if !request.amended {

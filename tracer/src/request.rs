@@ -44,7 +44,7 @@ pub struct Request<'a> {
     pub record: &'a RequestRecord,
     /// Its stages.
     pub split: Split<7>,
-    /// Nanoseconds for which it waited for `accept()`; in no stage.
+    /// Nanoseconds for which it waited for `accept()`; in its total, but in no stage.
     pub accept: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
@@ -76,16 +76,12 @@ impl<'a> Request<'a> {
         moments.into_iter().find(|&moment| moment != 0).unwrap_or(self.record.reported)
     }
 
-    /// The sum of its stages in nanoseconds; `None` if none was measured.
+    /// The time from its first byte to its last acknowledgement, in nanoseconds: the exact sum of its wait for
+    /// `accept()` and its stages. `None` if none of them was measured.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
-        self.split.stages.iter().any(Option::is_some).then_some(self.split.total)
-    }
-
-    /// Its total and its wait for `accept()`, in nanoseconds.
-    #[must_use]
-    pub fn whole(&self) -> u64 {
-        self.split.total + self.accept.unwrap_or(0)
+        let measured = self.accept.is_some() || self.split.stages.iter().any(Option::is_some);
+        measured.then_some(self.split.total + self.accept.unwrap_or(0))
     }
 
     /// The part that took the longest, and its nanoseconds.

@@ -66,10 +66,10 @@ impl Request {
         u64::try_from(time.as_nanosecond()).context("a time before 1970")
     }
 
-    /// The sum of its stages.
+    /// The sum of its wait for `accept()` and its stages.
     #[must_use]
     pub fn sum_ns(&self) -> u64 {
-        self.stages_ns.named().iter().filter_map(|(_, stage)| *stage).sum()
+        self.accept_ns.unwrap_or(0) + self.stages_ns.named().iter().filter_map(|(_, stage)| *stage).sum::<u64>()
     }
 
     /// The sum of its stages from the first one up to `stage`, which is left out: how long after its begin that began.

@@ -35,7 +35,7 @@ fn differences(haproxy: &[haproxy::Entry], tracer: &lab::tracer::Trace) -> Resul
             let ns = |ms: i64| u64::try_from(ms).map(|ms| ms * MS).context("a stage was not reached");
             let accept = request.accept_ns.unwrap_or(0);
             first_byte.push((accept + request.before_ns("download")).abs_diff(ns(entry.response_ms)?));
-            let whole = accept + request.total_ns.context("no total")?;
+            let whole = request.total_ns.context("no total")?;
             total.push(whole.abs_diff(ns(entry.response_ms + entry.data_ms)?));
         }
     }

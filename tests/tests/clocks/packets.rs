@@ -63,7 +63,7 @@ fn moments(request: &tracer::Request) -> Result<Times> {
     let arrived = request.realtime_ns()?;
     let begun = arrived + request.accept_ns.unwrap_or(0);
     let total = request.total_ns.context("no total")?;
-    Ok([arrived, begun + request.before_ns("download"), begun + request.before_ns("drain"), begun + total])
+    Ok([arrived, begun + request.before_ns("download"), begun + request.before_ns("drain"), arrived + total])
 }
 
 /// Runs `traffic` with tcpdump and the tracer on it, and compares them. `traffic` returns the clients' addresses.

@@ -78,10 +78,10 @@ impl Figures {
         }
     }
 
-    /// The time of all requests in nanoseconds: their totals and their waits for `accept()`.
+    /// The time of all requests in nanoseconds.
     #[must_use]
     pub const fn whole(&self) -> u64 {
-        self.total.sum().saturating_add(self.accept_wait)
+        self.total.sum()
     }
 
     /// Counts a request.

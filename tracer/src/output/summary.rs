@@ -203,7 +203,7 @@ pub fn waiting(out: &mut impl Write, clock: Clock, requests: &[Request<'_>]) -> 
     let still = Plural(requests.len() as u64, "request");
     writeln!(out, "\n{still} still waiting when tracing ended:")?;
     let mut requests: Vec<_> = requests.iter().collect();
-    requests.sort_by_key(|request| (Reverse(request.whole()), request.record.connection));
+    requests.sort_by_key(|request| (Reverse(request.total()), request.record.connection));
     for request in requests.iter().take(WAITING) {
         let (record, tuple) = (request.record, &request.record.tuple);
         write!(

@@ -161,7 +161,7 @@ impl Lines {
             Column::Stage(stage) => time(cell, request.split.stages[stage]),
             Column::Mostly => match request.dominant() {
                 Some((part, longest)) => {
-                    let share = percent(longest, request.whole());
+                    let share = percent(longest, request.total().unwrap_or(0));
                     write!(cell, "{} {} {share}%", part.name(), Nanoseconds(longest))
                 }
                 None => cell.write_str(ABSENT),

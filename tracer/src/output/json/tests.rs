@@ -17,7 +17,7 @@ fn a_first_request_with_its_unit() {
     let it = Request { place: Some(&place), ..Request::of(&record) };
     assert_eq!(
         text(|out| request(out, CLOCK, &it)),
-        r#"{"kind":"request","time":"2023-11-14T22:13:30.000000Z","connection":"0000000000001a2b","sequence":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","pid":812,"comm":"gunicorn","unit":"web.service","cgroup":"/system.slice/web.service","bytes_in":512,"bytes_out":20480,"accept_ns":1400000000,"total_ns":2499812,"stages_ns":{"ingress":20000,"pickup":41000,"upload":0,"service":1230000,"egress":55000,"download":812,"drain":1153000},"merged":[],"retransmits":0,"srtt_ns":412000}
+        r#"{"kind":"request","time":"2023-11-14T22:13:30.000000Z","connection":"0000000000001a2b","sequence":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","pid":812,"comm":"gunicorn","unit":"web.service","cgroup":"/system.slice/web.service","bytes_in":512,"bytes_out":20480,"accept_ns":1400000000,"total_ns":1402499812,"stages_ns":{"ingress":20000,"pickup":41000,"upload":0,"service":1230000,"egress":55000,"download":812,"drain":1153000},"merged":[],"retransmits":0,"srtt_ns":412000}
 "#
     );
 }

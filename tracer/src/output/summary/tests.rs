@@ -35,7 +35,7 @@ service            3   1.20s   3.00s   3.00s   3.00s    75%
 egress             2  45.0us  55.0us  55.0us  55.0us     0%
 download           2     0ns   812ns   812ns   812ns     0%
 drain              2  1.15ms  24.0ms  24.0ms  24.0ms     0%
-total              3   1.22s   3.00s   3.00s   3.00s
+total              3   1.40s   3.00s   3.00s   3.00s
 synack             1  30.0us  30.0us  30.0us  30.0us
 handshake          1   400us   400us   400us   400us
 accept             1   1.40s   1.40s   1.40s   1.40s    25%
@@ -63,13 +63,13 @@ service            2  1.24ms   1.21s   1.21s   1.21s    46%
 egress             2  45.1us  55.0us  55.0us  55.0us     0%
 download           2     0ns   815ns   815ns   815ns     0%
 drain              2  1.16ms  24.1ms  24.1ms  24.1ms     1%
-total              2  2.51ms   1.22s   1.22s   1.22s
+total              2   1.22s   1.41s   1.41s   1.41s
 synack             1  30.1us  30.1us  30.1us  30.1us
 handshake          1   401us   401us   401us   401us
 accept             1   1.40s   1.40s   1.40s   1.40s    53%
 
   REQUESTS     P50     P90     P99     MAX  READ BY
-         3   1.22s   3.00s   3.00s   3.00s  gunicorn[812]
+         3   1.41s   3.00s   3.00s   3.00s  gunicorn[812]
 "
     );
 }

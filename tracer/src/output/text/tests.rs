@@ -27,7 +27,7 @@ fn full_width() {
     assert_eq!(
         lines(Terminal::default()),
         r"TIME(UTC)    PEER                  LOCAL  PROCESS                IN    OUT  TOTAL ACCEPT  INGRESS  PICKUP  UPLOAD  SERVICE  EGRESS  DOWNLOAD   DRAIN  NOTE       UNIT
-22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]        512B 20.5kB 2.50ms  1.40s*  20.0us  41.0us     0ns   1.23ms  55.0us     812ns  1.15ms             web.service
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]        512B 20.5kB  1.40s  1.40s*  20.0us  41.0us     0ns   1.23ms  55.0us     812ns  1.15ms             web.service
 22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]        512B 20.5kB  1.22s      -   15.0us  30.0us     0ns    1.20s* 45.0us       0ns  24.0ms             web.service
 22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]        512B     0B  3.00s      -   10.0us  20.0us     0ns    3.00s*      -         -       -  unanswered,adopted web.service
 22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]        512B 20.5kB  1.22s      -   15.0us  30.0us     0ns    1.20s* 24.0ms         <       <             web.service
@@ -40,7 +40,7 @@ fn without_stages_at_110() {
     assert_eq!(
         at(110),
         r"TIME(UTC)    PEER                  LOCAL  PROCESS             TOTAL MOSTLY               NOTE
-22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]      2.50ms accept 1.40s 100%
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]       1.40s accept 1.40s 100%
 22:13:32.000 10.0.1.23:41234       :8080  gunicorn[812]       1.22s service 1.20s 98%
 22:13:33.000 [2001:db8:0:1::23]:50000 :443   gunicorn[812]       3.00s service 3.00s 100%   unanswered,adopted
 22:13:32.000 10.0.1.23:41234          :8080  gunicorn[812]       1.22s service 1.20s 98%
@@ -53,7 +53,7 @@ fn a_small_terminal_at_80() {
     assert_eq!(
         at(80),
         r"TIME(UTC)    PEER                  LOCAL   TOTAL MOSTLY               NOTE
-22:13:30.000 10.0.1.23:41234       :8080  2.50ms accept 1.40s 100%
+22:13:30.000 10.0.1.23:41234       :8080   1.40s accept 1.40s 100%
 22:13:32.000 10.0.1.23:41234       :8080   1.22s service 1.20s 98%
 22:13:33.000 [2001:db8:0:1::23]:50000 :443    3.00s service 3.00s 100%   unanswe
 22:13:32.000 10.0.1.23:41234          :8080   1.22s service 1.20s 98%
@@ -66,7 +66,7 @@ fn the_least_at_40() {
     assert_eq!(
         at(40),
         r"TIME(UTC)     TOTAL MOSTLY
-22:13:30.000 2.50ms accept 1.40s 100%
+22:13:30.000  1.40s accept 1.40s 100%
 22:13:32.000  1.22s service 1.20s 98%
 22:13:33.000  3.00s service 3.00s 100%
 22:13:32.000  1.22s service 1.20s 98%
