@@ -12,8 +12,9 @@
 //! *reopened*, and reported once more when the next request begins or the connection closes, or from user space's
 //! sweep (`tracer_ebpf::sweep`). A later report replaces an earlier one.
 //!
-//! The kernel calls all of this under the socket's lock, except [`Connection::sent`] and [`Connection::accepted`]:
-//! these write fields that nothing else writes while they can run, and tolerate a stale view of the others.
+//! The kernel calls all of this under the socket's lock, except [`Connection::sent`], [`Connection::accepted`] and,
+//! where the hook is a function's entry, [`Connection::write`]: these write fields that nothing else writes while they
+//! can run, and tolerate a stale view of the others.
 
 use crate::{
     endpoint::Tuple,
@@ -23,30 +24,30 @@ use crate::{
 };
 
 /// The connection was open before tracing began; what came before its first event is not known.
-pub const ADOPTED: u32 = 1;
+pub const ADOPTED: u32 = 1 << 0;
 /// The filters do not want it: kept only so that its packets need not be judged again.
-pub const IGNORED: u32 = 2;
+pub const IGNORED: u32 = 1 << 1;
 /// A request has begun.
-pub const ACTIVE: u32 = 4;
+pub const ACTIVE: u32 = 1 << 2;
 /// The current request changed since it was last reported.
-pub const CHANGED: u32 = 8;
+pub const CHANGED: u32 = 1 << 3;
 /// The current request was answered further after it had been reported.
-pub const REOPENED: u32 = 16;
+pub const REOPENED: u32 = 1 << 4;
 /// An `Opened` record was made.
-pub const OPENED: u32 = 32;
+pub const OPENED: u32 = 1 << 5;
 /// The application closed first.
-pub const CLOSED_BY_APPLICATION: u32 = 64;
+pub const CLOSED_BY_APPLICATION: u32 = 1 << 6;
 /// The peer closed first.
-pub const CLOSED_BY_PEER: u32 = 128;
+pub const CLOSED_BY_PEER: u32 = 1 << 7;
 /// The first end of it was a reset that arrived.
-pub const RESET_BY_PEER: u32 = 256;
+pub const RESET_BY_PEER: u32 = 1 << 8;
 /// The first end of it was a reset by this host.
-pub const RESET_BY_HOST: u32 = 512;
+pub const RESET_BY_HOST: u32 = 1 << 9;
 /// It timed out: keep-alive probes or retransmissions were not answered.
-pub const TIMED_OUT: u32 = 1024;
+pub const TIMED_OUT: u32 = 1 << 10;
 
 /// Adopted in the middle of a request: there is no telling when it began, so that request is not reported.
-pub const MIDWAY: u32 = 2048;
+pub const MIDWAY: u32 = 1 << 11;
 
 /// How a connection ended first; the other ways are consequences.
 const ENDS: u32 = CLOSED_BY_APPLICATION | CLOSED_BY_PEER | RESET_BY_PEER | RESET_BY_HOST | TIMED_OUT;
@@ -147,6 +148,7 @@ pub enum Report {
 pub mod state {
     #![allow(missing_docs, clippy::allow_attributes, reason = "the names are those of RFC 9293")]
     pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
     pub const SYN_RECV: u8 = 3;
     pub const FIN_WAIT1: u8 = 4;
     pub const FIN_WAIT2: u8 = 5;
@@ -307,7 +309,13 @@ impl Connection {
                 self.ended_by(CLOSED_BY_PEER);
             }
             (_, state::CLOSE) => {
-                self.ended_by(if timed_out { TIMED_OUT } else { RESET_BY_HOST });
+                self.ended_by(match old {
+                    _ if timed_out => TIMED_OUT,
+                    // The FIN was before tracing began.
+                    state::CLOSE_WAIT | state::LAST_ACK => CLOSED_BY_PEER,
+                    state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => CLOSED_BY_APPLICATION,
+                    _ => RESET_BY_HOST,
+                });
                 self.end_request(&report);
                 self.flags &= !ACTIVE;
             }

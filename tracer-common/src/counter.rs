@@ -1,4 +1,5 @@
-//! Per-CPU counters of the kernel side: the truth about totals and losses, whatever happens to the records.
+//! Per-CPU counters of the kernel side: the truth about totals and losses, whatever happens to the records. Of the
+//! filters, the one by process applies to ended requests and to records only: who reads is not known before.
 
 /// What is counted; the value is the index into the `COUNTERS` map.
 #[repr(u32)]
@@ -14,7 +15,7 @@ pub enum Counter {
     RequestsBegun,
     /// Requests that ended: their last byte acknowledged, the next request begun, or the connection closed.
     RequestsEnded,
-    /// Requests that were answered further after their end had been reported.
+    /// Times that a request was answered further after its end had been reported.
     RequestsReopened,
     /// Reopened requests that were reported once more, now for good.
     RequestsSettled,

@@ -1,9 +1,9 @@
 //! Where the running kernel keeps the struct members that the programs read.
 //!
-//! User space resolves them from the kernel's BTF (`tracer::probe::offsets`); the programs add them to a BTF-typed
+//! User space resolves them from the kernel's BTF (`tracer::probe::btf`); the programs add them to a BTF-typed
 //! pointer and load directly (`tracer_ebpf::kernel`).
 
-/// A byte offset in a kernel struct, or [`Offset::MISSING`].
+/// A byte offset in a kernel struct, or [`MISSING`].
 pub type Offset = u32;
 
 /// The member does not exist in the running kernel: the verifier sees the constant and removes the code behind it.

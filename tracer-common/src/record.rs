@@ -1,7 +1,7 @@
 //! The records that the kernel side hands to user space, through the ring buffer or a recording.
 //!
 //! `repr(C)`, little-endian like every host that `tracer` supports, no implicit padding. A record begins with its
-//! [`Kind`]; a reader skips kinds that it does not know.
+//! [`Kind`]; a reader counts those that it does not know and goes on.
 
 use core::mem::MaybeUninit;
 
@@ -33,7 +33,7 @@ pub struct Process {
     pub pid: u32,
     /// Always 0.
     pub padding: u32,
-    /// The thread's name, NUL-terminated.
+    /// The name of the thread that read first, of those of this process on the connection; NUL-terminated.
     pub comm: [u8; 16],
 }
 

@@ -5,12 +5,12 @@ use aya_ebpf::{
     macros::{fexit, kretprobe, tracepoint},
     programs::{FExitContext, RetProbeContext, TracePointContext},
 };
-use tracer_common::{counter::Counter, settings::Settings};
+use tracer_common::{connection::state, counter::Counter, settings::Settings};
 
 use crate::{
     kernel::{self, Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
-    maps::{ACCEPTS, ANY, count, is_known_port},
-    traced::{find, now},
+    maps::{ACCEPTS, ANY, count, is_known_port, is_tracing},
+    traced::{GET, now, storage},
 };
 
 /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`: the return value follows the
@@ -29,10 +29,14 @@ pub fn inet_csk_accept_4(context: FExitContext) -> u32 {
 
 #[inline(always)]
 fn accepted(sock: Sock) -> u32 {
-    if !sock.is_null()
-        && let Some(connection) = find(sock)
-    {
-        connection.accepted(now());
+    if sock.is_null() {
+        return 0;
+    }
+    match storage(sock, GET) {
+        Some(connection) => connection.accepted(now()),
+        // The kernel queues a connection for accept() just before it is established.
+        None if sock.state() == state::SYN_RECV => store(sock.pointer() as u64),
+        None => {}
     }
     0
 }
@@ -77,7 +81,7 @@ fn returned(context: &TracePointContext) {
 
 #[inline(always)]
 fn store(address: u64) {
-    if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(local_port_at(address)) {
+    if !is_tracing() || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(local_port_at(address))) {
         return;
     }
     if ACCEPTS.insert(address, now(), ANY).is_err() {

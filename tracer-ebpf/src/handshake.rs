@@ -19,13 +19,13 @@ use crate::{
     traced::now,
 };
 
-/// A SYN is sent for at most about two minutes; what is older belongs to an earlier attempt from the same port.
+/// A SYN-ACK is sent for at most about two minutes; one that is older belongs to an earlier attempt from the same port.
 const STALE_NS: u64 = 130_000_000_000;
 
 /// `tcx` or `clsact` ingress, for every packet that an interface receives. It looks at SYNs for listeners of this host.
 #[classifier]
 pub fn tc_ingress(context: TcContext) -> i32 {
-    if let Some(tuple) = syn(&context)
+    if let Some((tuple, sequence)) = syn(&context)
         && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(tuple.local.port))
         && is_for_listener(&context, &tuple)
     {
@@ -33,11 +33,11 @@ pub fn tc_ingress(context: TcContext) -> i32 {
         if let Some(times) = HANDSHAKES.get_ptr_mut(tuple) {
             // SAFETY: the map keeps the value's memory while the program runs.
             let times = unsafe { &mut *times };
-            if now.saturating_sub(times.syn) > STALE_NS {
-                *times = Handshake { syn: now, synack: 0 };
+            if times.sequence != sequence {
+                *times = Handshake { syn: now, synack: 0, sequence, padding: 0 };
             }
         } else {
-            store(&tuple, Handshake { syn: now, synack: 0 });
+            store(&tuple, Handshake { syn: now, synack: 0, sequence, padding: 0 });
         }
     }
     TC_ACT_UNSPEC
@@ -55,11 +55,11 @@ pub fn synack_sent(port: u16, sock: Sock, now: u64) {
         let times = unsafe { &mut *times };
         if times.synack == 0 {
             times.synack = now;
-        } else if now.saturating_sub(times.synack) > STALE_NS {
-            *times = Handshake { syn: 0, synack: now };
+        } else if times.syn == 0 && now.saturating_sub(times.synack) > STALE_NS {
+            *times = Handshake { syn: 0, synack: now, sequence: 0, padding: 0 };
         }
     } else {
-        store(&tuple, Handshake { syn: 0, synack: now });
+        store(&tuple, Handshake { syn: 0, synack: now, sequence: 0, padding: 0 });
     }
 }
 
@@ -97,9 +97,9 @@ fn load<T: Copy>(context: &TcContext, offset: u32, mut value: T) -> Option<T> {
     (failed == 0).then_some(value)
 }
 
-/// The ends of the connection that the packet wants to open, if it is a SYN.
+/// The ends of the connection that the packet wants to open, and its sequence number, if it is a SYN.
 #[inline(always)]
-fn syn(context: &TcContext) -> Option<Tuple> {
+fn syn(context: &TcContext) -> Option<(Tuple, u32)> {
     const IPV4: u16 = 0x0800_u16.to_be();
     const IPV6: u16 = 0x86dd_u16.to_be();
     const TCP: u8 = 6;
@@ -115,10 +115,12 @@ fn syn(context: &TcContext) -> Option<Tuple> {
             }
             let [source, destination] = load(context, 12, [[0_u8; 4]; 2])?;
             let [source_port, destination_port] = load(context, header, [0_u16; 2])?;
-            Some(Tuple {
+            let [sequence] = load(context, header + 4, [0_u32; 1])?;
+            let tuple = Tuple {
                 peer: Endpoint::v4(source, u16::from_be(source_port)),
                 local: Endpoint::v4(destination, u16::from_be(destination_port)),
-            })
+            };
+            Some((tuple, sequence))
         }
         IPV6 => {
             let [next] = load(context, 6, [0_u8; 1])?;
@@ -127,10 +129,12 @@ fn syn(context: &TcContext) -> Option<Tuple> {
             }
             let [source, destination] = load(context, 8, [[0_u8; 16]; 2])?;
             let [source_port, destination_port] = load(context, 40, [0_u16; 2])?;
-            Some(Tuple {
+            let [sequence] = load(context, 44, [0_u32; 1])?;
+            let tuple = Tuple {
                 peer: Endpoint::v6(source, u16::from_be(source_port)),
                 local: Endpoint::v6(destination, u16::from_be(destination_port)),
-            })
+            };
+            Some((tuple, sequence))
         }
         _ => None,
     }

@@ -151,11 +151,13 @@ impl Sock {
         }
     }
 
-    /// Whether the socket's error is `ETIMEDOUT`.
+    /// Whether the socket's error says that the peer could not be reached: `ETIMEDOUT`, or why it did.
     #[inline(always)]
     pub fn has_timed_out(self) -> bool {
+        const ENETUNREACH: i32 = 101;
         const ETIMEDOUT: i32 = 110;
-        self.0.load_or_zero::<i32>(offset!(sk_err)) == ETIMEDOUT
+        const EHOSTUNREACH: i32 = 113;
+        matches!(self.0.load_or_zero::<i32>(offset!(sk_err)), ENETUNREACH | ETIMEDOUT | EHOSTUNREACH)
     }
 
     /// The same socket as a `struct tcp_sock`, if it is one: to the verifier the members of `struct sock` end where
@@ -262,9 +264,10 @@ impl Packet {
         Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
     }
 
-    /// The TCP payload of a packet at the device, as sequence numbers `start..end`.
+    /// The TCP payload of a packet of the connection `tuple` at the device, as sequence numbers `start..end`. `None` if
+    /// it is another one: around a tunnel's device the same socket owns a packet of the tunnel's protocol.
     #[inline(always)]
-    pub fn payload(self) -> Option<(u32, u32)> {
+    pub fn payload(self, tuple: &Tuple) -> Option<(u32, u32)> {
         let head: u64 = self.0.load(offset!(skb_head))?;
         let data: u64 = self.0.load(offset!(skb_data))?;
         let length: u32 = self.0.load(offset!(skb_len))?;
@@ -275,6 +278,9 @@ impl Packet {
         // SAFETY: the helper checks the address and fills what fits the destination.
         let failed = unsafe { bpf_probe_read_kernel((&raw mut words).cast(), 16, header as *const c_void) };
         if failed != 0 {
+            return None;
+        }
+        if u32::from_be(words[0]) != u32::from(tuple.local.port) << 16 | u32::from(tuple.peer.port) {
             return None;
         }
         let start = u32::from_be(words[1]);

@@ -2,6 +2,7 @@
 //!
 //! One file per hook family. Each hook's doc comment holds the kernel prototype that it reads, argument by argument.
 #![no_std]
+#![feature(asm_experimental_arch)]
 #![no_main]
 #![expect(clippy::inline_always, reason = "a call between BPF functions costs stack, of which there are 512 bytes")]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]

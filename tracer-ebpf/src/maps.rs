@@ -1,5 +1,7 @@
 //! The maps, and the two ways out of the kernel: counters and records.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::SkStorage,
@@ -13,7 +15,7 @@ use tracer_common::{connection::Connection, counter::Counter, endpoint::Tuple, s
 #[btf_map]
 pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 
-/// Records for user space. User space may choose another size.
+/// Records for user space.
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
@@ -50,15 +52,20 @@ pub struct Handshake {
     pub syn: u64,
     /// The first SYN-ACK was given to the device.
     pub synack: u64,
+    /// The SYN's sequence number: one that is sent again has the same, another attempt from the same port has not.
+    pub sequence: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 /// Counts one more.
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: this CPU's own value; programs of one CPU that interrupt each other may lose a count only where
-        // the kernel lets them nest, which it does not for the same program.
-        unsafe { *value += 1 }
+        // An atomic addition, because a program in a softirq may interrupt another one on its CPU. In assembler, because
+        // core offers none for a target without compare-and-swap.
+        // SAFETY: the value is valid and aligned, and nothing else is touched.
+        unsafe { asm!("lock *(u64 *)({value} + 0) += {one}", value = in(reg) value, one = in(reg) 1_u64) };
     }
 }
 
@@ -106,15 +113,18 @@ fn realtime_offset() -> u64 {
     REALTIME_OFFSET.get(0).copied().unwrap_or(0)
 }
 
-/// A packet's stamp (`CLOCK_REALTIME`) as a moment of `CLOCK_MONOTONIC`; 0 if there is none, or none that can be:
-/// one that lies in the future of `now` was made before the clock was set.
+/// More than any packet waits between device and socket.
+const LONGEST_NS: u64 = 2_000_000_000;
+
+/// A packet's stamp (`CLOCK_REALTIME`) as a moment of `CLOCK_MONOTONIC`; 0 if there is none, or none that can be: no
+/// packet waits for seconds below the socket, nor comes from the future. The clock was set since.
 #[inline(always)]
 pub fn monotonic(stamp: u64, now: u64) -> u64 {
     if stamp == 0 {
         return 0;
     }
     let moment = stamp.wrapping_sub(realtime_offset());
-    if moment > now { 0 } else { moment }
+    if now.wrapping_sub(moment) > LONGEST_NS { 0 } else { moment }
 }
 
 /// Stores a value that may be there already.

@@ -6,23 +6,42 @@ use tracer_common::connection::{self, state};
 
 use crate::{
     kernel::Sock,
-    traced::{GET, born, counted, find, now, report_closed, report_request, storage, take_accept_time},
+    traced::{
+        GET, born, counted, find, ignore_outgoing, now, report_closed, report_request, storage, take_accept_time,
+    },
 };
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, under the socket's lock.
+///
+/// Two programs, because the kernel does not enter one that it has interrupted on the same CPU: a close in process
+/// context must not hide a birth in the softirq above it.
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn inet_sock_set_state(context: BtfTracePointContext) -> u32 {
-    let sock = Sock::new(context.arg(0));
-    let old = context.arg::<u64>(1) as u8;
-    let new = context.arg::<u64>(2) as u8;
+pub fn established(context: BtfTracePointContext) -> u32 {
+    let (sock, old, new) = change(&context);
     // The only way for a TCP socket from SYN_RECV to ESTABLISHED that is not a listener's child is a simultaneous
     // open, which no server takes part in.
     if old == state::SYN_RECV && new == state::ESTABLISHED {
         born(sock);
-    } else if old >= state::ESTABLISHED && old != state::SYN_RECV {
+    } else if old == state::SYN_SENT && new == state::ESTABLISHED {
+        ignore_outgoing(sock);
+    }
+    0
+}
+
+/// The same, for what happens to a connection afterwards.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_changed(context: BtfTracePointContext) -> u32 {
+    let (sock, old, new) = change(&context);
+    if old != state::SYN_SENT && old != state::SYN_RECV {
         changed(&context, sock, old, new);
     }
     0
+}
+
+/// The socket, its old state and its new one.
+#[inline(always)]
+fn change(context: &BtfTracePointContext) -> (Sock, u8, u8) {
+    (Sock::new(context.arg(0)), context.arg::<u64>(1) as u8, context.arg::<u64>(2) as u8)
 }
 
 #[inline(always)]

@@ -6,7 +6,10 @@ use tracer_common::{
     record::RequestRecord,
 };
 
-use crate::{kernel::Sock, traced::now};
+use crate::{
+    kernel::Sock,
+    traced::{is_wanted_reader, now},
+};
 
 /// The kernel's `struct bpf_iter__bpf_sk_storage_map`: each member padded to 8 bytes.
 #[repr(C)]
@@ -41,6 +44,7 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
         let unreported = connection.request.reports == 0 || connection.flags & CHANGED != 0;
         if connection.flags & (ACTIVE | IGNORED | MIDWAY) == ACTIVE
             && unreported
+            && is_wanted_reader(connection)
             && let Some(tcp) = Sock::new(sock).as_tcp()
         {
             let record = RequestRecord::of(connection, false, tcp.smoothed_round_trip(), now());

@@ -102,6 +102,17 @@ pub fn born(sock: Sock) {
     }
 }
 
+/// Marks the connection `sock`, which this host opened, as none of ours: its port may be one that something listens on
+/// in another network namespace.
+#[inline(always)]
+pub fn ignore_outgoing(sock: Sock) {
+    if is_known_port(sock.local_port())
+        && let Some(connection) = storage(sock, CREATE)
+    {
+        connection.flags = connection::IGNORED;
+    }
+}
+
 #[inline(always)]
 fn create<'a>(sock: Sock) -> Option<&'a mut Connection> {
     let Some(connection) = storage(sock, CREATE) else {
@@ -122,14 +133,14 @@ fn is_wanted(connection: &Connection) -> bool {
         && (!kernel::has_filter(Settings::PEER_FILTER) || is_wanted_peer(connection.tuple.peer.address))
 }
 
-/// Runs `event` and counts the requests that it began or reopened.
+/// Runs `event` and counts the request that it began, or that it saw answered further.
 #[inline(always)]
 pub fn counted<T>(connection: &mut Connection, event: impl FnOnce(&mut Connection) -> T) -> T {
-    let (sequence, reopened) = (connection.sequence, connection.flags & REOPENED);
+    let (sequence, acknowledged) = (connection.sequence, connection.acknowledged_end);
     let result = event(connection);
     if connection.sequence != sequence {
         count(Counter::RequestsBegun);
-    } else if connection.flags & REOPENED != reopened {
+    } else if connection.flags & REOPENED != 0 && connection.acknowledged_end != acknowledged {
         count(Counter::RequestsReopened);
     }
     result
@@ -206,8 +217,9 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
     });
 }
 
+/// Whether the process filter lets the connection's latest reader through.
 #[inline(always)]
-fn is_wanted_reader(connection: &Connection) -> bool {
+pub fn is_wanted_reader(connection: &Connection) -> bool {
     let pid = kernel::wanted_pid();
     pid == 0 || pid == connection.process.pid
 }

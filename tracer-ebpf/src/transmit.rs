@@ -19,7 +19,7 @@ pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
         // A SYN-ACK belongs to the request socket, which has no storage.
         handshake::synack_sent(sock.local_port(), sock, now());
     } else if let Some(connection) = find(sock)
-        && let Some((start, end)) = packet.payload()
+        && let Some((start, end)) = packet.payload(&connection.tuple)
     {
         connection.sent(start, end, now());
     }

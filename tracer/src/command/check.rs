@@ -62,7 +62,7 @@ fn examine(facts: &HostFacts, ways: Ways) -> Outcome {
 
 fn text(out: &mut impl Write, facts: &HostFacts, outcome: &Outcome) -> io::Result<()> {
     writeln!(out, "kernel      {} {}", facts.release, facts.machine)?;
-    writeln!(out, "lockdown    {}", facts.lockdown.as_deref().unwrap_or("not readable, most likely none"))?;
+    writeln!(out, "lockdown    {}", facts.lockdown.as_deref().unwrap_or("not readable"))?;
     let missing = &facts.missing_capabilities;
     let privileges = if missing.is_empty() { "enough".to_owned() } else { format!("missing {}", missing.join(", ")) };
     writeln!(out, "privileges  {privileges}")?;
@@ -112,6 +112,7 @@ struct Json<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     lockdown: Option<&'a str>,
     missing_capabilities: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
     can_be_traced: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,

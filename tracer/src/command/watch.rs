@@ -63,7 +63,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
         let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
         let outcome = follow(&mut probe, &mut records, &mut pipeline, args).await;
-        finish(&probe, records.get_mut(), pipeline, outcome)
+        finish(&mut probe, records.get_mut(), pipeline, outcome)
     })?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -213,13 +213,16 @@ fn sweep(
 
 /// Shows what is left, also when following failed: what was seen until then is not lost.
 fn finish(
-    probe: &Probe,
+    probe: &mut Probe,
     records: &mut Records,
     mut pipeline: Pipeline<impl Write>,
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
-    let counters = Counters::new(probe.counts()?).with_events_missed(probe.events_missed());
+    let missed = probe.events_missed();
+    // From here on nothing is counted any more, so that the totals are those of the records.
+    probe.stop()?;
     let waiting = sweep(probe, records, &mut pipeline).unwrap_or_default();
+    let counters = Counters::new(probe.counts()?).with_events_missed(missed);
     if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, Some(&counters)));
     }

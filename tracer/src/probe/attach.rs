@@ -150,13 +150,15 @@ fn attach(hook: &Hook, ways: Ways, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut 
 fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> Result<Option<String>, Refusal> {
     let btf = host.loader_btf;
     match way {
-        Attach::TypedTracepoint(name) if !host.btf.has_tracepoint(name) => {
+        Attach::TypedTracepoint(tracepoint, _) if !host.btf.has_tracepoint(tracepoint) => {
             return Err(Refusal("this kernel has no such tracepoint".to_owned()));
         }
-        Attach::TypedTracepoint(name) => {
-            let program: &mut BtfTracePoint = program(ebpf, name)?;
-            program.load(name, btf)?;
-            program.attach()?;
+        Attach::TypedTracepoint(tracepoint, programs) => {
+            for name in programs {
+                let program: &mut BtfTracePoint = program(ebpf, name)?;
+                program.load(tracepoint, btf)?;
+                program.attach()?;
+            }
         }
         Attach::FunctionEntry(function, other) => {
             function_entry(ebpf, btf, function)?;
@@ -186,7 +188,8 @@ fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) ->
         Attach::Tcx(name) => {
             let program = classifier(ebpf, name)?;
             let attached = host.interfaces.for_each(|interface| {
-                let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+                // First: what another program does not pass on is to be seen as well. This one passes everything on.
+                let order = TcAttachOptions::TcxOrder(LinkOrder::first());
                 program.attach_with_options(interface, TcAttachType::Ingress, order).map_err(Refusal::from)?;
                 Ok(())
             })?;
@@ -252,10 +255,16 @@ impl Interfaces {
     fn for_each(&self, mut attach: impl FnMut(&str) -> Result<(), Refusal> + Send) -> Result<String, Refusal> {
         let names = self.names();
         self.inside(|| {
+            let mut attached = Vec::new();
             for name in names {
-                attach(name).map_err(|Refusal(reason)| Refusal(format!("{name}: {reason}")))?;
+                match attach(name) {
+                    Ok(()) => attached.push(name.as_str()),
+                    // It went away meanwhile, as those of containers do.
+                    Err(_) if !namespace::exists(name) => {}
+                    Err(Refusal(reason)) => return Err(Refusal(format!("{name}: {reason}"))),
+                }
             }
-            Ok(names.join(", "))
+            Ok(attached.join(", "))
         })?
     }
 }

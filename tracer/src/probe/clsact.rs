@@ -10,6 +10,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
+use super::netlink;
 use aya::programs::{
     SchedClassifier, TcAttachType,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
@@ -55,7 +56,8 @@ impl Clsact {
     pub fn attach(&mut self, program: &mut SchedClassifier, interface: &str) -> anyhow::Result<()> {
         let added = match tc::qdisc_add_clsact(interface) {
             Ok(()) => true,
-            Err(TcError::AlreadyAttached) => false,
+            // Somebody else's, who may need it after us.
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
             Err(error) => return Err(error.into()),
         };
         if added {
@@ -91,9 +93,10 @@ impl Drop for Clsact {
 ///
 /// # Errors
 ///
-/// If something could not be removed.
+/// If something could not be removed; everything else is removed all the same.
 pub fn guard() -> io::Result<()> {
     let orders: Vec<String> = io::stdin().lock().lines().map_while(Result::ok).collect();
+    let mut result = Ok(());
     for order in orders.iter().rev() {
         match *order.split(' ').collect::<Vec<_>>() {
             ["filter", interface, priority, handle] => {
@@ -110,66 +113,9 @@ pub fn guard() -> io::Result<()> {
                     let _ = aya::programs::links::Link::detach(link);
                 }
             }
-            ["qdisc", interface] => delete_clsact(interface)?,
+            ["qdisc", interface] => result = result.and(netlink::delete_empty_clsact(interface)),
             _ => {}
         }
     }
-    Ok(())
-}
-
-/// A netlink request to delete a qdisc: `struct nlmsghdr`, `struct tcmsg`, the attribute `TCA_KIND`.
-#[repr(C)]
-struct DeleteQdisc {
-    length: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-    family: u8,
-    padding: [u8; 3],
-    interface: i32,
-    handle: u32,
-    parent: u32,
-    info: u32,
-    attribute_length: u16,
-    attribute_kind: u16,
-    name: [u8; 8],
-}
-
-/// Deletes the `clsact` qdisc of `interface`, unless somebody else has put a filter into it since.
-fn delete_clsact(interface: &str) -> io::Result<()> {
-    const CLSACT: u32 = 0xffff_fff1;
-    let name = std::ffi::CString::new(interface)?;
-    // SAFETY: a valid C string.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Ok(());
-    }
-    let request = DeleteQdisc {
-        length: u32::try_from(size_of::<DeleteQdisc>()).map_err(io::Error::other)?,
-        kind: libc::RTM_DELQDISC,
-        flags: u16::try_from(libc::NLM_F_REQUEST).map_err(io::Error::other)?,
-        sequence: 1,
-        port: 0,
-        family: 0,
-        padding: [0; 3],
-        interface: index.cast_signed(),
-        handle: 0xffff_0000,
-        parent: CLSACT,
-        info: 0,
-        attribute_length: 4 + 7,
-        attribute_kind: 1,
-        name: *b"clsact\0\0",
-    };
-    // SAFETY: a new socket, closed below; the kernel reads as many bytes as it is told there are.
-    unsafe {
-        let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let sent = libc::send(socket, (&raw const request).cast(), size_of::<DeleteQdisc>(), 0);
-        let result = if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
-        libc::close(socket);
-        result
-    }
+    result
 }

@@ -23,8 +23,8 @@ pub struct Way {
 /// How programs are attached. The programs are named as in the BPF object.
 #[derive(Clone, Copy)]
 pub enum Attach {
-    /// `tp_btf`: a tracepoint with typed arguments. The program has the tracepoint's name.
-    TypedTracepoint(&'static str),
+    /// `tp_btf`: a tracepoint with typed arguments, and the programs for it.
+    TypedTracepoint(&'static str, &'static [&'static str]),
     /// `fentry`: the entry of a function, and of others where the kernel has them. The programs have their names.
     FunctionEntry(&'static str, Option<&'static str>),
     /// `fexit`: the return of a function. The program has its name and, after an underscore, how many arguments the
@@ -46,7 +46,10 @@ pub enum Attach {
 
 macro_rules! typed {
     ($tracepoint:literal) => {
-        Way { name: concat!("tp_btf ", $tracepoint), attach: Attach::TypedTracepoint($tracepoint) }
+        Way { name: concat!("tp_btf ", $tracepoint), attach: Attach::TypedTracepoint($tracepoint, &[$tracepoint]) }
+    };
+    ($tracepoint:literal, $($program:literal),+) => {
+        Way { name: concat!("tp_btf ", $tracepoint), attach: Attach::TypedTracepoint($tracepoint, &[$($program),+]) }
     };
 }
 
@@ -65,7 +68,7 @@ pub const HOOKS: &[Hook] = &[
         name: "state",
         essential: true,
         lost: "connections: how they begin and end",
-        ways: &[typed!("inet_sock_set_state")],
+        ways: &[typed!("inet_sock_set_state", "established", "state_changed")],
     },
     Hook {
         name: "accept",

@@ -7,6 +7,7 @@ mod hooks;
 pub mod host;
 mod listeners;
 mod namespace;
+mod netlink;
 mod sweep;
 mod timestamps;
 
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
+    programs::{Program, ProgramError},
 };
 use thiserror::Error;
 use tracer_common::{
@@ -192,6 +194,10 @@ impl Probe {
     ///
     /// With the kernel's reasons.
     pub fn require_essential(&self) -> Result<(), ProbeError> {
+        if let Some(member) = self.missing.iter().find(|member| ESSENTIAL_MEMBERS.contains(member)) {
+            let reason = format!("this kernel's types have no {member}");
+            return Err(ProbeError::Essential { name: "receive", reason });
+        }
         let is_essential = |hook: &HookStatus| hook.essential || (self.needs_syn && hook.name == "syn");
         match self.hooks.iter().find(|hook| is_essential(hook) && hook.through.is_none()) {
             Some(hook) => {
@@ -249,6 +255,31 @@ impl Probe {
         loaded.filter_map(|descriptor| misses(descriptor.as_fd().as_raw_fd())).sum()
     }
 
+    /// Detaches the programs that watch events. The sweep and the counters stay.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn stop(&mut self) -> Result<(), ProbeError> {
+        for (_, program) in self.ebpf.programs_mut() {
+            let unloaded = match program {
+                Program::BtfTracePoint(program) => program.unload(),
+                Program::FEntry(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
+                Program::KProbe(program) => program.unload(),
+                Program::TracePoint(program) => program.unload(),
+                Program::SchedClassifier(program) => program.unload(),
+                // The sweep.
+                _ => Ok(()),
+            };
+            match unloaded {
+                Ok(()) | Err(ProgramError::NotLoaded) => {}
+                Err(error) => return Err(ProbeError::Host { what: "detaching", error: io::Error::other(error) }),
+            }
+        }
+        Ok(())
+    }
+
     /// Tells the programs what the wall clock says; to be called several times a second, because it may be set.
     ///
     /// # Errors
@@ -280,6 +311,19 @@ impl Probe {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 }
+
+/// Without these members nothing that the programs say would be true.
+const ESSENTIAL_MEMBERS: [&str; 9] = [
+    "sock.__sk_common.skc_num",
+    "tcp_sock.rcv_nxt",
+    "tcp_sock.write_seq",
+    "tcp_sock.snd_una",
+    "sk_buff.cb",
+    "tcp_skb_cb.seq",
+    "tcp_skb_cb.end_seq",
+    "tcp_skb_cb.ack_seq",
+    "tcp_skb_cb.tcp_flags",
+];
 
 fn settings(filters: &Filters) -> Settings {
     let mut bits = 0;

@@ -1,7 +1,7 @@
 //! Network and mount namespaces: working inside another one on a thread of its own, so that no other thread notices.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
@@ -104,6 +104,12 @@ fn list() -> io::Result<(Vec<String>, Vec<String>)> {
         libc::freeifaddrs(first);
     }
     Ok((up, all))
+}
+
+/// Whether the calling thread's network namespace has the interface.
+pub fn exists(interface: &str) -> bool {
+    // SAFETY: a valid C string.
+    CString::new(interface).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
 }
 
 /// Gives the calling thread a mount namespace of its own with tracefs in its place, unless it is there already.
