@@ -6,6 +6,7 @@ use crate::{
     enrich::process::Fact,
     status::{Counters, Hook},
 };
+use bytes::Buf;
 use std::io::{self, Read};
 use thiserror::Error;
 
@@ -83,14 +84,15 @@ impl<R: Read> Reader<R> {
         if header.len() < HEADER {
             return Err(ReadError::Truncated { length: header.len() as u64, whole: 0 });
         }
-        let version = number(&header, 8).map_or(0, u32::from_le_bytes);
+        let mut fields = &header[MAGIC.len()..];
+        let version = fields.get_u32_le();
         if version > VERSION {
             return Err(ReadError::Newer { found: version });
         }
         if version == 0 {
             return Err(ReadError::Damaged { at: 8, what: "there is no format 0" });
         }
-        let clock = Clock { offset: number(&header, 12).map_or(0, i64::from_le_bytes) };
+        let clock = Clock { offset: fields.get_i64_le() };
         Ok((clock, Self { input, rest: Vec::new(), offset: HEADER as u64, ended: false }))
     }
 
@@ -108,8 +110,9 @@ impl<R: Read> Reader<R> {
         if !read {
             return Err(ReadError::Truncated { length: at, whole: at });
         }
-        let number_at = |index| number(&self.rest, index).map_or(0, u32::from_le_bytes);
-        let (kind, length) = (number_at(0), number_at(4) as usize);
+        // `fill` has read exactly the header.
+        let mut fields = &self.rest[..];
+        let (kind, length) = (fields.get_u32_le(), fields.get_u32_le() as usize);
         let kind = Kind::ALL.into_iter().find(|&it| it as u32 == kind);
         let kind = kind.ok_or(ReadError::Damaged { at, what: "unknown kind of block" })?;
         if length > MAX_REST {
@@ -134,21 +137,17 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn parse(kind: Kind, rest: &[u8]) -> Option<Block<'_>> {
+fn parse(kind: Kind, mut rest: &[u8]) -> Option<Block<'_>> {
     Some(match kind {
         Kind::Record => Block::Record(rest),
         Kind::Cgroup => Block::Fact(Fact {
-            cgroup: number(rest, 0).map(u64::from_le_bytes)?,
-            pid: number(rest, 8).map(u32::from_le_bytes)?,
-            path: String::from_utf8(rest[12..].to_owned()).ok()?,
+            cgroup: rest.try_get_u64_le().ok()?,
+            pid: rest.try_get_u32_le().ok()?,
+            path: String::from_utf8(rest.to_owned()).ok()?,
         }),
         Kind::Hooks => Block::Hooks(serde_json::from_slice(rest).ok()?),
         Kind::Waiting => Block::Waiting(rest),
         Kind::End if rest.is_empty() => Block::End(None),
         Kind::End => Block::End(Some(serde_json::from_slice(rest).ok()?)),
     })
-}
-
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
 }

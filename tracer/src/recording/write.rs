@@ -6,6 +6,7 @@ use crate::{
     enrich::process::Fact,
     status::{Counters, Hook},
 };
+use bytes::BufMut;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
@@ -50,9 +51,10 @@ impl Recorder {
     /// If it cannot be created, or its header not be written.
     pub fn create(path: &Path, clock: Clock) -> Result<Self, WriteError> {
         let mut header = [0; HEADER];
-        header[..8].copy_from_slice(&MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        header[12..].copy_from_slice(&clock.offset.to_le_bytes());
+        let mut fields = &mut header[..];
+        fields.put_slice(&MAGIC);
+        fields.put_u32_le(VERSION);
+        fields.put_i64_le(clock.offset);
         let create = || {
             let mut file = File::create(path)?;
             file.write_all(&header)?;
@@ -131,8 +133,9 @@ impl Recorder {
         let Some(file) = &mut self.file else { return Ok(()) };
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
         let mut header = [0; BLOCK_HEADER];
-        header[..4].copy_from_slice(&(kind as u32).to_le_bytes());
-        header[4..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        let mut fields = &mut header[..];
+        fields.put_u32_le(kind as u32);
+        fields.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
         let written = file.write_all(&header).and_then(|()| parts.iter().try_for_each(|part| file.write_all(part)));
         written.map_err(|error| self.fail(error))
     }
