@@ -1,8 +1,14 @@
 //! Connections that were open before tracing began: recorded from the next request on, without the stages of their birth.
 
+use std::process::Command;
+
 use anyhow::Result;
-use lab::client::Request;
+use lab::Lab;
+use lab::client::{Client, Request};
 use lab::clock::sleep;
+use lab::target::{Options, Target};
+use lab::topology::LB_V4;
+use lab::tracer::{Tracer, binary};
 
 use crate::{Scene, assert_nothing_lost, ms, settle};
 
@@ -49,5 +55,32 @@ fn a_request_that_is_under_way_is_not_taken_for_a_new_one() -> Result<()> {
     assert_nothing_lost(&trace);
     let whole: Vec<_> = trace.requests.iter().filter(|it| it.bytes_in > 5000).collect();
     assert_eq!((whole.len(), trace.requests.len()), (1, 1), "what began before is not shown: {:?}", trace.requests);
+    Ok(())
+}
+
+/// A connection that this host opens is none that it serves, even from a port on which something listens elsewhere.
+#[test]
+fn outgoing_connections_are_not_adopted() -> Result<()> {
+    const PORT: u16 = 50_052;
+    let lab = Lab::new()?;
+    let options = Options::listen(&[(LB_V4, PORT).into(), (LB_V4, PORT + 1).into()]);
+    let server = Target::start_in(&lab.lb, lab.directory(), "server", &options)?;
+    let mut command = Command::new(binary()?);
+    command.args(["watch", "--json", "--peer", "10.77.0.0/24"]);
+    let tracer = Tracer::run("tracer", command, lab.directory())?;
+    let mut connection = Client::new(&lab.target).source_port(PORT).connect((LB_V4, PORT + 1).into())?;
+    connection.requests(3, ms(10), &Request::get("/"))?;
+    let (client, address) = (connection.local, connection.peer);
+    drop(connection);
+    let trace = settle(tracer)?;
+    // Others may be at work on the host: only these two ends count.
+    let of_server = trace.requests.iter().filter(|it| (it.local, it.peer) == (address, client));
+    assert!(of_server.clone().all(|it| it.pid == Some(server.pid())), "{:?}", trace.requests);
+    assert_eq!(of_server.count(), 3, "{:?}", trace.requests);
+    let outgoing: Vec<_> = trace.requests.iter().chain(&trace.waiting).filter(|it| it.local.port() == PORT).collect();
+    assert!(outgoing.is_empty(), "{outgoing:?}");
+    let closed = trace.connections.iter().map(|it| it.local);
+    let ends: Vec<_> = closed.filter(|local| [client, address].contains(local)).collect();
+    assert_eq!(ends, [address], "{:?}", trace.connections);
     Ok(())
 }

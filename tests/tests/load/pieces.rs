@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lab::client::Request;
 use lab::clock::sleep;
+use lab::tracer::Output;
 
 use crate::{Scene, assert_nothing_lost, ms, only_request, settle};
 
@@ -37,6 +38,25 @@ fn pieces_with_short_pauses_are_one_request() -> Result<()> {
 #[test]
 fn pieces_with_long_pauses_are_one_request() -> Result<()> {
     in_pieces(ms(1500))
+}
+
+/// The second pause is longer than the kernel is asked for such requests after the first piece that came late.
+#[test]
+fn the_last_piece_is_shown_while_the_connection_is_open() -> Result<()> {
+    let scene = Scene::new(|_| {})?;
+    let mut tracer = scene.trace()?;
+    let mut connection = scene.connect()?;
+    let request = Request::get("/").header("X-Pieces", 3).header("X-Between-Pieces", 2500);
+    let reply = connection.request(&request.header("X-Response-Bytes", 9000))?;
+    let whole = |output: &Output| matches!(&output.requests[..], [request] if request.bytes_out == reply.bytes);
+    let output = tracer.wait_for(ms(3000), whole)?;
+    assert!(output.connections.is_empty(), "it is open: {:?}", output.connections);
+    assert!(output.amended >= 1, "it was shown before, and replaced: {:?}", output.requests);
+    drop(connection);
+    let trace = settle(tracer)?;
+    assert_nothing_lost(&trace);
+    assert_eq!(only_request(&trace)?.bytes_out, reply.bytes);
+    Ok(())
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use lab::client::Request;
+use lab::client::{Client, Request};
 use lab::clock::{monotonic_ns, sleep};
 use lab::process::Signal;
+use lab::target::{Options, Target};
+use lab::topology::target_addresses;
 use lab::tracer::{Tracer, binary};
 
 use crate::{Scene, ms};
@@ -67,5 +69,24 @@ fn a_request_that_the_application_never_reads() -> Result<()> {
     assert_eq!(trace.waiting.len(), 1, "{:?}", trace.status);
     let waiting = &trace.waiting[0];
     assert_eq!((waiting.stage.as_deref(), waiting.pid), (Some("pickup"), None), "nobody has read it: {waiting:?}");
+    Ok(())
+}
+
+#[test]
+fn those_of_another_process_are_not_listed() -> Result<()> {
+    let scene = Scene::new(|_| {})?;
+    let other = Target::start(&scene.lab, "other", &Options::listen(&["[::]:8082".parse()?]))?;
+    let tracer = Tracer::start(&scene.lab, "tracer", &["-p", &other.pid().to_string()])?;
+    let never = Request::get("/").header("X-Before-Write", 600_000);
+    let mut foreign = scene.connect()?;
+    foreign.request(&Request::get("/"))?;
+    foreign.send(&never)?;
+    let mut wanted = Client::new(&scene.lab.lb).connect(target_addresses(8082)[0])?;
+    wanted.send(&never)?;
+    sleep(ms(500));
+    let trace = tracer.stop()?;
+    assert!(trace.requests.is_empty(), "{:?}", trace.requests);
+    let waiting: Vec<_> = trace.waiting.iter().map(|it| (it.peer, it.pid)).collect();
+    assert_eq!(waiting, [(wanted.local, Some(other.pid()))], "{:?}", trace.waiting);
     Ok(())
 }

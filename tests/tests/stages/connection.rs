@@ -7,7 +7,7 @@ use lab::clock::sleep;
 use lab::tracer::Trace;
 
 use crate::bench::{Bench, by_target, check, check_request, check_time, ms, ns, served_of, ways};
-use crate::faults::{LostAcks, Queue};
+use crate::faults::{LostAcks, LostSynAcks, Queue};
 
 fn check_connection(trace: &Trace, peer: std::net::SocketAddr, injected: &[(&str, u64)]) -> Result<()> {
     let connection = trace.connection_of(peer).context("no such connection")?;
@@ -118,6 +118,34 @@ fn handshake_with_a_second_synack() -> Result<()> {
         for peer in peers {
             check_connection(&trace, peer, &[("handshake", ns(ms(1000)))])?;
             check_request(trace.requests_of(peer)[0], &[])?;
+        }
+        Ok(())
+    })
+}
+
+/// A first attempt was given up: what came of it is no part of the second one from the same port.
+#[test]
+fn a_second_attempt_from_the_same_port() -> Result<()> {
+    attempt("a second attempt from the same port", || {
+        let bench = Bench::start(|_| {})?;
+        let mut peers = Vec::new();
+        for (way, port) in ways()[..2].iter().zip(50_060..) {
+            let client = Client::new(&bench.lab.lb).source_port(port);
+            let lost = LostSynAcks::start(&bench.lab.lb)?;
+            ensure!(client.timeout(ms(300)).connect(*way).is_err(), "no SYN-ACK was lost");
+            drop(lost);
+            // The SYN-ACK that is sent again after a second is answered with a reset.
+            sleep(ms(2000));
+            let mut connection = client.connect(*way)?;
+            connection.request(&Request::get("/"))?;
+            peers.push(connection.local);
+        }
+        let (trace, _) = bench.finish(2, 2)?;
+        for peer in peers {
+            let stages = trace.connection_of(peer).context("no such connection")?.stages_ns;
+            for stage in [stages.synack, stages.handshake] {
+                ensure!(stage.context("it was not measured")? < ns(ms(50)), "{stages:?}");
+            }
         }
         Ok(())
     })

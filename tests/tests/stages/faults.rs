@@ -15,6 +15,27 @@ const BURST: u64 = 1600;
 const FILLER: [u8; 1200] = [0; 1200];
 const FILLER_FRAME: u64 = 1200 + 8 + 20 + 14;
 
+/// The SYN-ACKs that come to a namespace are lost.
+pub struct LostSynAcks<'a>(&'a Namespace);
+
+impl<'a> LostSynAcks<'a> {
+    pub fn start(namespace: &'a Namespace) -> Result<Self> {
+        let guard = Self(namespace);
+        let rules = "add table inet lab-in; add chain inet lab-in in { type filter hook input priority 0; }; \
+                     add rule inet lab-in in tcp flags & (syn|ack) == (syn|ack) drop";
+        namespace.run("nft", &[rules])?;
+        Ok(guard)
+    }
+}
+
+impl Drop for LostSynAcks<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.run("nft", &["delete table inet lab-in"]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 /// The bare acknowledgements that leave a namespace are lost; those that come with data are not.
 pub struct LostAcks<'a>(&'a Namespace);
 
