@@ -53,6 +53,8 @@ fn drain_until_the_next_request() -> Result<()> {
             sleep(ms(100));
             let next = Request::get("/").header("X-Before-Write", 90);
             let sent = connection.send(&next)?;
+            // The request is to be read before nft takes the processor.
+            sleep(ms(20));
             drop(lost);
             connection.receive(&next, sent)?;
             cases.push((connection.local, sent.first_byte_ns));
