@@ -1,5 +1,6 @@
 //! The lab with a target and a tracer on it, and what must hold of everything that the tracer prints.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ impl Bench {
         let trace = self.tracer.stop()?;
         assert_eq!(served.len(), requests, "{served:?}");
         assert_eq!((trace.requests.len(), trace.connections.len()), (requests, connections), "{trace:#?}");
+        // The same port may be chosen towards two of the target's ports; the connections are told apart by it here.
+        let peers: HashSet<SocketAddr> = trace.connections.iter().map(|connection| connection.peer).collect();
+        ensure!(peers.len() == connections, "two connections came from the same port");
         for request in &trace.requests {
             let name = (request.pid, request.comm.as_deref());
             assert_eq!(name, (Some(self.target.pid()), Some("lab-target")), "{request:#?}");
