@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 
 /// How often a case may be tried.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 3;
 
-/// Runs `case` until it succeeds, five times at most; says on stderr what each failure was. A case returns an error for
+/// Runs `case` until it succeeds, three times at most; says on stderr what each failure was. A case returns an error for
 /// a time out of bounds, and asserts what must be exact: a panic is not tried again. One case at a time: they share the
 /// host's processors.
 ///
