@@ -225,11 +225,3 @@ pub fn raise_file_limit() {
     // Within the hard limit this is always allowed; where it is not, the first socket too many says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
-
-/// Has this thread, and all that it starts from here on, run before every ordinary program of the host: what those take
-/// of the processors would show as delays that nobody injected. Where it is refused, they may.
-pub fn go_first() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter is only read; 0 is the calling thread.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const priority) };
-}

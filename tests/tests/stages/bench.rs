@@ -70,9 +70,8 @@ pub fn start_tracer(lab: &Lab) -> Result<Tracer> {
     Ok(tracer)
 }
 
-/// A lab without delayed acknowledgements, which would be part of `drain`, rightly; its servers run before others.
+/// A lab without delayed acknowledgements, which would be part of `drain`, rightly.
 pub fn precise_lab() -> Result<Lab> {
-    lab::process::go_first();
     let lab = Lab::new()?;
     lab.acknowledge_at_once()?;
     Ok(lab)
