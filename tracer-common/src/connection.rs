@@ -18,7 +18,8 @@
 
 use crate::{
     endpoint::Tuple,
-    record::Process,
+    record::{ConnectionRecord, Process},
+    rejection::Ender,
     sequence::after,
     stage::{ConnectionMoments, RequestMoments},
 };
@@ -46,6 +47,11 @@ pub const RESET_BY_HOST: u32 = 1 << 9;
 /// It timed out: keep-alive probes or retransmissions were not answered.
 pub const TIMED_OUT: u32 = 1 << 10;
 
+/// A reset arrived, at any time; or TCP has itself treated the connection so.
+pub const RESET_ARRIVED: u32 = 1 << 12;
+/// It ended for good with a timeout.
+pub const TIMED_OUT_AT_LAST: u32 = 1 << 13;
+
 /// Adopted in the middle of a request: there is no telling when it began, so that request is not reported.
 pub const MIDWAY: u32 = 1 << 11;
 
@@ -62,6 +68,8 @@ pub struct Request {
     pub bytes_in: u64,
     /// Payload bytes that the application wrote.
     pub bytes_out: u64,
+    /// Nanoseconds for which the window was closed, but for [`Connection::zero_since`].
+    pub zero_window: u64,
     /// How often it was reported.
     pub reports: u32,
     /// Packets of the response that were sent again.
@@ -98,9 +106,21 @@ pub struct Connection {
     pub output_end: u32,
     /// The end of the bytes written when all of them were last seen acknowledged.
     pub acknowledged_end: u32,
+    /// When it first ended; 0: it has not.
+    pub ended: u64,
+    /// Nanoseconds without an event before that; 0: not known.
+    pub idle: u64,
+    /// Since when the peer has been told that there is no room for more (zero window); 0: it may send.
+    pub zero_since: u64,
+    /// The process that ended it on this side.
+    pub by: Ender,
+    /// Bytes that the application had not read when the connection closed.
+    pub unread: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 8 + 32 + 88 + 32 + 40 + 8 * 4);
+const _: () = assert!(size_of::<Connection>() == 8 + 32 + 96 + 32 + 40 + 8 * 4 + 24 + 24 + 8);
 
 /// A segment that arrived, before TCP has looked at it.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +155,21 @@ pub struct Acknowledgement {
     pub latest: u64,
 }
 
+/// A change of the TCP state.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The state before.
+    pub old: u8,
+    /// The state after.
+    pub new: u8,
+    /// Whether the socket's error says that the peer could not be reached.
+    pub timed_out: bool,
+    /// The process in whose context it happens, if it happens in one's.
+    pub by: Ender,
+    /// Bytes that the application has not read.
+    pub unread: u32,
+}
+
 /// Why a request is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -143,6 +178,10 @@ pub enum Report {
     /// The next request began or the connection closed.
     Over,
 }
+
+/// Less payload than any request of a load balancer has, and more than a TLS close alert, which comes when the peer
+/// has no more to say: it is no request.
+pub const LEAST_REQUEST: u32 = 40;
 
 /// TCP states, as in the kernel's `include/net/tcp_states.h`.
 pub mod state {
@@ -155,6 +194,7 @@ pub mod state {
     pub const CLOSE: u8 = 7;
     pub const CLOSE_WAIT: u8 = 8;
     pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
     pub const CLOSING: u8 = 11;
     pub const NEW_SYN_RECV: u8 = 12;
 }
@@ -253,6 +293,45 @@ impl Connection {
         moments.last_out = now;
     }
 
+    /// A packet left that tells the peer whether there is room for more. Not under the socket's lock: only packets
+    /// that leave change these fields.
+    #[inline(always)]
+    pub fn advertised(&mut self, is_zero: bool, now: u64) {
+        if is_zero {
+            if self.zero_since == 0 && self.flags & (ACTIVE | ENDS) == ACTIVE {
+                self.zero_since = now;
+            }
+        } else if self.zero_since != 0 {
+            self.request.zero_window += now.saturating_sub(self.zero_since);
+            self.zero_since = 0;
+        }
+    }
+
+    /// Nanoseconds for which the window was closed during the current request.
+    #[inline(always)]
+    #[must_use]
+    pub const fn zero_window(&self, now: u64) -> u64 {
+        let open = if self.zero_since == 0 { 0 } else { now.saturating_sub(self.zero_since) };
+        self.request.zero_window.saturating_add(open)
+    }
+
+    /// What became of the current request, as in [`ConnectionRecord::pending`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn pending(&self) -> u32 {
+        if self.flags & MIDWAY != 0 {
+            ConnectionRecord::UNKNOWN
+        } else if self.sequence == 0 {
+            ConnectionRecord::NOTHING
+        } else if self.request.bytes_out == 0 {
+            ConnectionRecord::UNANSWERED
+        } else if self.acknowledged_end != self.written_end {
+            ConnectionRecord::CUT
+        } else {
+            ConnectionRecord::NOTHING
+        }
+    }
+
     /// A packet of the response was sent again.
     #[inline(always)]
     pub fn retransmitted(&mut self) {
@@ -271,21 +350,21 @@ impl Connection {
 
     /// A reset arrived.
     #[inline(always)]
-    pub fn reset_received(&mut self) {
-        self.ended_by(RESET_BY_PEER);
+    pub fn reset_received(&mut self, now: u64) {
+        self.flags |= RESET_ARRIVED;
+        self.ended_by(RESET_BY_PEER, now);
     }
 
-    /// The TCP state changes from `old` to `new`. `timed_out` is whether the socket's error is `ETIMEDOUT`. `report` is
-    /// called for the request that this ends.
+    /// The TCP state changes. `report` is called for the request that this ends.
     #[inline(always)]
     pub fn state_changed(
         &mut self,
-        (old, new): (u8, u8),
+        change: Change,
         (acknowledgement, tcp): (Acknowledgement, Tcp),
-        timed_out: bool,
         now: u64,
         report: impl Fn(&Self, Report),
     ) {
+        let Change { old, new, timed_out, .. } = change;
         // Once a FIN is queued, `write_seq` counts it too: the bytes written are known before that.
         let Acknowledgement { unacknowledged, latest } = acknowledgement;
         let finishing = matches!(old, state::FIN_WAIT1 | state::CLOSING | state::LAST_ACK);
@@ -302,20 +381,30 @@ impl Connection {
                 self.flags |= CHANGED;
             }
         }
+        // A process that works off the packets which came while it held the lock ends nothing itself.
+        let by_peer = new == state::CLOSE_WAIT || timed_out || self.flags & RESET_ARRIVED != 0;
+        if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) && !by_peer && self.by.pid == 0 {
+            self.by = change.by;
+        }
         match (old, new) {
-            (state::ESTABLISHED, state::FIN_WAIT1) => self.ended_by(CLOSED_BY_APPLICATION),
+            (state::ESTABLISHED, state::FIN_WAIT1) => self.ended_by(CLOSED_BY_APPLICATION, now),
             (state::ESTABLISHED, state::CLOSE_WAIT) => {
                 self.count_unseen(tcp.expected.wrapping_sub(1));
-                self.ended_by(CLOSED_BY_PEER);
+                self.ended_by(CLOSED_BY_PEER, now);
             }
             (_, state::CLOSE) => {
-                self.ended_by(match old {
+                if timed_out {
+                    self.flags |= TIMED_OUT_AT_LAST;
+                }
+                self.unread = change.unread;
+                let end = match old {
                     _ if timed_out => TIMED_OUT,
                     // The FIN was before tracing began.
                     state::CLOSE_WAIT | state::LAST_ACK => CLOSED_BY_PEER,
                     state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => CLOSED_BY_APPLICATION,
                     _ => RESET_BY_HOST,
-                });
+                };
+                self.ended_by(end, now);
                 self.end_request(&report);
                 self.flags &= !ACTIVE;
             }
@@ -324,10 +413,30 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn ended_by(&mut self, end: u32) {
+    fn ended_by(&mut self, end: u32, now: u64) {
         if self.flags & ENDS == 0 {
             self.flags |= end;
+            self.ended = now;
+            let last = self.last_event();
+            self.idle = if last == 0 { 0 } else { now.saturating_sub(last) };
         }
+    }
+
+    /// The latest moment that is known of it.
+    #[inline(always)]
+    const fn last_event(&self) -> u64 {
+        let m = &self.request.moments;
+        let mut last = self.moments.established;
+        if m.queued > last {
+            last = m.queued;
+        }
+        if m.last_read > last {
+            last = m.last_read;
+        }
+        if m.last_out > last {
+            last = m.last_out;
+        }
+        if m.acknowledged > last { m.acknowledged } else { last }
     }
 
     #[inline(always)]
@@ -380,6 +489,9 @@ impl Connection {
         self.request = Request::default();
         self.request.moments.arrived = arrived;
         self.request.moments.queued = queued;
+        if self.zero_since != 0 && queued > self.zero_since {
+            self.zero_since = queued;
+        }
         self.sequence += 1;
         self.answer_start = self.written_end;
         self.output_end = self.written_end;

@@ -17,8 +17,6 @@ pub enum Counter {
     RequestsEnded,
     /// Times that a request was answered further after its end had been reported.
     RequestsReopened,
-    /// Reopened requests that were reported once more, now for good.
-    RequestsSettled,
     /// Request records that found no room in the ring buffer.
     RequestRecordsLost,
     /// Connection records that found no room in the ring buffer.
@@ -29,23 +27,31 @@ pub enum Counter {
     HandshakeInsertFailed,
     /// Accept times that could not be stored: the stage `accept` of that connection is absent.
     AcceptInsertFailed,
+    /// Rejection records that found no room in the ring buffer; they are counted all the same.
+    RejectionRecordsLost,
+    /// Rejections that could not be counted, because there were too many kinds of them at once.
+    RejectionsUncounted,
+    /// SYNs whose listener's queue could not be noted, because there were too many listeners at once.
+    ListenersUncounted,
 }
 
 impl Counter {
     /// All counters, in the order of their indices.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnectionsOpened,
         Self::ConnectionsAdopted,
         Self::ConnectionsClosed,
         Self::RequestsBegun,
         Self::RequestsEnded,
         Self::RequestsReopened,
-        Self::RequestsSettled,
         Self::RequestRecordsLost,
         Self::ConnectionRecordsLost,
         Self::StorageFailed,
         Self::HandshakeInsertFailed,
         Self::AcceptInsertFailed,
+        Self::RejectionRecordsLost,
+        Self::RejectionsUncounted,
+        Self::ListenersUncounted,
     ];
 
     /// The number of counters.
@@ -62,12 +68,14 @@ impl Counter {
             Self::RequestsBegun => "requests_begun",
             Self::RequestsEnded => "requests_ended",
             Self::RequestsReopened => "requests_reopened",
-            Self::RequestsSettled => "requests_settled",
             Self::RequestRecordsLost => "request_records_lost",
             Self::ConnectionRecordsLost => "connection_records_lost",
             Self::StorageFailed => "storage_failed",
             Self::HandshakeInsertFailed => "handshake_insert_failed",
             Self::AcceptInsertFailed => "accept_insert_failed",
+            Self::RejectionRecordsLost => "rejection_records_lost",
+            Self::RejectionsUncounted => "rejections_uncounted",
+            Self::ListenersUncounted => "listeners_uncounted",
         }
     }
 }

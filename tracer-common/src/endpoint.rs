@@ -13,6 +13,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// No endpoint.
+    pub const NONE: Self = Self { address: [0; 16], port: 0, padding: 0 };
+
     /// An IPv4 endpoint; `address` in network byte order, `port` in host byte order.
     #[inline(always)]
     #[must_use]

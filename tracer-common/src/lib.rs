@@ -12,6 +12,7 @@ pub mod counter;
 pub mod endpoint;
 pub mod offsets;
 pub mod record;
+pub mod rejection;
 pub mod sequence;
 pub mod settings;
 pub mod stage;
@@ -26,4 +27,14 @@ macro_rules! pod {
 }
 
 #[cfg(feature = "user")]
-pod!(endpoint::Endpoint, endpoint::Tuple, offsets::Offsets, settings::Settings);
+pod!(
+    endpoint::Endpoint,
+    endpoint::Tuple,
+    offsets::Offsets,
+    rejection::Key,
+    rejection::ListenerKey,
+    rejection::ListenerTally,
+    rejection::NamespaceTally,
+    rejection::Tally,
+    settings::Settings,
+);

@@ -60,6 +60,20 @@ offsets! {
     sk_protocol: "sock" "sk_protocol",
     /// `i32`: the socket's pending error, as errno.
     sk_err: "sock" "sk_err",
+    /// `unsigned long`: a set of bits, numbered by `enum sock_flags`.
+    sk_flags: "sock" "__sk_common.skc_flags",
+    /// `int`: whether a process holds the socket's lock.
+    sk_lock_owned: "sock" "sk_lock.owned",
+    /// `u32`: connections that wait for `accept()`.
+    sk_ack_backlog: "sock" "sk_ack_backlog",
+    /// `u32`: how many may wait.
+    sk_max_ack_backlog: "sock" "sk_max_ack_backlog",
+    /// `int`: a listener's connections that wait for the handshake's last ACK.
+    syn_queue_length: "tcp_sock" "inet_conn.icsk_accept_queue.qlen.counter",
+    /// `u8`: `net.ipv4.tcp_syncookies`.
+    net_syncookies: "net" "ipv4.sysctl_tcp_syncookies",
+    /// `int`: `net.ipv4.tcp_max_syn_backlog`.
+    net_max_syn_backlog: "net" "ipv4.sysctl_max_syn_backlog",
     /// `u32`: the inode number of a network namespace, as in `/proc/PID/ns/net`.
     net_inum: "net" "ns.inum",
     /// `u32`: next sequence number expected.
@@ -90,6 +104,14 @@ offsets! {
     skb_data: "sk_buff" "data",
     /// `u16`: offset of the TCP header from `head`.
     skb_transport_header: "sk_buff" "transport_header",
+    /// `u16`: offset of the IP header from `head`.
+    skb_network_header: "sk_buff" "network_header",
+    /// Pointer to `struct net_device`.
+    skb_dev: "sk_buff" "dev",
+    /// `int`: the interface that received the packet; 0: this host made it.
+    skb_iif: "sk_buff" "skb_iif",
+    /// Pointer to `struct net`.
+    dev_net: "net_device" "nd_net.net",
     /// `u32`, inside `sk_buff.cb`.
     cb_seq: "tcp_skb_cb" "seq",
     /// `u32`, inside `sk_buff.cb`: a SYN and a FIN count as one each.
@@ -98,6 +120,10 @@ offsets! {
     cb_ack_seq: "tcp_skb_cb" "ack_seq",
     /// The low byte of the TCP flags, inside `sk_buff.cb`.
     cb_tcp_flags: "tcp_skb_cb" "tcp_flags",
+    /// `unsigned int`: `PF_EXITING` and the like.
+    task_flags: "task_struct" "flags",
+    /// `int`: the signal that kills the task, or its exit status shifted by 8.
+    task_exit_code: "task_struct" "exit_code",
     /// Pointer to `struct files_struct`.
     task_files: "task_struct" "files",
     /// Pointer to `struct fdtable`.
@@ -112,7 +138,7 @@ offsets! {
     socket_sk: "socket" "sk",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 36 * 4);
+const _: () = assert!(size_of::<Offsets>() == 49 * 4);
 
 #[cfg(test)]
 mod tests {
@@ -120,8 +146,7 @@ mod tests {
 
     #[test]
     fn missing_members_are_named() {
-        let offsets =
-            Offsets::resolve(|kernel_struct, member| (kernel_struct != "net" && member != "tstamp").then_some(8));
+        let offsets = Offsets::resolve(|_, member| (member != "ns.inum" && member != "tstamp").then_some(8));
         assert_eq!(offsets.net_inum, MISSING);
         assert_eq!(offsets.missing().collect::<Vec<_>>(), ["net.ns.inum", "sk_buff.tstamp"]);
         assert_eq!(Offsets::UNRESOLVED.missing().count(), size_of::<Offsets>() / 4);

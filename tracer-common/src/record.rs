@@ -8,6 +8,7 @@ use core::mem::MaybeUninit;
 use crate::{
     connection::{self, Connection},
     endpoint::Tuple,
+    rejection::Ender,
     stage::{ConnectionMoments, RequestMoments},
 };
 
@@ -21,6 +22,8 @@ pub enum Kind {
     Opened = 2,
     /// A [`ConnectionRecord`] of a connection that is gone.
     Closed = 3,
+    /// A [`RejectionRecord`](crate::rejection::RejectionRecord).
+    Rejection = 4,
 }
 
 /// The process that read the request, seen in its own context at the read.
@@ -57,6 +60,8 @@ pub struct RequestRecord {
     pub bytes_in: u64,
     /// Response bytes that the application wrote, as TCP payload.
     pub bytes_out: u64,
+    /// Nanoseconds for which this host told the sender to wait, because the application had not read (zero window).
+    pub zero_window: u64,
     /// Who read it.
     pub process: Process,
     /// Both ends of the connection.
@@ -117,6 +122,7 @@ impl RequestRecord {
         }
         record.bytes_in = request.bytes_in;
         record.bytes_out = request.bytes_out;
+        record.zero_window = connection.zero_window(now);
         if request.moments.first_read == 0 {
             // The reader of the request before it is not known to be that of this one.
             record.process = Process::default();
@@ -167,9 +173,34 @@ pub struct ConnectionRecord {
     pub requests: u32,
     /// Network namespace, by inode number.
     pub netns: u32,
+    /// When it first ended: this host's FIN or the peer's, a reset, a timeout. 0 for a connection that is open.
+    pub ended: u64,
+    /// Nanoseconds without an event before that; 0: not known.
+    pub idle: u64,
+    /// The process that ended it on this side.
+    pub by: Ender,
+    /// What became of the latest request: [`ConnectionRecord::UNANSWERED`] and the like.
+    pub pending: u32,
+    /// Bytes that had come and that the application had not read when the connection closed.
+    pub unread: u32,
+    /// When the first byte of the latest request was queued on the socket; 0: not seen.
+    pub queued: u64,
+    /// The bytes of the latest request.
+    pub bytes_in: u64,
+    /// The bytes of its response.
+    pub bytes_out: u64,
 }
 
 impl ConnectionRecord {
+    /// [`ConnectionRecord::pending`]: there is no request, or it was answered and all of that acknowledged.
+    pub const NOTHING: u32 = 0;
+    /// [`ConnectionRecord::pending`]: the application wrote nothing.
+    pub const UNANSWERED: u32 = 1;
+    /// [`ConnectionRecord::pending`]: part of what the application wrote was not acknowledged.
+    pub const CUT: u32 = 2;
+    /// [`ConnectionRecord::pending`]: the request began before tracing did, what became of it is not known.
+    pub const UNKNOWN: u32 = 3;
+
     /// Writes the record of `connection` as it is into `slot`.
     ///
     /// # Safety
@@ -188,9 +219,17 @@ impl ConnectionRecord {
         record.tuple = connection.tuple;
         record.requests = connection.sequence;
         record.netns = connection.netns;
+        record.ended = connection.ended;
+        record.idle = connection.idle;
+        record.by = connection.by;
+        record.pending = connection.pending();
+        record.unread = connection.unread;
+        record.queued = connection.request.moments.queued;
+        record.bytes_in = connection.request.bytes_in;
+        record.bytes_out = connection.request.bytes_out;
     }
 }
 
 const _: () = assert!(size_of::<Process>() == 32);
-const _: () = assert!(size_of::<RequestRecord>() == 208);
-const _: () = assert!(size_of::<ConnectionRecord>() == 136);
+const _: () = assert!(size_of::<RequestRecord>() == 216);
+const _: () = assert!(size_of::<ConnectionRecord>() == 208);

@@ -21,6 +21,20 @@ impl Settings {
     pub const INTERFACE_FILTER: u32 = 4;
 }
 
+/// What to do with a packet that the kernel dropped, by its reason.
+pub mod class {
+    /// It is a rejection, whatever the packet is.
+    pub const ALWAYS: u8 = 1;
+    /// It is a rejection if the packet is a SYN: nothing listens.
+    pub const SYN: u8 = 2;
+    /// It may be the keep-alive race, or the last ACK of a handshake whose connection found no room in the accept queue.
+    pub const LATE: u8 = 4;
+    /// Netfilter dropped it.
+    pub const FIREWALL: u8 = 8;
+    /// It may be a rejection if the packet is a SYN: the place in the kernel tells.
+    pub const PLACE: u8 = 16;
+}
+
 /// Words of the bit sets that are indexed by port: 65 536 ports, 64 a word.
 pub const PORT_WORDS: u32 = 1024;
 

@@ -1,21 +1,23 @@
-//! The handshake's packets, before there is a socket: SYN in, SYN-ACK out.
+//! The handshake's packets, before there is a socket: SYN in, SYN-ACK out; and why nothing comes of some.
 
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, TC_ACT_UNSPEC, bpf_sock, bpf_sock_tuple},
+    bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, TC_ACT_UNSPEC, bpf_sock, bpf_sock_tuple},
     cty::c_void,
     helpers::generated::{bpf_sk_release, bpf_skb_load_bytes_relative, bpf_skc_lookup_tcp},
-    macros::classifier,
-    programs::TcContext,
+    macros::{btf_tracepoint, classifier},
+    programs::{BtfTracePointContext, TcContext},
 };
 use tracer_common::{
     counter::Counter,
     endpoint::{Endpoint, Tuple},
+    rejection::{Event, ListenerKey, ListenerTally, Packet, Queue},
     settings::Settings,
 };
 
 use crate::{
-    kernel::{self, Sock},
-    maps::{ANY, HANDSHAKES, Handshake, count, is_known_port},
+    kernel::{self, Sock, SynQueue, TcpSock},
+    maps::{ANY, AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, at_limit, count, is_known_port},
+    rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
 };
 
@@ -27,27 +29,105 @@ const STALE_NS: u64 = 130_000_000_000;
 pub fn tc_ingress(context: TcContext) -> i32 {
     if let Some((tuple, sequence)) = syn(&context)
         && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(tuple.local.port))
-        && is_for_listener(&context, &tuple)
+        && let Some(listener) = find_listener(&context, &tuple)
     {
-        let now = now();
-        if let Some(times) = HANDSHAKES.get_ptr_mut(tuple) {
-            // SAFETY: the map keeps the value's memory while the program runs.
-            let times = unsafe { &mut *times };
-            if times.sequence != sequence {
-                *times = Handshake { syn: now, synack: 0, sequence, padding: 0 };
-            }
-        } else {
-            store(&tuple, Handshake { syn: now, synack: 0, sequence, padding: 0 });
-        }
+        syn_received(&tuple, sequence, &listener);
     }
     TC_ACT_UNSPEC
 }
+
+/// Who will get a SYN.
+struct Listener {
+    /// The address of the socket; 0: it is found only once a connection that has just ended makes way.
+    address: u64,
+    queue: Queue,
+    syn_queue: SynQueue,
+    netns: u32,
+}
+
+#[inline(always)]
+fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
+    let now = now();
+    let (is_syn_queue_full, unseen) = syn_queue_drops(listener.syn_queue);
+    let refused = if is_syn_queue_full {
+        Some(Event::SynQueueFull)
+    } else if listener.queue.length > listener.queue.limit {
+        Some(Event::AcceptQueueFull)
+    } else {
+        None
+    };
+    let mut repeats = u32::from(unseen && is_syn_queue_full);
+    let mut event = refused;
+    if let Some(handshake) = HANDSHAKES.get_ptr_mut(tuple) {
+        // SAFETY: the map keeps the value's memory while the program runs.
+        let handshake = unsafe { &mut *handshake };
+        if handshake.sequence != sequence {
+            *handshake = Handshake { syn: now, listener: listener.address, sequence, ..Handshake::NONE };
+        } else if handshake.synack == 0 && handshake.explained & !AGAIN == 0 && refused.is_none() {
+            // Sent again, and the one before was not answered although nothing was seen to refuse it.
+            event = Some(Event::SynUnanswered);
+            repeats = u32::from(handshake.explained == 0);
+            handshake.explained = AGAIN;
+        }
+        if refused.is_some() {
+            handshake.explained = 1;
+        }
+    } else {
+        let explained = u16::from(refused.is_some());
+        let times = Handshake { syn: now, listener: listener.address, sequence, explained, ..Handshake::NONE };
+        store(tuple, times);
+    }
+    if let Some(event) = event
+        && let Some(scratch) = scratch(Builder::Syn)
+    {
+        scratch.tuple = *tuple;
+        let record = begin(scratch, event, Packet::Syn);
+        record.key.netns = listener.netns;
+        record.repeats = repeats;
+        record.queue = listener.queue;
+        reject(record, now);
+    }
+}
+
+/// Whether a SYN for that queue is dropped, and whether the one before was, too, although that was not known then.
+#[inline(always)]
+fn syn_queue_drops(queue: SynQueue) -> (bool, bool) {
+    let is_full = matches!(queue, SynQueue::Full);
+    if matches!(queue, SynQueue::HasRoom) {
+        return (false, false);
+    }
+    let Some(rule) = AT_LIMIT.get_ptr_mut(0) else { return (is_full, false) };
+    // SAFETY: the value of a map, which stays valid while the program runs.
+    let rule = unsafe { &mut *rule };
+    // The SYN-ACK leaves before the next SYN is looked at.
+    let unseen = *rule == at_limit::WAITING;
+    if unseen {
+        *rule = at_limit::DROPS;
+    }
+    if is_full {
+        return (true, unseen);
+    }
+    if *rule == at_limit::UNKNOWN {
+        *rule = at_limit::WAITING;
+    }
+    (*rule == at_limit::DROPS, unseen)
+}
+
+/// [`Handshake::explained`]: it is not, and this was told.
+const AGAIN: u16 = 2;
 
 /// Notes that a SYN-ACK of the request socket `sock` left.
 #[inline(always)]
 pub fn synack_sent(port: u16, sock: Sock, now: u64) {
     if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(port) {
         return;
+    }
+    if let Some(rule) = AT_LIMIT.get_ptr_mut(0)
+        // SAFETY: the value of a map, which stays valid while the program runs.
+        && let rule = unsafe { &mut *rule }
+        && *rule == at_limit::WAITING
+    {
+        *rule = at_limit::ANSWERS;
     }
     let tuple = sock.tuple();
     if let Some(times) = HANDSHAKES.get_ptr_mut(tuple) {
@@ -56,11 +136,43 @@ pub fn synack_sent(port: u16, sock: Sock, now: u64) {
         if times.synack == 0 {
             times.synack = now;
         } else if times.syn == 0 && now.saturating_sub(times.synack) > STALE_NS {
-            *times = Handshake { syn: 0, synack: now, sequence: 0, padding: 0 };
+            *times = Handshake { synack: now, ..Handshake::NONE };
         }
     } else {
-        store(&tuple, Handshake { syn: 0, synack: now, sequence: 0, padding: 0 });
+        store(&tuple, Handshake { synack: now, ..Handshake::NONE });
     }
+}
+
+/// `tcp_retransmit_synack(const struct sock *sk, const struct request_sock *req)`: the last ACK of a handshake has not
+/// come for a second, three seconds, and so on.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
+    /// Once may be a packet that was lost, as happens.
+    const TWICE: u16 = 2;
+    let (listener, request) = (Sock::new(context.arg(0)), Sock::new(context.arg(1)));
+    let netns = listener.netns();
+    in_namespace(netns, |tally| &mut tally.retransmits);
+    let other = kernel::wanted_netns() != 0 && kernel::wanted_netns() != netns;
+    if other || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(request.local_port())) {
+        return 0;
+    }
+    let tuple = request.tuple();
+    let Some(handshake) = HANDSHAKES.get_ptr_mut(tuple) else { return 0 };
+    // SAFETY: the map keeps the value's memory while the program runs.
+    let handshake = unsafe { &mut *handshake };
+    handshake.resent = handshake.resent.saturating_add(1);
+    // One that never left this host, or whose ACK was dropped here, is another cause.
+    if handshake.resent == TWICE
+        && handshake.synack != 0
+        && handshake.explained == 0
+        && let Some(scratch) = scratch(Builder::SynAck)
+    {
+        scratch.tuple = tuple;
+        let record = begin(scratch, Event::SynackUnanswered, Packet::SynAck);
+        record.key.netns = netns;
+        reject(record, now());
+    }
+    0
 }
 
 /// The handshake's times of the connection `tuple`, which is established now.
@@ -148,10 +260,10 @@ fn is_syn(context: &TcContext, header: u32) -> Option<bool> {
     Some(flags & (SYN | ACK) == SYN)
 }
 
-/// Whether this host would let the SYN open a connection: a listener has the port, or a connection with the same
-/// ends that has just ended (`TIME_WAIT`) and makes way for it.
+/// Whom this host would let open a connection: a listener has the port, or a connection with the same ends that has just
+/// ended (`TIME_WAIT`) makes way for it.
 #[inline(always)]
-fn is_for_listener(context: &TcContext, tuple: &Tuple) -> bool {
+fn find_listener(context: &TcContext, tuple: &Tuple) -> Option<Listener> {
     const LISTEN: u32 = 10;
     const TIME_WAIT: u32 = 6;
     // SAFETY: an all-zero value is valid, and so is writing either form of the union; the socket that the helper
@@ -180,10 +292,41 @@ fn is_for_listener(context: &TcContext, tuple: &Tuple) -> bool {
         let sock: *mut bpf_sock =
             bpf_skc_lookup_tcp(skb, &raw mut key, size as u32, i64::from(BPF_F_CURRENT_NETNS) as u64, 0);
         if sock.is_null() {
-            return false;
+            return None;
         }
-        let state = (*sock).state;
+        let listener = match (*sock).state {
+            LISTEN => Sock::new(sock.cast_const().cast()).as_tcp().map(|tcp| listener_seen(&tcp)),
+            TIME_WAIT => Some(Listener { address: 0, queue: Queue::default(), syn_queue: SynQueue::HasRoom, netns: 0 }),
+            _ => None,
+        };
         bpf_sk_release(sock.cast());
-        state == LISTEN || state == TIME_WAIT
+        listener
     }
+}
+
+/// Notes the queue of the listener that gets a SYN.
+#[inline(always)]
+fn listener_seen(tcp: &TcpSock) -> Listener {
+    let sock = tcp.as_sock();
+    let (queue, netns) = (tcp.accept_queue(), sock.netns());
+    let syn_queue = tcp.syn_queue(queue);
+    let key = ListenerKey { netns, local: sock.tuple().local };
+    if LISTENERS.get_ptr_mut(key).is_none()
+        && LISTENERS.insert(key, ListenerTally::default(), BPF_NOEXIST.into()).is_err()
+        && LISTENERS.get_ptr_mut(key).is_none()
+    {
+        count(Counter::ListenersUncounted);
+    }
+    if let Some(tally) = LISTENERS.get_ptr_mut(key) {
+        // SAFETY: the value of a map, which stays valid while the program runs. Several CPUs may write at once: then
+        // the latest or the longest is one of theirs.
+        let tally = unsafe { &mut *tally };
+        add(&raw mut tally.syns, 1);
+        tally.last = now();
+        tally.queue = queue;
+        if queue.length >= tally.longest.length {
+            tally.longest = queue;
+        }
+    }
+    Listener { address: tcp.address(), queue, syn_queue, netns }
 }

@@ -7,12 +7,16 @@ use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+    helpers::generated::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_socket_cookie,
+        bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
+    },
 };
 use tracer_common::{
-    connection::{Acknowledgement, Tcp},
+    connection::{self, Acknowledgement, Tcp},
     endpoint::{Endpoint, Tuple},
     offsets::{MISSING, Offset, Offsets},
+    rejection::{Ender, How, Packet as Sort, Queue},
     settings::Settings,
 };
 
@@ -151,6 +155,38 @@ impl Sock {
         }
     }
 
+    /// Whether the socket is an ICMP one, of IPv4 or IPv6.
+    #[inline(always)]
+    pub fn is_icmp(self) -> bool {
+        const IPPROTO_ICMP: u16 = 1;
+        const IPPROTO_ICMPV6: u16 = 58;
+        matches!(self.0.load_or_zero::<u16>(offset!(sk_protocol)), IPPROTO_ICMP | IPPROTO_ICMPV6)
+    }
+
+    /// The process that works on the socket now, if one holds its lock: not a softirq, in which the current task is
+    /// whoever was interrupted.
+    #[inline(always)]
+    pub fn ender(self) -> Ender {
+        const PF_EXITING: u32 = 4;
+        let mut ender = Ender::default();
+        if self.0.load_or_zero::<i32>(offset!(sk_lock_owned)) == 0 {
+            return ender;
+        }
+        // SAFETY: no arguments but a local of which the length is told; the task's members are checked by the verifier.
+        let task = unsafe {
+            ender.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+            bpf_get_current_comm((&raw mut ender.comm).cast(), 16);
+            Object(bpf_get_current_task_btf() as *const u8)
+        };
+        ender.how = How::Closed as u16;
+        if task.load_or_zero::<u32>(offset!(task_flags)) & PF_EXITING != 0 {
+            let signal = task.load_or_zero::<u32>(offset!(task_exit_code)) as u16 & 0x7f;
+            ender.how = if signal == 0 { How::Exited } else { How::Killed } as u16;
+            ender.signal = signal;
+        }
+        ender
+    }
+
     /// Whether the socket's error says that the peer could not be reached: `ETIMEDOUT`, or why it did.
     #[inline(always)]
     pub fn has_timed_out(self) -> bool {
@@ -207,11 +243,66 @@ impl TcpSock {
         self.0.load_or_zero(offset!(copied_seq))
     }
 
+    /// Of a listener: the connections that wait for `accept()`.
+    #[inline(always)]
+    pub fn accept_queue(self) -> Queue {
+        Queue {
+            length: self.0.load_or_zero(offset!(sk_ack_backlog)),
+            limit: self.0.load_or_zero(offset!(sk_max_ack_backlog)),
+        }
+    }
+
+    /// Of a listener: whether TCP would drop a SYN because too many connections wait for the handshake's last ACK, as
+    /// `tcp_conn_request()` decides. With SYN cookies it never does.
+    #[inline(always)]
+    pub fn syn_queue(self, accept: Queue) -> SynQueue {
+        let (Some(length), Some(net)) =
+            (self.0.load::<u32>(offset!(syn_queue_length)), self.0.load::<*const u8>(offset!(sk_net)))
+        else {
+            return SynQueue::HasRoom;
+        };
+        let cookies: Option<u8> = Object(net).load(offset!(net_syncookies));
+        let most: u32 = Object(net).load_or_zero(offset!(net_max_syn_backlog));
+        if cookies != Some(0) {
+            SynQueue::HasRoom
+        } else if length > accept.limit || most.wrapping_sub(length) < most >> 2 {
+            // The last quarter is for peers that are known to be alive.
+            SynQueue::Full
+        } else if length == accept.limit {
+            SynQueue::AtLimit
+        } else {
+            SynQueue::HasRoom
+        }
+    }
+
+    /// The address of the socket, for [`accept_queue_at`].
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0.0 as u64
+    }
+
+    /// The socket without TCP's members.
+    #[inline(always)]
+    pub fn as_sock(self) -> Sock {
+        Sock(self.0)
+    }
+
     /// Microseconds; 0: not measured yet.
     #[inline(always)]
     pub fn smoothed_round_trip(self) -> u32 {
         self.0.load_or_zero::<u32>(offset!(srtt_us)) >> 3
     }
+}
+
+/// A listener's SYN queue.
+#[derive(Clone, Copy)]
+pub enum SynQueue {
+    /// A SYN is taken, or answered with a cookie.
+    HasRoom,
+    /// As long as it may be: some kernels drop a SYN now, others at the next one.
+    AtLimit,
+    /// A SYN is dropped.
+    Full,
 }
 
 /// A `struct sk_buff`.
@@ -233,6 +324,11 @@ impl Packet {
     #[inline(always)]
     pub fn new(pointer: *const c_void) -> Self {
         Self(Object(pointer.cast()))
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.0.is_null()
     }
 
     /// The socket that owns the packet.
@@ -264,16 +360,16 @@ impl Packet {
         Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
     }
 
-    /// The TCP payload of a packet of the connection `tuple` at the device, as sequence numbers `start..end`. `None` if
-    /// it is another one: around a tunnel's device the same socket owns a packet of the tunnel's protocol.
+    /// A packet of the connection `tuple` at the device. `None` if it is another one: around a tunnel's device the same
+    /// socket owns a packet of the tunnel's protocol.
     #[inline(always)]
-    pub fn payload(self, tuple: &Tuple) -> Option<(u32, u32)> {
+    pub fn sent(self, tuple: &Tuple) -> Option<Sent> {
         let head: u64 = self.0.load(offset!(skb_head))?;
         let data: u64 = self.0.load(offset!(skb_data))?;
         let length: u32 = self.0.load(offset!(skb_len))?;
         let transport: u16 = self.0.load(offset!(skb_transport_header))?;
         let header = head + u64::from(transport);
-        // Up to and including the byte with the header's length: port, port, sequence, acknowledgement, length.
+        // Port, port, sequence, acknowledgement; length of the header, flags and window.
         let mut words = [0_u32; 4];
         // SAFETY: the helper checks the address and fills what fits the destination.
         let failed = unsafe { bpf_probe_read_kernel((&raw mut words).cast(), 16, header as *const c_void) };
@@ -284,10 +380,121 @@ impl Packet {
             return None;
         }
         let start = u32::from_be(words[1]);
-        let header_length = (u32::from_be(words[3]) >> 28) * 4;
-        let before = (header - data) as u32 + header_length;
-        Some((start, start.wrapping_add(length.wrapping_sub(before))))
+        let last = u32::from_be(words[3]);
+        let before = (header - data) as u32 + (last >> 28) * 4;
+        // A SYN's window is not scaled, a reset's says nothing.
+        let window = (last >> 16 & 6 == 0).then_some(last as u16);
+        Some(Sent { start, end: start.wrapping_add(length.wrapping_sub(before)), window })
     }
+
+    /// The network namespace of the device that it is at, by inode number.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        let of_device = || {
+            let device: *const u8 = self.0.load(offset!(skb_dev)).filter(|device: &*const u8| !device.is_null())?;
+            let net: *const u8 = Object(device).load(offset!(dev_net)).filter(|net: &*const u8| !net.is_null())?;
+            Object(net).load(offset!(net_inum))
+        };
+        of_device().or_else(|| self.sock().map(Sock::netns)).unwrap_or(0)
+    }
+
+    /// Whether this host made it, and did not receive it.
+    #[inline(always)]
+    pub fn is_own(self) -> bool {
+        self.0.load_or_zero::<i32>(offset!(skb_iif)) == 0
+    }
+
+    /// The address of its IP header; 0 if it has none yet.
+    #[inline(always)]
+    fn network_header(self) -> u64 {
+        let head: u64 = self.0.load_or_zero(offset!(skb_head));
+        match self.0.load::<u16>(offset!(skb_network_header)) {
+            Some(offset) if offset != 0 && head != 0 => head + u64::from(offset),
+            _ => 0,
+        }
+    }
+
+    /// Its ends, if it is TCP over IP (not behind extension headers), written into `from` and `to`; returns what it is
+    /// and how many bytes of payload it has.
+    #[inline(always)]
+    pub fn headers(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<(Sort, u32)> {
+        let at = addresses(self.network_header(), IPPROTO_TCP, from, to)?;
+        let words: [u32; 4] = probe(at.transport, 0)?;
+        let last = u32::from_be(words[3]);
+        let payload = at.length.saturating_sub((last >> 28) * 4);
+        let ports = u32::from_be(words[0]);
+        from.port = (ports >> 16) as u16;
+        to.port = ports as u16;
+        Some((Sort::of((last >> 16) as u8, payload), payload))
+    }
+
+    /// The TCP connection that an ICMP error is about, written into `from` and `to` as in the packet that came. `None` if
+    /// it is none of those that say "unreachable".
+    #[inline(always)]
+    pub fn unreachable(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<()> {
+        const UNREACHABLE_V4: u8 = 3;
+        const UNREACHABLE_V6: u8 = 1;
+        let header = self.network_header();
+        let at = match addresses(header, IPPROTO_ICMP, from, to) {
+            Some(at) => at,
+            None => addresses(header, IPPROTO_ICMPV6, from, to)?,
+        };
+        let kind: [u8; 1] = probe(at.transport, 0)?;
+        if kind[0] != UNREACHABLE_V4 && kind[0] != UNREACHABLE_V6 {
+            return None;
+        }
+        let at = addresses(at.transport + 8, IPPROTO_TCP, from, to)?;
+        let ports = u32::from_be(probe::<u32>(at.transport, 0)?);
+        from.port = (ports >> 16) as u16;
+        to.port = ports as u16;
+        Some(())
+    }
+}
+
+const IPPROTO_ICMP: u8 = 1;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_ICMPV6: u8 = 58;
+
+/// A packet that leaves: its payload as sequence numbers `start..end`, and the window that it advertises.
+pub struct Sent {
+    /// Sequence number of the first byte.
+    pub start: u32,
+    /// Sequence number after the last one.
+    pub end: u32,
+    /// Not scaled; absent in a SYN or a reset.
+    pub window: Option<u16>,
+}
+
+/// Where the header behind the IP header begins, and the bytes from there on.
+struct Transport {
+    transport: u64,
+    length: u32,
+}
+
+/// Writes the addresses in the IP header at `header` into `from` and `to`, if it carries `protocol`.
+#[inline(always)]
+fn addresses(header: u64, protocol: u8, from: &mut Endpoint, to: &mut Endpoint) -> Option<Transport> {
+    let first: [u32; 5] = probe(header, 0)?;
+    let head = u32::from_be(first[0]);
+    if head >> 28 == 4 {
+        if (u32::from_be(first[2]) >> 16) as u8 != protocol {
+            return None;
+        }
+        *from = Endpoint::v4(first[3].to_ne_bytes(), 0);
+        *to = Endpoint::v4(first[4].to_ne_bytes(), 0);
+        let ip_length = (head >> 24 & 15) * 4;
+        return Some(Transport {
+            transport: header + u64::from(ip_length),
+            length: (head & 0xffff).saturating_sub(ip_length),
+        });
+    }
+    let second = u32::from_be(first[1]);
+    if head >> 28 != 6 || (second >> 8) as u8 != protocol {
+        return None;
+    }
+    *from = Endpoint::v6(probe(header, 8)?, 0);
+    *to = Endpoint::v6(probe(header, 24)?, 0);
+    Some(Transport { transport: header + 40, length: second >> 16 })
 }
 
 /// Reads an unsigned word at `address + offset`, where the verifier knows no type.
@@ -316,6 +523,17 @@ pub fn tcp_sock_of_descriptor(task: u64, fd: u64) -> Option<u64> {
     let socket: u64 = probe(file, offset!(file_private_data))?;
     let sock: u64 = probe(socket, offset!(socket_sk))?;
     is_tcp_at(sock).then_some(sock)
+}
+
+/// The accept queue of the listener at `address`, which was one for `port` a moment ago and may be gone.
+#[inline(always)]
+pub fn accept_queue_at(address: u64, port: u16) -> Option<Queue> {
+    let state: u8 = probe(address, offset!(sk_state))?;
+    if state != connection::state::LISTEN || local_port_at(address) != port {
+        return None;
+    }
+    let length = probe(address, offset!(sk_ack_backlog))?;
+    Some(Queue { length, limit: probe(address, offset!(sk_max_ack_backlog))? })
 }
 
 /// Whether the `struct sock` at `address` is TCP over IP, read without its type.

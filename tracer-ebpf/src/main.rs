@@ -13,11 +13,13 @@
 )]
 
 mod accept;
+mod drops;
 mod handshake;
 mod kernel;
 mod maps;
 mod read;
 mod receive;
+mod rejections;
 mod state;
 mod sweep;
 mod traced;

@@ -9,7 +9,13 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{connection::Connection, counter::Counter, endpoint::Tuple, settings::PORT_WORDS};
+use tracer_common::{
+    connection::Connection,
+    counter::Counter,
+    endpoint::Tuple,
+    rejection::{Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Tally},
+    settings::PORT_WORDS,
+};
 
 /// The state of each traced connection; it lives and dies with the socket.
 #[btf_map]
@@ -44,7 +50,71 @@ pub static HANDSHAKES: LruHashMap<Tuple, Handshake> = LruHashMap::with_max_entri
 #[map]
 pub static ACCEPTS: HashMap<u64, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-/// The moments before there is a socket.
+/// What became of a packet that was dropped for the reason with that number: a set of [`class::ALWAYS`] and the like.
+#[map]
+pub static REASONS: Array<u8> = Array::with_max_entries(256, 0);
+
+/// Rejections, counted.
+#[map]
+pub static REJECTIONS: HashMap<Key, Tally> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// Whether this kernel drops a SYN when the SYN queue is as long as it may be: [`at_limit::UNKNOWN`] and so on.
+#[map]
+pub static AT_LIMIT: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What is known of that.
+pub mod at_limit {
+    /// Nothing: no SYN has come at that moment.
+    pub const UNKNOWN: u32 = 0;
+    /// The latest SYN came at that moment, and no SYN-ACK has left since.
+    pub const WAITING: u32 = 1;
+    /// It answers.
+    pub const ANSWERS: u32 = 2;
+    /// It drops.
+    pub const DROPS: u32 = 3;
+}
+
+/// Where records of rejections are built, by builder: the stack is too small for them.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
+
+/// What is known of an event so far.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Scratch {
+    /// Both ends, as a key of other maps.
+    pub tuple: Tuple,
+    /// The record.
+    pub record: RejectionRecord,
+}
+
+/// The accept queues.
+#[map]
+pub static LISTENERS: HashMap<ListenerKey, ListenerTally> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// What is held against the kernel's own counters, by network namespace.
+#[map]
+pub static NAMESPACES: HashMap<u32, NamespaceTally> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Connections that this host closed while no request was under way: the next one may be on its way already.
+#[map]
+pub static CLOSED: LruHashMap<Tuple, Ended> = LruHashMap::with_max_entries(8192, 0);
+
+/// When, and with what ([`Key::REJECTED_WITH_RESET`]), netfilter answered a packet that it drops just after.
+#[map]
+pub static ANSWERED: LruHashMap<Tuple, Answer> = LruHashMap::with_max_entries(1024, 0);
+
+/// An answer of netfilter.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Answer {
+    /// When it left.
+    pub sent: u64,
+    /// [`Key::REJECTED_WITH_RESET`] or [`Key::REJECTED_WITH_ICMP`].
+    pub flag: u64,
+}
+
+/// The handshake of a connection for which there is no socket yet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Handshake {
@@ -52,21 +122,36 @@ pub struct Handshake {
     pub syn: u64,
     /// The first SYN-ACK was given to the device.
     pub synack: u64,
+    /// The address of the listener; 0: not known.
+    pub listener: u64,
     /// The SYN's sequence number: one that is sent again has the same, another attempt from the same port has not.
     pub sequence: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// How often the SYN-ACK was sent again.
+    pub resent: u16,
+    /// Why no SYN-ACK left, or no connection came of it, is known: not 0 if it is.
+    pub explained: u16,
+}
+
+impl Handshake {
+    /// A handshake of which nothing is known.
+    pub const NONE: Self = Self { syn: 0, synack: 0, listener: 0, sequence: 0, resent: 0, explained: 0 };
 }
 
 /// Counts one more.
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // An atomic addition, because a program in a softirq may interrupt another one on its CPU. In assembler, because
-        // core offers none for a target without compare-and-swap.
-        // SAFETY: the value is valid and aligned, and nothing else is touched.
-        unsafe { asm!("lock *(u64 *)({value} + 0) += {one}", value = in(reg) value, one = in(reg) 1_u64) };
+        add(value, 1);
     }
+}
+
+/// Adds `number` to a value in a map. Atomically, because another CPU, or a program in a softirq above this one, may do
+/// the same.
+#[inline(always)]
+pub fn add(value: *mut u64, number: u64) {
+    // In assembler, because core offers no such addition for a target without compare-and-swap.
+    // SAFETY: the value of a map: valid and aligned; nothing else is touched.
+    unsafe { asm!("lock *(u64 *)({value} + 0) += {number}", value = in(reg) value, number = in(reg) number) };
 }
 
 /// Hands the record that `write` writes to user space; counts `lost` where there is no room.
@@ -94,6 +179,16 @@ fn wake_up() -> u64 {
 pub fn is_known_port(port: u16) -> bool {
     let (word, bit) = tracer_common::settings::port_bit(port);
     PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// Adds `port` to the set.
+#[inline(always)]
+pub fn add_port(port: u16) {
+    let (word, bit) = tracer_common::settings::port_bit(port);
+    if let Some(bits) = PORTS.get_ptr_mut(word) {
+        // SAFETY: the value of a map: valid and aligned; nothing else is touched.
+        unsafe { asm!("lock *(u64 *)({bits} + 0) |= {bit}", bits = in(reg) bits, bit = in(reg) bit) };
+    }
 }
 
 /// Whether `peer` lies in a wanted prefix.

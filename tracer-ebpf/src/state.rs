@@ -2,10 +2,12 @@
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use tracer_common::connection::{self, state};
+use tracer_common::connection::{self, Change, state};
 
 use crate::{
-    kernel::Sock,
+    drops,
+    kernel::{Packet, Sock},
+    rejections::in_namespace,
     traced::{
         GET, born, counted, find, ignore_outgoing, now, report_closed, report_request, storage, take_accept_time,
     },
@@ -22,6 +24,8 @@ pub fn established(context: BtfTracePointContext) -> u32 {
     // open, which no server takes part in.
     if old == state::SYN_RECV && new == state::ESTABLISHED {
         born(sock);
+    } else if new == state::LISTEN {
+        drops::serve(sock.local_port());
     } else if old == state::SYN_SENT && new == state::ESTABLISHED {
         ignore_outgoing(sock);
     }
@@ -57,11 +61,14 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     let now = now();
     let view = (tcp.acknowledgement(), tcp.tcp());
     counted(connection, |connection| {
-        connection.state_changed((old, new), view, sock.has_timed_out(), now, |connection, why| {
+        let unread = view.1.expected.wrapping_sub(tcp.unread());
+        let change = Change { old, new, timed_out: sock.has_timed_out(), by: sock.ender(), unread };
+        connection.state_changed(change, view, now, |connection, why| {
             report_request(connection, why, tcp, now);
         });
     });
     if new == state::CLOSE {
+        drops::remember(connection);
         report_closed(connection, now);
         debug!(context, "closed connection {} with flags {:x}", connection.id, connection.flags);
     }
@@ -72,7 +79,23 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(context: BtfTracePointContext) -> u32 {
     if let Some(connection) = find(Sock::new(context.arg(0))) {
-        connection.reset_received();
+        connection.reset_received(now());
     }
+    0
+}
+
+/// `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb[, enum sk_rst_reason reason])`: TCP sends a reset. On
+/// kernels before 6.10 (commit 19822a980e19) only for a full socket; after that `sk` may be null, for a packet that has none.
+#[btf_tracepoint(function = "tcp_send_reset")]
+pub fn tcp_send_reset(context: BtfTracePointContext) -> u32 {
+    let (sock, packet) = (Sock::new(context.arg(0)), Packet::new(context.arg(1)));
+    let netns = if !sock.is_null() {
+        sock.netns()
+    } else if !packet.is_null() {
+        packet.netns()
+    } else {
+        return 0;
+    };
+    in_namespace(netns, |tally| &mut tally.resets);
     0
 }

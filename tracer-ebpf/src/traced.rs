@@ -207,9 +207,6 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
         count(Counter::RequestsEnded);
     }
     let last = matches!(why, Report::Over);
-    if last && connection.flags & REOPENED != 0 {
-        count(Counter::RequestsSettled);
-    }
     let round_trip = tcp.smoothed_round_trip();
     // SAFETY: the slot is the ring buffer's, reserved for this record.
     emit(Counter::RequestRecordsLost, |slot| unsafe {

@@ -1,7 +1,10 @@
 //! From bytes to records; the bytes may come from the ring buffer or from a recording.
 
 use thiserror::Error;
-use tracer_common::record::{ConnectionRecord, Kind, RequestRecord};
+use tracer_common::{
+    record::{ConnectionRecord, Kind, RequestRecord},
+    rejection::RejectionRecord,
+};
 
 /// What the kernel side reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub enum Record {
     Opened(ConnectionRecord),
     /// A connection that is gone.
     Closed(ConnectionRecord),
+    /// A packet or a connection that was refused.
+    Rejection(RejectionRecord),
 }
 
 /// Why bytes are no record.
@@ -54,6 +59,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         check_moments([m.first_write, m.first_out, m.last_out, m.acknowledged])?;
         return Ok(Record::Request(record));
     }
+    if kind == Kind::Rejection as u32 {
+        let record = read::<RejectionRecord>(kind, bytes)?;
+        check_moments([record.reported, record.ended.ended, record.ended.idle])?;
+        return Ok(Record::Rejection(record));
+    }
     let wrap = match kind {
         opened if opened == Kind::Opened as u32 => Record::Opened,
         closed if closed == Kind::Closed as u32 => Record::Closed,
@@ -62,6 +72,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let record = read::<ConnectionRecord>(kind, bytes)?;
     let m = &record.moments;
     check_moments([record.reported, m.syn, m.synack, m.established, m.accepted])?;
+    check_moments([record.ended, record.idle, record.queued])?;
     Ok(wrap(record))
 }
 
@@ -75,6 +86,7 @@ pub fn encode_request(record: &RequestRecord) -> &[u8] {
 trait Plain: Copy {}
 impl Plain for RequestRecord {}
 impl Plain for ConnectionRecord {}
+impl Plain for RejectionRecord {}
 
 fn read<T: Plain>(kind: u32, bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() {
@@ -102,6 +114,7 @@ pub mod tests {
     use tracer_common::{
         endpoint::Tuple,
         record::Process,
+        rejection::Ender,
         stage::{ConnectionMoments, RequestMoments},
     };
 
@@ -121,6 +134,7 @@ pub mod tests {
             moments: RequestMoments::default(),
             bytes_in: 0,
             bytes_out: 0,
+            zero_window: 0,
             process: Process::default(),
             tuple: Tuple::default(),
             sequence: 1,
@@ -144,6 +158,14 @@ pub mod tests {
             tuple: Tuple::default(),
             requests: 0,
             netns: 0,
+            ended: 0,
+            idle: 0,
+            by: Ender::default(),
+            pending: ConnectionRecord::NOTHING,
+            unread: 0,
+            queued: 0,
+            bytes_in: 0,
+            bytes_out: 0,
         }
     }
 
@@ -161,13 +183,15 @@ pub mod tests {
         assert_eq!(decode(encode_connection(&closed)), Ok(Record::Closed(closed)));
         let opened = connection(Kind::Opened);
         assert_eq!(decode(encode_connection(&opened)), Ok(Record::Opened(opened)));
+        let rejection = RejectionRecord { count: 7, ..RejectionRecord::EMPTY };
+        assert_eq!(decode(bytes_of(&rejection)), Ok(Record::Rejection(rejection)));
     }
 
     #[test]
     fn what_is_no_record_is_an_error_that_says_why() {
         assert_eq!(decode(&[1, 0]), Err(DecodeError::Short(2)));
         assert_eq!(decode(&[9, 0, 0, 0, 1]), Err(DecodeError::UnknownKind(9)));
-        assert_eq!(decode(&[1, 0, 0, 0]), Err(DecodeError::WrongLength { kind: 1, expected: 208, found: 4 }));
+        assert_eq!(decode(&[1, 0, 0, 0]), Err(DecodeError::WrongLength { kind: 1, expected: size_of::<RequestRecord>(), found: 4 }));
         let mut record = request();
         record.moments.last_out = u64::MAX;
         assert_eq!(decode(encode_request(&record)), Err(DecodeError::Moment));
@@ -175,11 +199,13 @@ pub mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_no_stage_overflows(mut bytes in prop::collection::vec(any::<u8>(), 208), kind in 1u8..4) {
+        fn no_bytes_panic_and_no_stage_overflows(mut bytes in prop::collection::vec(any::<u8>(), 256), kind in 1u8..5) {
             bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
-            if kind != 1 {
-                bytes.truncate(136);
-            }
+            bytes.truncate(match kind {
+                1 => size_of::<RequestRecord>(),
+                2 | 3 => size_of::<ConnectionRecord>(),
+                _ => size_of::<RejectionRecord>(),
+            });
             match decode(&bytes) {
                 Ok(Record::Request(record)) => {
                     let split = record.moments.split(record.accepted, record.reported).split;
@@ -189,6 +215,7 @@ pub mod tests {
                     let split = record.moments.split();
                     prop_assert_eq!(split.stages.iter().flatten().sum::<u64>(), split.total);
                 }
+                Ok(Record::Rejection(record)) => prop_assert_eq!(record.kind, Kind::Rejection as u32),
                 Err(error) => prop_assert_eq!(error, DecodeError::Moment),
             }
         }

@@ -4,8 +4,9 @@ use crate::scenario::{Scenario, WINDOW, is_complete, split};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use std::cell::RefCell;
 use tracer_common::{
-    connection::{ACTIVE, ADOPTED, Acknowledgement, Connection, Report, Segment, Tcp, state},
+    connection::{ACTIVE, ADOPTED, Acknowledgement, Change, Connection, Report, Segment, Tcp, state},
     record::RequestRecord,
+    rejection::Ender,
 };
 
 /// An event with any numbers in it, also such as no TCP would give.
@@ -87,10 +88,12 @@ proptest! {
                 Event::Sent { start, end } => connection.sent(start, end, now),
                 Event::Retransmitted => connection.retransmitted(),
                 Event::Accepted => connection.accepted(now),
-                Event::Reset => connection.reset_received(),
+                Event::Reset => connection.reset_received(now),
                 Event::State { states, unacknowledged, latest, timed_out } => {
                     let acknowledgement = Acknowledgement { unacknowledged, latest };
-                    connection.state_changed(states, (acknowledgement, tcp), timed_out, now, report);
+                    let (old, new) = states;
+                    let change = Change { old, new, timed_out, by: Ender::default(), unread: 0 };
+                    connection.state_changed(change, (acknowledgement, tcp), now, report);
                 }
             }
         }

@@ -3,8 +3,9 @@
 
 use std::cell::RefCell;
 use tracer_common::{
-    connection::{ADOPTED, Acknowledgement, Connection, Report, Segment, Tcp, state},
+    connection::{ADOPTED, Acknowledgement, Change, Connection, Report, Segment, Tcp, state},
     record::RequestRecord,
+    rejection::Ender,
     stage::RequestSplit,
 };
 
@@ -33,6 +34,10 @@ pub struct Scenario {
     unacknowledged: u32,
     /// When it last acknowledged something.
     acknowledged_at: u64,
+    /// In whose context the states change.
+    pub by: Ender,
+    /// What the application has not read.
+    pub unread: u32,
     reports: RefCell<Vec<RequestRecord>>,
 }
 
@@ -50,6 +55,8 @@ impl Scenario {
             peer_received: output,
             unacknowledged: output,
             acknowledged_at: 0,
+            by: Ender::default(),
+            unread: 0,
             reports: RefCell::new(Vec::new()),
         }
     }
@@ -200,7 +207,7 @@ impl Scenario {
     }
 
     pub fn peer_resets(&mut self) -> &mut Self {
-        self.connection.reset_received();
+        self.connection.reset_received(self.now);
         self.change(state::CLOSE)
     }
 
@@ -221,7 +228,8 @@ impl Scenario {
         let (tcp, now) = (self.tcp(), self.now);
         let report = record(&self.reports, now);
         let acknowledgement = Acknowledgement { unacknowledged: self.unacknowledged, latest: self.acknowledged_at };
-        self.connection.state_changed((self.state, new), (acknowledgement, tcp), timed_out, now, report);
+        let change = Change { old: self.state, new, timed_out, by: self.by, unread: self.unread };
+        self.connection.state_changed(change, (acknowledgement, tcp), now, report);
         self.state = new;
         self.wait(STEP)
     }

@@ -5,6 +5,7 @@
 //! takes about a millisecond, and all that stays in memory is the file itself and where its types begin.
 
 use std::{
+    ffi::CStr,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
@@ -45,6 +46,7 @@ mod kind {
     pub const PTR: u32 = 2;
     pub const STRUCT: u32 = 4;
     pub const UNION: u32 = 5;
+    pub const ENUM: u32 = 6;
     pub const TYPEDEF: u32 = 8;
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
@@ -52,6 +54,7 @@ mod kind {
     pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const TYPE_TAG: u32 = 18;
+    pub const ENUM64: u32 = 19;
 }
 
 /// What follows a type's header, by kind: bytes once, and bytes for each of its elements.
@@ -197,6 +200,33 @@ impl KernelBtf {
         agreed(self.named(name).filter(|found| found.kind() == kind::FUNC).filter_map(|found| self.parameters(found)))
     }
 
+    /// The names of an enumeration's values, and the values; negative ones in two's complement. Empty if there is no such
+    /// enumeration, or if several have that name and differ.
+    #[must_use]
+    pub fn enumeration(&self, name: &str) -> Vec<(String, u64)> {
+        agreed(self.named(name).map(|found| self.enumerators(found)).filter(|values| !values.is_empty()))
+            .unwrap_or_default()
+    }
+
+    /// The names and values of `of`; none if it is not an enumeration, or malformed.
+    fn enumerators(&self, of: Type) -> Vec<(String, u64)> {
+        let size = match of.kind() {
+            kind::ENUM => 8,
+            kind::ENUM64 => 12,
+            _ => return Vec::new(),
+        };
+        let value = |at| {
+            let low = self.u32(at + 4)?;
+            Some(match (of.kind(), of.flag()) {
+                (kind::ENUM64, _) => u64::from(self.u32(at + 8)?) << 32 | u64::from(low),
+                (_, true) => i64::from(low.cast_signed()).cast_unsigned(),
+                (_, false) => low.into(),
+            })
+        };
+        let each = (of.body..).step_by(size).take(of.elements());
+        each.map(|at| Some((self.string(self.u32(at)?)?, value(at)?))).collect::<Option<_>>().unwrap_or_default()
+    }
+
     /// The number of parameters of the prototype that `of`, a function or a pointer to one, refers to.
     fn parameters(&self, of: Type) -> Option<usize> {
         let prototype = match of.kind() {
@@ -278,6 +308,11 @@ impl KernelBtf {
         self.strings_from(offset)
             .and_then(|strings| strings.strip_prefix(name))
             .is_some_and(|end| end.first() == Some(&0))
+    }
+
+    fn string(&self, offset: u32) -> Option<String> {
+        let text = CStr::from_bytes_until_nul(self.strings_from(offset)?).ok()?;
+        text.to_str().ok().map(str::to_owned)
     }
 
     fn strings_from(&self, offset: u32) -> Option<&[u8]> {

@@ -120,6 +120,24 @@ pub const HOOKS: &[Hook] = &[
         lost: "the number of retransmits",
         ways: &[typed!("tcp_retransmit_skb")],
     },
+    Hook {
+        name: "synack_again",
+        essential: false,
+        lost: "cause synack_unanswered",
+        ways: &[typed!("tcp_retransmit_synack")],
+    },
+    Hook {
+        name: "drop",
+        essential: false,
+        lost: "every cause that the kernel tells by dropping a packet, and the keep-alive race",
+        ways: &[typed!("kfree_skb")],
+    },
+    Hook {
+        name: "reset_sent",
+        essential: false,
+        lost: "how many resets this host sent",
+        ways: &[typed!("tcp_send_reset")],
+    },
     Hook { name: "reset", essential: false, lost: "who reset a connection", ways: &[typed!("tcp_receive_reset")] },
     Hook {
         name: "sweep",

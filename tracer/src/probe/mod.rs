@@ -6,9 +6,11 @@ pub mod clsact;
 mod hooks;
 pub mod host;
 mod listeners;
-mod namespace;
+pub mod namespace;
 mod netlink;
+pub mod reasons;
 mod sweep;
+mod tallies;
 mod timestamps;
 
 use std::{
@@ -30,7 +32,10 @@ use tracer_common::{
     settings::{PORT_WORDS, Settings, port_bit},
 };
 
-pub use self::attach::{HookStatus, Ways};
+pub use self::{
+    attach::{HookStatus, Ways},
+    tallies::Tallies,
+};
 use self::{
     attach::{Host, Keep},
     btf::{BtfError, KernelBtf},
@@ -105,6 +110,7 @@ pub struct Probe {
     hooks: Vec<HookStatus>,
     missing: Vec<&'static str>,
     ports: Vec<u16>,
+    reasons: Vec<(String, u64)>,
     /// Without the hook `syn` nothing passes the filter.
     needs_syn: bool,
 }
@@ -145,6 +151,8 @@ impl Probe {
         let ports = served_ports(filters).map_err(failed("listing the listeners"))?;
         fill_ports(&mut ebpf, &ports)?;
         fill_peers(&mut ebpf, &filters.peers)?;
+        let reasons = kernel_btf.enumeration("skb_drop_reason");
+        fill_reasons(&mut ebpf, &reasons)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
         let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces };
         let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways);
@@ -156,6 +164,7 @@ impl Probe {
             hooks,
             missing: offsets.missing().collect(),
             ports,
+            reasons,
             needs_syn: !filters.interfaces.is_empty(),
         })
     }
@@ -186,6 +195,21 @@ impl Probe {
     #[must_use]
     pub fn ports(&self) -> &[u16] {
         &self.ports
+    }
+
+    /// The running kernel's drop reasons, by name and number.
+    #[must_use]
+    pub fn drop_reasons(&self) -> &[(String, u64)] {
+        &self.reasons
+    }
+
+    /// What was counted by keys until now.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read.
+    pub fn tallies(&self) -> Result<Tallies, ProbeError> {
+        Ok(Tallies::read(&self.ebpf)?)
     }
 
     /// An error if a hook is missing without which nothing can be traced.
@@ -376,6 +400,20 @@ fn fill_peers(ebpf: &mut Ebpf, peers: &[(IpAddr, u8)]) -> Result<(), ProbeError>
             IpAddr::V6(address) => (address.octets(), u32::from(length)),
         };
         map.insert(&lpm_trie::Key::new(length, bytes), 1, 0)?;
+    }
+    Ok(())
+}
+
+fn fill_reasons(ebpf: &mut Ebpf, reasons: &[(String, u64)]) -> Result<(), ProbeError> {
+    let mut map: Array<_, u8> = Array::try_from(map_mut(ebpf, "REASONS")?)?;
+    let classes = reasons.iter().map(|(name, number)| (number, reasons::class(name)));
+    for (&number, class) in classes.filter(|(_, class)| *class != 0) {
+        // The subsystems' own reasons are beyond: none of them is about TCP.
+        if let Ok(number) = u32::try_from(number)
+            && number < map.len()
+        {
+            map.set(number, class, 0)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Network and mount namespaces: working inside another one on a thread of its own, so that no other thread notices.
 
 use std::{
+    collections::BTreeSet,
     ffi::{CStr, CString},
     fs::{self, File},
     io,
@@ -9,11 +10,46 @@ use std::{
     thread,
 };
 
+/// A network namespace to work in; `None` is this process's own.
+#[derive(Debug)]
+pub struct Netns(Option<File>);
+
+impl Netns {
+    /// The namespace with inode number `inode`.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist; the text says how to see those that do.
+    pub fn open(inode: u32) -> io::Result<Self> {
+        let own = fs::metadata("/proc/self/ns/net")?.ino();
+        Ok(Self(if u64::from(inode) == own { None } else { Some(open_netns(inode)?) }))
+    }
+
+    /// Runs `work` in it. What it reads in `/proc` has to be below `/proc/thread-self`: `/proc/self` and `/proc/net` show
+    /// the namespace of the process.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let Some(netns) = &self.0 else { return Ok(work()) };
+        let result = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    // SAFETY: an open file descriptor; the call affects this thread only.
+                    check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })?;
+                    Ok(work())
+                })
+                .join()
+        });
+        result.unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
+    }
+}
+
 /// The interfaces to attach to, and the network namespace that they are in.
 #[derive(Debug)]
 pub struct Interfaces {
-    /// Another namespace than this process's.
-    netns: Option<File>,
+    netns: Netns,
     names: Vec<String>,
 }
 
@@ -24,11 +60,7 @@ impl Interfaces {
     ///
     /// If an interface or the namespace does not exist; the text says which, and what there is.
     pub fn find(wanted: &[String], netns: Option<u32>) -> io::Result<Self> {
-        let own = fs::metadata("/proc/self/ns/net")?.ino();
-        let netns = match netns.filter(|&inode| u64::from(inode) != own) {
-            Some(inode) => Some(open_netns(inode)?),
-            None => None,
-        };
+        let netns = netns.map_or(Ok(Netns(None)), Netns::open)?;
         let mut interfaces = Self { netns, names: Vec::new() };
         let (up, all) = interfaces.inside(list)??;
         if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
@@ -50,17 +82,7 @@ impl Interfaces {
     ///
     /// If the namespace cannot be entered.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        let Some(netns) = &self.netns else { return Ok(work()) };
-        let result = thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    // SAFETY: an open file descriptor; the call affects this thread only.
-                    check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })?;
-                    Ok(work())
-                })
-                .join()
-        });
-        result.unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
+        self.netns.inside(work)
     }
 }
 
@@ -68,12 +90,24 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The namespace with this inode number, through a process in it or a name under `/run/netns`.
+/// The inode numbers of all that have a name or a process.
+#[must_use]
+pub fn all() -> Vec<u32> {
+    let inodes = paths().filter_map(|path| u32::try_from(fs::metadata(path).ok()?.ino()).ok());
+    inodes.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The files that stand for namespaces: the names that `ip netns` or `docker` gave them, and the processes in them.
+fn paths() -> impl Iterator<Item = PathBuf> {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = entries("/run/netns").chain(entries("/run/docker/netns"));
+    named.chain(entries("/proc").map(|process| process.join("ns/net")))
+}
+
+/// The namespace with this inode number.
 fn open_netns(inode: u32) -> io::Result<File> {
-    let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path().join("ns/net"));
-    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
     let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == u64::from(inode));
-    match named.chain(processes).find(is_it) {
+    match paths().find(is_it) {
         Some(path) => File::open(path),
         None => Err(io::Error::new(
             io::ErrorKind::NotFound,

@@ -49,6 +49,13 @@ impl Builder {
         self.add(kind, u32::try_from(members.len()).unwrap(), name, 64, &body)
     }
 
+    /// Values: name, and their words.
+    fn enumeration<const WORDS: usize>(&mut self, kind: u32, name: &str, values: &[(&str, [u32; WORDS])]) -> u32 {
+        let body: Vec<u32> =
+            values.iter().flat_map(|&(name, words)| [self.name(name)].into_iter().chain(words)).collect();
+        self.add(kind, u32::try_from(values.len()).unwrap(), name, 4, &body)
+    }
+
     fn prototype(&mut self, parameters: u32) -> u32 {
         self.add(kind::FUNC_PROTO, parameters, "", 0, &vec![0; parameters as usize * 2])
     }
@@ -94,6 +101,7 @@ fn sock() -> Builder {
     let common =
         btf.composite(kind::STRUCT, "sock_common", &[("daddr", int, 0), ("", addresses, 64), ("net", constant, 128)]);
     btf.composite(kind::STRUCT, "sock", &[("__sk_common", common, 32), ("flags", flags, 256)]);
+    btf.enumeration(kind::ENUM, "state", &[("ESTABLISHED", [1]), ("CLOSE", [7])]);
     btf
 }
 
@@ -160,6 +168,28 @@ fn tracepoints_and_functions_have_arguments() {
 }
 
 #[test]
+fn enumerations_have_values() {
+    const SIGNED: u32 = 1 << 31;
+    let mut btf = Builder::default();
+    btf.enumeration(kind::ENUM, "reason", &[("NONE", [0]), ("NO_SOCKET", [3]), ("SUBSYSTEM", [0xffff_0000])]);
+    btf.enumeration(kind::ENUM | SIGNED, "signed", &[("MINUS", [u32::MAX])]);
+    btf.enumeration(kind::ENUM64, "wide", &[("HIGH", [1, 2])]);
+    // A declaration without values does not matter, another enumeration of the same name does.
+    btf.enumeration::<1>(kind::ENUM, "reason", &[]);
+    btf.enumeration(kind::ENUM, "ambiguous", &[("A", [1])]);
+    btf.enumeration(kind::ENUM, "ambiguous", &[("A", [2])]);
+    btf.composite(kind::STRUCT, "structure", &[("member", 1, 0)]);
+    let btf = btf.parse();
+    let values = [("NONE", 0), ("NO_SOCKET", 3), ("SUBSYSTEM", 0xffff_0000)];
+    assert_eq!(btf.enumeration("reason"), values.map(|(name, value)| (name.to_owned(), value)));
+    assert_eq!(btf.enumeration("signed"), [("MINUS".to_owned(), u64::MAX)]);
+    assert_eq!(btf.enumeration("wide"), [("HIGH".to_owned(), 2 << 32 | 1)]);
+    for none in ["ambiguous", "structure", "nothing"] {
+        assert_eq!(btf.enumeration(none), [], "{none}");
+    }
+}
+
+#[test]
 fn a_kind_that_is_new_is_skipped_if_the_file_describes_it() {
     const NEW: u32 = 21;
     let new = |layouts| {
@@ -205,6 +235,7 @@ fn the_running_kernel_is_understood() {
     let offsets = tracer_common::offsets::Offsets::resolve(|name, member| btf.offset(name, member));
     assert_eq!(offsets.missing().collect::<Vec<_>>(), Vec::<&str>::new());
     assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));
+    assert!(btf.enumeration("nf_inet_hooks").contains(&("NF_INET_LOCAL_OUT".to_owned(), 3)));
 }
 
 proptest! {
@@ -222,6 +253,7 @@ proptest! {
         if let Ok(btf) = KernelBtf::parse(bytes) {
             let _ = btf.offset("sock", "__sk_common.net.net");
             let _ = btf.function_arguments("sock");
+            let _ = btf.enumeration("state");
         }
     }
 }

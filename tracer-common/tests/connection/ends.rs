@@ -1,0 +1,123 @@
+//! How a connection ended: what was pending, who ended it, how long it had been idle.
+
+use crate::scenario::{STEP, Scenario};
+use tracer_common::{
+    connection::{CLOSED_BY_APPLICATION, Connection, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT_AT_LAST},
+    record::{ConnectionRecord, Kind},
+    rejection::{Ender, How},
+};
+
+const WORKER: Ender = Ender { pid: 812, how: How::Killed as u16, signal: 9, comm: [b'w'; 16] };
+
+type Events = fn(&mut Scenario) -> &mut Scenario;
+
+/// The record of the connection as it is.
+fn closed(connection: &Connection) -> ConnectionRecord {
+    let mut record = std::mem::MaybeUninit::<ConnectionRecord>::zeroed();
+    // SAFETY: zeros are valid for integers, and every member is written.
+    unsafe {
+        ConnectionRecord::write(record.as_mut_ptr(), connection, Kind::Closed, 0);
+        record.assume_init()
+    }
+}
+
+#[test]
+fn what_was_pending_is_told() {
+    let cases: [(Events, u32); 7] = [
+        (|it| it, ConnectionRecord::NOTHING),
+        (|it| it.request(100), ConnectionRecord::UNANSWERED),
+        (|it| it.request(100).read(), ConnectionRecord::UNANSWERED),
+        (|it| it.request(100).read().write(50), ConnectionRecord::CUT),
+        (|it| it.request(100).read().respond(50), ConnectionRecord::NOTHING),
+        (|it| it.request(100).read().respond(50).write(50).send(), ConnectionRecord::CUT),
+        (|it| it.request(100).read().respond(50).request(100), ConnectionRecord::UNANSWERED),
+    ];
+    for (index, (events, pending)) in cases.into_iter().enumerate() {
+        let mut scenario = Scenario::new();
+        scenario.by = WORKER;
+        events(scenario.handshake());
+        scenario.gone();
+        let record = closed(&scenario.connection);
+        assert_eq!(
+            (record.pending, record.by, record.flags & RESET_BY_HOST),
+            (pending, WORKER, RESET_BY_HOST),
+            "{index}"
+        );
+    }
+}
+
+#[test]
+fn the_process_that_closes_is_noted_and_no_other() {
+    // It closes: whoever works on the socket later has no part in it.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read().respond(10);
+    scenario.by = WORKER;
+    scenario.close();
+    scenario.by = Ender { pid: 1, ..WORKER };
+    scenario.fin_acknowledged().gone();
+    assert_eq!(scenario.connection.by, WORKER);
+    // The peer resets while a process holds the lock: the process ends nothing.
+    let mut scenario = Scenario::new();
+    scenario.by = WORKER;
+    scenario.handshake().request(10).peer_resets();
+    assert_eq!((scenario.connection.by, scenario.connection.flags & RESET_BY_PEER), (Ender::default(), RESET_BY_PEER));
+    // The peer closes; then the application does.
+    let mut scenario = Scenario::new();
+    scenario.by = WORKER;
+    scenario.handshake().peer_closes();
+    assert_eq!(scenario.connection.by, Ender::default());
+    scenario.close();
+    assert_eq!(scenario.connection.by, WORKER);
+}
+
+#[test]
+fn idle_is_the_time_since_the_last_event() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read().respond(10);
+    let idle_since = scenario.now;
+    scenario.wait(5000 * STEP).close();
+    let record = closed(&scenario.connection);
+    assert_eq!(record.ended, idle_since + 5000 * STEP);
+    assert!((5000 * STEP..5003 * STEP).contains(&record.idle), "{}", record.idle);
+    // Of a connection that was adopted and then did nothing, it is not known.
+    let mut scenario = Scenario::new();
+    scenario.adopted().wait(5000 * STEP).close();
+    assert_eq!(closed(&scenario.connection).idle, 0);
+}
+
+#[test]
+fn what_happened_after_the_first_end_is_told_too() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read().write(10).send_lost().close();
+    scenario.unread = 7;
+    scenario.times_out();
+    let record = closed(&scenario.connection);
+    assert_eq!(record.flags & (CLOSED_BY_APPLICATION | TIMED_OUT_AT_LAST), CLOSED_BY_APPLICATION | TIMED_OUT_AT_LAST);
+    assert_eq!((record.pending, record.unread), (ConnectionRecord::CUT, 7));
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read().write(10).send_lost().close().peer_resets();
+    assert_eq!(scenario.connection.flags & RESET_ARRIVED, RESET_ARRIVED);
+}
+
+#[test]
+fn the_time_with_a_closed_window_belongs_to_the_request() {
+    let mut scenario = Scenario::new();
+    scenario.handshake();
+    // Nothing is under way: there is nobody to wait.
+    scenario.connection.advertised(true, scenario.now);
+    assert_eq!(scenario.connection.zero_since, 0);
+    scenario.request(10);
+    let begun = scenario.now;
+    scenario.connection.advertised(true, begun);
+    scenario.connection.advertised(true, begun + STEP);
+    assert_eq!(scenario.connection.zero_window(begun + 3 * STEP), 3 * STEP);
+    scenario.connection.advertised(false, begun + 5 * STEP);
+    scenario.connection.advertised(false, begun + 6 * STEP);
+    scenario.connection.advertised(true, begun + 8 * STEP);
+    scenario.connection.advertised(false, begun + 9 * STEP);
+    assert_eq!(scenario.connection.zero_window(begun + 20 * STEP), 6 * STEP);
+    scenario.wait(20 * STEP).read().respond(5);
+    assert_eq!(scenario.requests()[0].zero_window, 6 * STEP);
+    scenario.request(10).read().respond(5);
+    assert_eq!(scenario.requests()[1].zero_window, 0);
+}
