@@ -1,4 +1,13 @@
-//! What the records do not say themselves: whose network a peer is in, whose process it was.
+//! What the records do not say themselves: whose network a peer is in, whose process it was, what this host says about a
+//! rejection.
 
+pub mod conntrack;
+pub mod host;
+pub mod listener;
+pub mod netstat;
 pub mod peer;
 pub mod process;
+mod recent;
+pub mod route;
+pub mod ruleset;
+pub mod symbols;

@@ -4,10 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
-use tracer_common::endpoint::Endpoint;
-
-/// The first bytes of an IPv4-mapped address.
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+use tracer_common::{endpoint::Endpoint, rejection::Key};
 
 /// The address; an IPv4-mapped one as IPv4.
 #[must_use]
@@ -29,10 +26,17 @@ impl Network {
     /// The network of `endpoint`.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        let mut address = endpoint.address;
-        let kept = if address.starts_with(&MAPPED) { 15 } else { 8 };
-        address[kept..].fill(0);
-        Self(address)
+        Self(Key::network_of(endpoint))
+    }
+
+    /// The network of `address`.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        Self::of(&Endpoint::v6(address.octets(), 0))
     }
 }
 
@@ -54,6 +58,7 @@ mod tests {
         assert_eq!(socket(&v4).to_string(), "10.0.1.23:41234");
         let v6 = Endpoint::v6("2001:db8:1:2:3:4:5:6".parse::<Ipv6Addr>().unwrap().octets(), 80);
         assert_eq!(Network::of(&v6).to_string(), "2001:db8:1:2::/64");
+        assert_eq!(Network::of_address(address(&v4)), Network::of(&v4));
         assert_eq!(socket(&v6).to_string(), "[2001:db8:1:2:3:4:5:6]:80");
     }
 }

@@ -1,0 +1,202 @@
+//! What this host says about a rejection when it is asked: names, listeners, firewall rules, connection tracking, routes.
+
+use super::{
+    conntrack,
+    listener::Listeners,
+    peer,
+    route::Routes,
+    ruleset::{Dropped, Rulesets, search},
+    symbols::Symbols,
+};
+use crate::{
+    probe::reasons::PREFIX,
+    rejection::{ProcessName, Rule},
+};
+use foldhash::fast::FixedState;
+use std::{collections::HashMap, net::SocketAddr};
+use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
+
+/// The functions in which netfilter drops packets, for kernels before 5.17, which have no reasons.
+const NETFILTER: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];
+
+/// The answers. What was not asked, because the event does not need it, or is not known is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The kernel's name for why it dropped the packet, such as `NO_SOCKET`.
+    pub reason: Option<String>,
+    /// The kernel's function in which it did.
+    pub location: Option<String>,
+    /// What listens on the port of this host's side, at whatever address; the wildcard of both families is `[::]`.
+    pub listens: Vec<(SocketAddr, Option<ProcessName>)>,
+    /// The firewall rule that dropped the packet.
+    pub rule: Option<Rule>,
+    /// The firewall rules that may have, where it cannot be told which.
+    pub candidates: Vec<Rule>,
+    /// That rule, or every candidate, rejects with an answer instead of dropping in silence.
+    pub rule_rejects: bool,
+    /// Entries in the connection tracking table, and how many it may have.
+    pub conntrack: Option<(u64, u64)>,
+    /// The connection tracking table refused new entries lately.
+    pub conntrack_dropped: bool,
+    /// Why the kernel has no route to the peer, such as `Network is unreachable`; absent if it has one.
+    pub route: Option<String>,
+}
+
+/// This host. Its answers are kept for about a second, so that a flood of rejections costs a look-up each.
+#[derive(Debug)]
+pub struct Host {
+    reasons: HashMap<u32, String, FixedState>,
+    symbols: Symbols,
+    listeners: Listeners,
+    rulesets: Rulesets,
+    conntrack: conntrack::Tables,
+    routes: Routes,
+}
+
+impl Host {
+    /// With the values of the running kernel's `enum skb_drop_reason`.
+    #[must_use]
+    pub fn new(reasons: Vec<(String, u64)>) -> Self {
+        let reason =
+            |(name, value): (String, u64)| Some((value.try_into().ok()?, name.strip_prefix(PREFIX)?.to_owned()));
+        Self {
+            reasons: reasons.into_iter().filter_map(reason).collect(),
+            symbols: Symbols::of_this_host(),
+            listeners: Listeners::default(),
+            rulesets: Rulesets::default(),
+            conntrack: conntrack::Tables::default(),
+            routes: Routes::default(),
+        }
+    }
+
+    /// Finds the functions at these addresses of the kernel in one go, ahead of the events that name them.
+    pub fn locate(&mut self, addresses: &[u64]) {
+        self.symbols.look_up(addresses);
+    }
+
+    /// What this host says about the event; asked is only what such an event needs.
+    pub fn facts(&mut self, record: &RejectionRecord) -> HostFacts {
+        let key = &record.key;
+        let location = if key.location == 0 { None } else { self.symbols.name(key.location).map(str::to_owned) };
+        let mut facts = HostFacts { reason: self.reasons.get(&key.reason).cloned(), location, ..HostFacts::default() };
+        let event = Event::of(key.event);
+        // A SYN, or the last ACK of a handshake.
+        let is_about_listener = Packet::numbered(key.packet) == Some(Packet::Syn)
+            || key.flags & Key::QUEUE_FULL != 0
+            || facts.reason.as_deref() == Some("TCP_LISTEN_OVERFLOW");
+        if is_about_listener && key.flags & Key::OUTGOING == 0 || event == Some(Event::SynackUnanswered) {
+            facts.listens = self.listeners.on(key.netns, key.local.port);
+        }
+        if event == Some(Event::SynUnanswered) {
+            let (local, peer) = (peer::address(&key.local), peer::address(&record.peer));
+            facts.route = self.routes.missing(key.netns, local, peer);
+        }
+        if event == Some(Event::Dropped) && facts.is_by_netfilter() {
+            self.ask_netfilter(record, &mut facts);
+        }
+        facts
+    }
+
+    /// The process that listens on `local`, in the network namespace with inode number `netns`.
+    pub fn listener(&mut self, netns: u32, local: SocketAddr) -> Option<ProcessName> {
+        let listens = self.listeners.on(netns, local.port());
+        listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
+    }
+
+    fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {
+        let key = &record.key;
+        let outgoing = key.flags & Key::OUTGOING != 0;
+        let (local, peer) = (peer::socket(&key.local), peer::socket(&record.peer));
+        let (source, destination) = if outgoing { (local, peer) } else { (peer, local) };
+        let kind = Packet::numbered(key.packet).unwrap_or(Packet::Other);
+        let dropped = Dropped {
+            packet: search::Packet { source, destination, kind, outgoing },
+            location: facts.location.as_deref(),
+            answered: key.flags & (Key::REJECTED_WITH_RESET | Key::REJECTED_WITH_ICMP) != 0,
+        };
+        let found = self.rulesets.suspects(key.netns, &dropped);
+        (facts.rule, facts.candidates, facts.rule_rejects) = (found.rule, found.candidates, found.rejects);
+        if let Some(table) = self.conntrack.of(key.netns) {
+            facts.conntrack = Some((table.entries, table.limit));
+            facts.conntrack_dropped = table.dropped;
+        }
+    }
+}
+
+impl HostFacts {
+    fn is_by_netfilter(&self) -> bool {
+        match (self.reason.as_deref(), self.location.as_deref()) {
+            (Some(reason), _) => reason == "NETFILTER_DROP",
+            (None, Some(location)) => NETFILTER.contains(&location),
+            (None, None) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, net::TcpListener, os::unix::fs::MetadataExt};
+    use tracer_common::endpoint::Endpoint;
+
+    fn host() -> Host {
+        let reasons = [
+            ("SKB_NOT_DROPPED_YET", 0),
+            ("SKB_CONSUMED", 1),
+            ("SKB_DROP_REASON_NO_SOCKET", 3),
+            ("SKB_DROP_REASON_NETFILTER_DROP", 12),
+        ];
+        Host::new(reasons.map(|(name, value)| (name.to_owned(), value)).to_vec())
+    }
+
+    fn record(event: Event, packet: Packet, reason: u32, port: u16) -> RejectionRecord {
+        let mut record = RejectionRecord::EMPTY;
+        record.key.event = event as u8;
+        record.key.packet = packet as u8;
+        record.key.reason = reason;
+        record.key.local = Endpoint::v4([127, 0, 0, 1], port);
+        record.key.netns = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
+        record.peer = Endpoint::v4([127, 0, 0, 1], 41234);
+        record
+    }
+
+    #[test]
+    fn a_refused_syn_is_told_with_who_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let facts = host().facts(&record(Event::Dropped, Packet::Syn, 3, address.port()));
+        assert_eq!(facts.reason.as_deref(), Some("NO_SOCKET"));
+        assert_eq!(facts.listens.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [address]);
+        let asked = HostFacts { reason: facts.reason.clone(), listens: facts.listens.clone(), ..HostFacts::default() };
+        assert_eq!(facts, asked);
+    }
+
+    #[test]
+    fn what_an_event_does_not_need_is_not_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut host = host();
+        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, 0, port)), HostFacts::default());
+        // Not dropped: the first names of the enumeration are no reasons.
+        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, 1, port)).reason, None);
+        assert_eq!(host.facts(&record(Event::SynUnanswered, Packet::Syn, 0, port)).route, None);
+        let mut full = record(Event::Dropped, Packet::Ack, 3, port);
+        assert_eq!(host.facts(&full).listens, []);
+        full.key.flags = Key::QUEUE_FULL;
+        assert_eq!(host.facts(&full).listens.len(), 1);
+    }
+
+    #[test]
+    fn netfilter_is_told_by_the_reason_or_else_by_the_place() {
+        let by = |reason: Option<&str>, location: Option<&str>| {
+            let facts = HostFacts {
+                reason: reason.map(str::to_owned),
+                location: location.map(str::to_owned),
+                ..HostFacts::default()
+            };
+            facts.is_by_netfilter()
+        };
+        assert!(by(Some("NETFILTER_DROP"), None) && by(None, Some("nf_hook_slow")));
+        assert!(!by(Some("NO_SOCKET"), Some("nf_hook_slow")) && !by(None, Some("tcp_v4_rcv")) && !by(None, None));
+    }
+}

@@ -1,0 +1,184 @@
+//! The kernel's own counters of a network namespace, and what of them the rejections explain.
+
+use crate::probe::namespace::Netns;
+use serde::{Deserialize, Serialize};
+use std::{fs, io};
+
+/// Counters of a network namespace, since it was made; one that the kernel does not have is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// `ListenOverflows`: SYNs and final ACKs that came for a full accept queue.
+    pub listen_overflows: Option<u64>,
+    /// `ListenDrops`: these, and all else for which a listener dropped a connection.
+    pub listen_drops: Option<u64>,
+    /// `TCPReqQFullDrop`: SYNs that came for a full SYN queue, without SYN cookies.
+    pub syn_queue_drops: Option<u64>,
+    /// `OutRsts`: resets that TCP sent.
+    pub resets: Option<u64>,
+    /// `RetransSegs`: segments that TCP sent again.
+    pub retransmits: Option<u64>,
+}
+
+impl Counters {
+    /// Reads those of the namespace with inode number `netns`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be entered, or `/proc` cannot be read.
+    pub fn read(netns: u32) -> io::Result<Self> {
+        let read = || {
+            let netstat = fs::read_to_string("/proc/thread-self/net/netstat")?;
+            Ok(Self::parse(&netstat, &fs::read_to_string("/proc/thread-self/net/snmp")?))
+        };
+        Netns::open(netns)?.inside(read)?
+    }
+
+    fn parse(netstat: &str, snmp: &str) -> Self {
+        Self {
+            listen_overflows: counter(netstat, "TcpExt:", "ListenOverflows"),
+            listen_drops: counter(netstat, "TcpExt:", "ListenDrops"),
+            syn_queue_drops: counter(netstat, "TcpExt:", "TCPReqQFullDrop"),
+            resets: counter(snmp, "Tcp:", "OutRsts"),
+            retransmits: counter(snmp, "Tcp:", "RetransSegs"),
+        }
+    }
+
+    /// How much each has risen since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let rise = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+        Self {
+            listen_overflows: rise(self.listen_overflows, earlier.listen_overflows),
+            listen_drops: rise(self.listen_drops, earlier.listen_drops),
+            syn_queue_drops: rise(self.syn_queue_drops, earlier.syn_queue_drops),
+            resets: rise(self.resets, earlier.resets),
+            retransmits: rise(self.retransmits, earlier.retransmits),
+        }
+    }
+}
+
+/// The counter `name` of `group`: a line has the names, the next one the values.
+fn counter(table: &str, group: &str, name: &str) -> Option<u64> {
+    let mut lines = table.lines().filter(|line| line.split(' ').next() == Some(group));
+    let column = lines.next()?.split_ascii_whitespace().position(|found| found == name)?;
+    lines.next()?.split_ascii_whitespace().nth(column)?.parse().ok()
+}
+
+/// How often something was seen in a network namespace, in the same time as the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// SYNs and final ACKs refused because the accept queue was full.
+    pub accept_queue_full: u64,
+    /// SYNs refused because the SYN queue was full.
+    pub syn_queue_full: u64,
+    /// SYNs not answered for want of a route back.
+    pub no_route_back: u64,
+    /// Resets sent.
+    pub resets: u64,
+    /// Retransmits.
+    pub retransmits: u64,
+}
+
+/// A counter of the kernel's held against what was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The kernel's name of the counter.
+    pub name: String,
+    /// By how much the kernel's counter rose.
+    pub kernel: u64,
+    /// How much of it was seen.
+    pub explained: u64,
+    /// The rest; negative if more was seen than the kernel counted.
+    pub difference: i64,
+}
+
+/// What of the kernel's counters of a network namespace was seen, and what was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconciliation {
+    /// Network namespace, by inode number.
+    pub netns: u32,
+    /// A row for each counter that the kernel has.
+    pub rows: Vec<Row>,
+}
+
+impl Reconciliation {
+    /// Holds what the kernel `counted` in the namespace against what was `seen` there.
+    #[must_use]
+    pub fn new(netns: u32, counted: &Counters, seen: &Seen) -> Self {
+        let listen_drops = seen.accept_queue_full + seen.syn_queue_full + seen.no_route_back;
+        let rows = [
+            ("ListenOverflows", counted.listen_overflows, seen.accept_queue_full),
+            ("ListenDrops", counted.listen_drops, listen_drops),
+            ("TCPReqQFullDrop", counted.syn_queue_drops, seen.syn_queue_full),
+            ("OutRsts", counted.resets, seen.resets),
+            ("RetransSegs", counted.retransmits, seen.retransmits),
+        ];
+        let row = |(name, kernel, explained): (&str, Option<u64>, u64)| {
+            let kernel = kernel?;
+            let difference = kernel.wrapping_sub(explained).cast_signed();
+            Some(Row { name: name.to_owned(), kernel, explained, difference })
+        };
+        Self { netns, rows: rows.into_iter().filter_map(row).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    const NETSTAT: &str = "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPReqQFullDrop\nTcpExt: 0 7 9 2\n\
+        IpExt: InNoRoutes ListenDrops\nIpExt: 1 2\n";
+    const SNMP: &str = "Ip: Forwarding OutRsts\nIp: 1 64\nTcp: RtoAlgorithm MaxConn RetransSegs InErrs OutRsts InCsumErrors\n\
+        Tcp: 1 -1 21 0 5 0\n";
+
+    fn counters() -> Counters {
+        Counters::parse(NETSTAT, SNMP)
+    }
+
+    #[test]
+    fn counters_are_found_by_name() {
+        let expected = Counters {
+            listen_overflows: Some(7),
+            listen_drops: Some(9),
+            syn_queue_drops: Some(2),
+            resets: Some(5),
+            retransmits: Some(21),
+        };
+        assert_eq!(counters(), expected);
+        assert_eq!(Counters::parse("", "Tcp: OutRsts\n"), Counters::default());
+    }
+
+    #[test]
+    fn a_rise_needs_both_readings() {
+        let later = Counters { listen_overflows: Some(10), listen_drops: None, ..counters() };
+        let rise = later.since(&counters());
+        assert_eq!((rise.listen_overflows, rise.listen_drops, rise.resets), (Some(3), None, Some(0)));
+    }
+
+    #[test]
+    fn what_was_not_explained_is_said() {
+        let seen = Seen { accept_queue_full: 7, syn_queue_full: 1, no_route_back: 0, resets: 6, retransmits: 21 };
+        let reconciliation = Reconciliation::new(7, &Counters { syn_queue_drops: None, ..counters() }, &seen);
+        let rows: Vec<_> = reconciliation
+            .rows
+            .iter()
+            .map(|row| (row.name.as_str(), row.kernel, row.explained, row.difference))
+            .collect();
+        let expected =
+            [("ListenOverflows", 7, 7, 0), ("ListenDrops", 9, 8, 1), ("OutRsts", 5, 6, -1), ("RetransSegs", 21, 21, 0)];
+        assert_eq!(rows, expected);
+        let kept = serde_json::to_string(&reconciliation).unwrap();
+        assert_eq!(serde_json::from_str::<Reconciliation>(&kept).unwrap(), reconciliation);
+    }
+
+    #[test]
+    fn the_running_kernel_has_all_of_them() {
+        let netns = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
+        let Counters { listen_overflows, listen_drops, syn_queue_drops, resets, retransmits } =
+            Counters::read(netns).unwrap();
+        let all = [listen_overflows, listen_drops, syn_queue_drops, resets, retransmits];
+        assert!(all.iter().all(Option::is_some), "{all:?}");
+        assert!(Counters::read(1).is_err());
+    }
+}
