@@ -1,0 +1,238 @@
+//! Which causes show on a connection that has ended, in a request, in a request that waits, and at a listener.
+
+use super::{Limits, classify::ender, values::is_too_short};
+use crate::{
+    enrich::peer::socket,
+    rejection::{
+        Cause::{self, AcceptQueueFilling, ApplicationNotReading, KeepaliveTooShort, NoResponse, NothingArrived},
+        Evidence::{self, Inferred, NotSeen, Observed},
+        Facts, ProcessName, Rejection,
+    },
+    request::comm,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use tracer_common::{
+    connection::{
+        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
+        TIMED_OUT_AT_LAST,
+    },
+    record::{ConnectionRecord, Process, RequestRecord},
+    rejection::{How, ListenerKey, ListenerTally},
+};
+
+/// An HTTP request of a load balancer is longer, with its own headers; TLS says good-bye in 24 to 31 bytes.
+const LEAST_REQUEST: u64 = 40;
+/// Zero window for less is an upload in full swing.
+const LEAST_ZERO_WINDOW: u64 = 1_000_000_000;
+/// Not acknowledged for less may be a packet lost.
+const LEAST_UNACKNOWLEDGED: u64 = 10_000_000_000;
+
+/// How a connection that has ended harmed its latest request, or may soon harm another one.
+#[must_use]
+pub fn of_closed(record: &ConnectionRecord, limits: Limits) -> Option<Rejection> {
+    let (cause, evidence) = end(record, limits)?;
+    let ended = if record.ended == 0 { record.reported } else { record.ended };
+    let idle = (record.idle != 0).then_some(record.idle);
+    let pending = cause != KeepaliveTooShort;
+    let waited = (pending && record.queued != 0).then(|| ended.saturating_sub(record.queued));
+    let never_read = pending && record.bytes_in != 0 && u64::from(record.unread) >= record.bytes_in;
+    let first = record.requests == 1 && record.flags & ADOPTED == 0;
+    let facts = Facts {
+        idle_ns: idle.filter(|_| !pending),
+        waited_ns: waited,
+        bytes_in: pending.then_some(record.bytes_in),
+        bytes_out: pending.then_some(record.bytes_out),
+        unread: pending.then_some(record.unread),
+        packet: last_packet(cause, record.flags).map(str::to_owned),
+        process: process(&record.process),
+        ended_by: ender(&record.by).filter(|_| cause != Cause::PeerGaveUp),
+        never_accepted: never_read && first && record.moments.accepted == 0,
+        never_read,
+        ..Facts::default()
+    };
+    Some(Rejection {
+        cause,
+        evidence,
+        count: 1,
+        first: ended,
+        last: ended,
+        peer: socket(&record.tuple.peer),
+        local: socket(&record.tuple.local),
+        netns: record.netns,
+        connection: Some(record.connection),
+        sequence: (pending && record.requests != 0).then_some(record.requests),
+        reason: None,
+        location: None,
+        facts,
+    })
+}
+
+fn end(record: &ConnectionRecord, limits: Limits) -> Option<(Cause, Evidence)> {
+    let ended = |ways: u32| record.flags & ways != 0;
+    let by_peer = ended(CLOSED_BY_PEER | RESET_BY_PEER);
+    match record.pending {
+        ConnectionRecord::UNANSWERED if is_farewell(record.bytes_in, record.requests, ended(ADOPTED)) => None,
+        ConnectionRecord::UNANSWERED if ended(CLOSED_BY_APPLICATION) => Some((Cause::ClosedBeforeResponse, Observed)),
+        ConnectionRecord::UNANSWERED if ended(RESET_BY_HOST) => Some((Cause::ResetBeforeResponse, Observed)),
+        ConnectionRecord::CUT if ended(RESET_BY_HOST) => Some((Cause::ResetMidResponse, Observed)),
+        ConnectionRecord::UNANSWERED | ConnectionRecord::CUT if by_peer => Some((Cause::PeerGaveUp, Observed)),
+        ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
+            Some((Cause::ResponseNotAcknowledged, Observed))
+        }
+        // Whose reset it was is not known: TCP treats data that comes after the close as one.
+        ConnectionRecord::CUT if ended(CLOSED_BY_APPLICATION) && ended(RESET_ARRIVED) => {
+            Some((Cause::ResponseNotAcknowledged, Inferred))
+        }
+        ConnectionRecord::NOTHING
+            if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && closes_too_soon(record, limits) =>
+        {
+            Some((KeepaliveTooShort, Inferred))
+        }
+        _ => None,
+    }
+}
+
+/// After a response, and not because the process ended: then it is no setting.
+fn closes_too_soon(record: &ConnectionRecord, limits: Limits) -> bool {
+    let has_died = [How::Exited, How::Killed].iter().any(|&how| record.by.how == how as u16);
+    record.requests != 0 && !has_died && is_too_short(record.idle, limits)
+}
+
+/// What ended it, where the peer did.
+fn last_packet(cause: Cause, flags: u32) -> Option<&'static str> {
+    match cause {
+        Cause::PeerGaveUp if flags & CLOSED_BY_PEER != 0 => Some("FIN"),
+        Cause::PeerGaveUp => Some("RST"),
+        _ => None,
+    }
+}
+
+/// What has gone wrong in a request that has ended.
+#[must_use]
+pub fn of_request(record: &RequestRecord, _limits: Limits) -> Option<Rejection> {
+    let facts = Facts { zero_window_ns: Some(record.zero_window), ..request_facts(record) };
+    (record.zero_window >= LEAST_ZERO_WINDOW).then(|| of(record, (ApplicationNotReading, Observed), facts))
+}
+
+/// What has gone wrong so far in a request that waits; [`RequestRecord::reported`] is now.
+#[must_use]
+pub fn of_waiting(record: &RequestRecord, limits: Limits) -> Vec<Rejection> {
+    let found = [unanswered(record, limits), unacknowledged(record), of_request(record, limits)];
+    found.into_iter().flatten().collect()
+}
+
+fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
+    let moments = &record.moments;
+    let latest = [moments.arrived, moments.queued, moments.first_read, moments.last_read, record.accepted];
+    let latest = latest.into_iter().max().filter(|&latest| latest != 0)?;
+    let waited = record.reported.saturating_sub(latest);
+    let is_overdue = u128::from(waited) >= limits.idle_timeout.as_nanos();
+    let adopted = record.flags & RequestRecord::ADOPTED != 0;
+    if record.bytes_out != 0 || !is_overdue || is_farewell(record.bytes_in, record.sequence, adopted) {
+        return None;
+    }
+    let first = record.sequence == 1 && !adopted;
+    let never_read = moments.first_read == 0;
+    let facts = Facts {
+        waited_ns: Some(waited),
+        never_accepted: first && never_read && record.accepted == 0,
+        never_read,
+        ..request_facts(record)
+    };
+    Some(of(record, (NoResponse, Observed), facts))
+}
+
+fn unacknowledged(record: &RequestRecord) -> Option<Rejection> {
+    let moments = &record.moments;
+    let since = if moments.last_out == 0 { moments.first_write } else { moments.last_out };
+    let waited = record.reported.saturating_sub(since);
+    let is_answered = record.flags & RequestRecord::COMPLETE != 0;
+    if is_answered || since == 0 || record.bytes_out == 0 || record.retransmits == 0 || waited < LEAST_UNACKNOWLEDGED {
+        return None;
+    }
+    let facts = Facts { waited_ns: Some(waited), retransmits: Some(record.retransmits), ..request_facts(record) };
+    Some(of(record, (Cause::ResponseNotAcknowledged, Inferred), facts))
+}
+
+fn request_facts(record: &RequestRecord) -> Facts {
+    Facts {
+        bytes_in: Some(record.bytes_in),
+        bytes_out: Some(record.bytes_out),
+        process: process(&record.process),
+        ..Facts::default()
+    }
+}
+
+fn of(record: &RequestRecord, (cause, evidence): (Cause, Evidence), facts: Facts) -> Rejection {
+    Rejection {
+        cause,
+        evidence,
+        count: 1,
+        first: record.reported,
+        last: record.reported,
+        peer: socket(&record.tuple.peer),
+        local: socket(&record.tuple.local),
+        netns: record.netns,
+        connection: Some(record.connection),
+        sequence: Some(record.sequence),
+        reason: None,
+        location: None,
+        facts,
+    }
+}
+
+/// The warning that a listener's accept queue was half full at some SYN, though never over its limit.
+#[must_use]
+pub fn of_listener(key: &ListenerKey, tally: &ListenerTally) -> Option<Rejection> {
+    let queue = tally.longest;
+    let is_half_full = queue.length != 0 && u64::from(queue.length) * 2 >= u64::from(queue.limit);
+    let facts = Facts { queue_length: Some(queue.length), queue_limit: Some(queue.limit), ..Facts::default() };
+    (is_half_full && queue.length <= queue.limit).then(|| {
+        let local = socket(&key.local);
+        Rejection { facts, ..without_peer((AcceptQueueFilling, Observed), local, key.netns, (tally.last, tally.last)) }
+    })
+}
+
+/// That no SYN, no request, no connection and no rejection was seen for `local` (port 0: any port) from `began` to
+/// `ended`.
+#[must_use]
+pub fn nothing_arrived(local: SocketAddr, netns: u32, began: u64, ended: u64) -> Rejection {
+    let facts = Facts { waited_ns: Some(ended.saturating_sub(began)), ..Facts::default() };
+    Rejection { facts, ..without_peer((NothingArrived, NotSeen), local, netns, (began, ended)) }
+}
+
+fn without_peer(
+    (cause, evidence): (Cause, Evidence),
+    local: SocketAddr,
+    netns: u32,
+    (first, last): (u64, u64),
+) -> Rejection {
+    let nobody = if local.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    Rejection {
+        cause,
+        evidence,
+        count: 1,
+        first,
+        last,
+        peer: SocketAddr::new(nobody, 0),
+        local,
+        netns,
+        connection: None,
+        sequence: None,
+        reason: None,
+        location: None,
+        facts: Facts::default(),
+    }
+}
+
+/// A TLS close alert looks like an unanswered request: too short for one, and not the first on its connection.
+const fn is_farewell(bytes_in: u64, sequence: u32, adopted: bool) -> bool {
+    bytes_in < LEAST_REQUEST && (sequence > 1 || adopted)
+}
+
+fn process(process: &Process) -> Option<ProcessName> {
+    (process.pid != 0).then(|| ProcessName { pid: process.pid, comm: comm(process).into_owned(), how: None })
+}
+
+#[cfg(test)]
+mod tests;

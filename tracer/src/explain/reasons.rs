@@ -1,0 +1,130 @@
+//! The kernel's reasons for dropping a packet that say by themselves what it is: those that are not in this table are
+//! harmless, such as an old duplicate, or need more than the reason (`classify.rs`).
+
+use crate::rejection::Cause::{self, BpfDrop, MalformedPacket, PacketDropped, ReversePath};
+
+/// A reason.
+pub struct Reason {
+    /// As in the kernel's `enum skb_drop_reason`, without `SKB_DROP_REASON_`; a `*` at the end stands for any ending.
+    pub name: &'static str,
+    /// Its cause.
+    pub cause: Cause,
+    /// In words.
+    pub words: &'static str,
+    /// What to do, if there is more to say than in the table of causes.
+    pub advice: Option<&'static str>,
+}
+
+const fn reason(name: &'static str, cause: Cause, words: &'static str) -> Reason {
+    Reason { name, cause, words, advice: None }
+}
+
+const fn advised(name: &'static str, cause: Cause, words: &'static str, advice: &'static str) -> Reason {
+    Reason { name, cause, words, advice: Some(advice) }
+}
+
+const BACKLOG: &str = "If it lasts, give the queue of each CPU more room, `sysctl -w \
+    net.core.netdev_max_backlog=4096`, and spread the interrupts of the interface; the second column of \
+    /proc/net/softnet_stat counts these drops.";
+const BUFFER: &str = "Let the application read sooner (more workers), or give sockets more room: the last figure of \
+    `sysctl net.ipv4.tcp_rmem`.";
+const MEMORY: &str = "Free memory, or let TCP have more: `sysctl net.ipv4.tcp_mem`, and `ss -s` for how much it holds.";
+const QUEUE: &str =
+    "`tc -s qdisc show` counts what each queue dropped: a shaper is too tight, or the interface too slow.";
+const NEIGHBOUR: &str =
+    "The next hop does not answer for its address: `ip neigh show`, and the route that leads to it.";
+const SOURCE: &str = "The packet's source address cannot be right: look for a proxy or NAT on the way, and for an \
+    address that two hosts have.";
+const SIGNED: &str = "Both ends have to agree on the key: `ss -tin` shows signed connections.";
+const TOO_BIG: &str = "Lower the MTU of the interface or clamp the MSS, and let ICMP \"fragmentation needed\" pass.";
+const FRAGMENTS: &str =
+    "TCP should need no fragments: look for a tunnel on the way, and let ICMP \"fragmentation needed\" pass.";
+
+/// To be extended.
+pub static REASONS: &[Reason] = &[
+    reason("IP_RPFILTER", ReversePath, "no route back through that interface"),
+    // Damaged packets.
+    reason("TCP_CSUM", MalformedPacket, "wrong TCP checksum"),
+    reason("IP_CSUM", MalformedPacket, "wrong IP checksum"),
+    reason("SKB_CSUM", MalformedPacket, "wrong checksum"),
+    reason("IP_INHDR", MalformedPacket, "bad IP header"),
+    reason("PKT_TOO_SMALL", MalformedPacket, "shorter than the headers say"),
+    reason("HDR_TRUNC", MalformedPacket, "headers cut off"),
+    reason("TCP_FLAGS", MalformedPacket, "TCP flags that make no sense"),
+    reason("TCP_INVALID_SYN", MalformedPacket, "a SYN where none can be"),
+    reason("IP_NOPROTO", MalformedPacket, "a protocol that is unknown here"),
+    // Programs that decide over packets. The words are who did it.
+    reason("XDP", BpfDrop, "an XDP program"),
+    reason("TC_INGRESS", BpfDrop, "a tc filter or program at ingress"),
+    reason("TC_EGRESS", BpfDrop, "a tc filter or program at egress"),
+    reason("SOCKET_FILTER", BpfDrop, "a filter on the socket or its control group"),
+    reason("BPF_CGROUP_EGRESS", BpfDrop, "a BPF program on the control group"),
+    // Everything else that loses packets.
+    advised("SOCKET_BACKLOG", PacketDropped, "the socket's backlog was full while it was in use", BUFFER),
+    advised("SOCKET_RCVBUFF", PacketDropped, "the socket's receive buffer was full", BUFFER),
+    advised("PROTO_MEM", PacketDropped, "TCP had used up the memory that it may have", MEMORY),
+    advised("NOMEM", PacketDropped, "the kernel was out of memory", MEMORY),
+    advised("CPU_BACKLOG", PacketDropped, "the packet queue of a CPU was full", BACKLOG),
+    advised("QDISC_*", PacketDropped, "the interface's queue was full", QUEUE),
+    advised("FQ_*", PacketDropped, "the interface's fair queue was full", QUEUE),
+    advised("NEIGH_*", PacketDropped, "the next hop does not answer", NEIGHBOUR),
+    advised(
+        "SECURITY_HOOK",
+        PacketDropped,
+        "refused by a security module",
+        "`ausearch -m avc -ts recent` or `journalctl -k` tells which policy.",
+    ),
+    advised(
+        "XFRM_POLICY",
+        PacketDropped,
+        "refused by an IPsec policy",
+        "`ip xfrm policy` lists them, /proc/net/xfrm_stat counts what they refuse.",
+    ),
+    advised("IP_LOCALNET", PacketDropped, "a loopback address, from outside", SOURCE),
+    advised("IP_LOCAL_SOURCE", PacketDropped, "an address of this host as source, from outside", SOURCE),
+    advised("IP_INVALID_SOURCE", PacketDropped, "a source address that cannot send", SOURCE),
+    advised("TCP_MD5*", PacketDropped, "TCP MD5 signature missing, unexpected or wrong", SIGNED),
+    advised("TCP_AO*", PacketDropped, "TCP authentication option missing, unexpected or wrong", SIGNED),
+    advised("FRAG_*", PacketDropped, "fragments that could not be put together", FRAGMENTS),
+    advised("PKT_TOO_BIG", PacketDropped, "larger than the MTU", TOO_BIG),
+    advised(
+        "IP_INNOROUTES",
+        PacketDropped,
+        "no route to the destination",
+        "Its destination is no address of this host: `ip -brief address`, and the address in the target group.",
+    ),
+    advised(
+        "IP_OUTNOROUTES",
+        PacketDropped,
+        "no route to the destination",
+        "`ip route show table all` lists the routes.",
+    ),
+];
+
+/// What the table says of the reason `name`.
+#[must_use]
+pub fn of(name: &str) -> Option<&'static Reason> {
+    REASONS.iter().find(|reason| match reason.name.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == reason.name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REASONS, of};
+
+    #[test]
+    fn a_star_stands_for_any_ending() {
+        assert_eq!(of("NEIGH_FAILED").map(|reason| reason.name), Some("NEIGH_*"));
+        assert_eq!(of("TCP_MD5FAILURE").map(|reason| reason.name), Some("TCP_MD5*"));
+        assert!(of("TCP_CSUM_").is_none() && of("").is_none());
+    }
+
+    #[test]
+    fn no_reason_hides_behind_another() {
+        for reason in REASONS {
+            assert!(of(reason.name).is_some_and(|found| std::ptr::eq(found, reason)), "{}", reason.name);
+        }
+    }
+}

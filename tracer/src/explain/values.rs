@@ -1,0 +1,232 @@
+//! The values that fill the gaps of the templates: figures and names of a rejection, as people write them.
+
+use super::{Limits, reasons, servers};
+use crate::{
+    enrich::peer::Network,
+    rejection::{Evidence, Facts, ProcessName, Rejection, Rule},
+    units::{Bytes, Nanoseconds, Plural},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use tracer_common::endpoint::Endpoint;
+
+/// Candidates and addresses that a sentence lists.
+const LISTED: usize = 3;
+/// A connection that was idle for less was closed for another reason than its keep-alive time.
+pub const LEAST_IDLE: Duration = Duration::from_secs(1);
+/// A load balancer counts its idle timeout from when it sent, and this host from when it received.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// What a template is about.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The rejection.
+    pub rejection: &'a Rejection,
+    /// What is assumed of the load balancer.
+    pub limits: Limits,
+}
+
+/// A value that a template may name.
+pub struct Value {
+    /// Its name.
+    pub name: &'static str,
+    /// The value, if it is known. What is only asked for (`{?name}`) is an empty text.
+    pub of: fn(&Known<'_>) -> Option<String>,
+}
+
+const fn value(name: &'static str, of: fn(&Known<'_>) -> Option<String>) -> Value {
+    Value { name, of }
+}
+
+/// All values.
+pub const VALUES: &[Value] = &[
+    // Who. `listener`, `address`, `port`: this host's side; `any`: the wildcard address of its family.
+    value("listener", |it| {
+        (it.local().port() != 0 && !it.local().ip().is_unspecified()).then(|| it.local().to_string())
+    }),
+    value("address", |it| known_address(it.local())),
+    value("port", |it| (it.local().port() != 0).then(|| it.local().port().to_string())),
+    value("any", |it| Some(if it.local().is_ipv4() { "0.0.0.0" } else { "[::]" }.to_owned())),
+    // The peer with its port, or the network of several; its address; its network in any case.
+    value("peer", |it| if it.peer().port() == 0 { network(it.peer()) } else { Some(it.peer().to_string()) }),
+    value("peer_ip", |it| known_address(it.peer())),
+    value("network", |it| network(it.peer())),
+    // The process that listens or reads, such as `gunicorn[812]`; the one that ended the connection, and how.
+    value("process", |it| it.facts().process.as_ref().map(process)),
+    value("pid", |it| it.facts().process.as_ref().map(|it| it.pid.to_string())),
+    value("ended_by", |it| it.facts().ended_by.as_ref().map(ender)),
+    // It did not close the connection but exited, or was killed.
+    value("died", |it| it.when(it.facts().ended_by.as_ref().is_some_and(has_died))),
+    // The settings of that server, if it is a well-known one.
+    value("keep_alive", |it| {
+        let facts = it.facts();
+        server(facts.ended_by.as_ref().or(facts.process.as_ref())).map(|it| it.keep_alive.to_owned())
+    }),
+    value("workers", |it| server(it.facts().process.as_ref()).map(|it| it.workers.to_owned())),
+    value("backlog", |it| server(it.facts().process.as_ref()).map(|it| it.backlog.to_owned())),
+    // Where something listens on the port instead; whether all of that is loopback.
+    value("listens", |it| listed(&it.facts().listens, SocketAddr::to_string)),
+    value("loopback", |it| {
+        let listens = &it.facts().listens;
+        it.when(!listens.is_empty() && listens.iter().all(|it| it.ip().is_loopback()))
+    }),
+    // The packet: `SYN`, `data packet`; whether it was one of this host's own.
+    value("packet", |it| it.facts().packet.as_deref().map(packet)),
+    value("outgoing", |it| it.when(it.facts().outgoing)),
+    // Why the kernel dropped it: its own name, where in the kernel, in words, what to do.
+    value("reason", |it| it.rejection.reason.clone()),
+    value("location", |it| it.rejection.location.clone()),
+    value("reason_words", |it| it.reason().map(|it| it.words.to_owned())),
+    value("reason_advice", |it| it.reason().and_then(|it| it.advice).map(str::to_owned)),
+    // The firewall: the rule, its chain, the rules that it may have been, how it answered.
+    value("rule", |it| it.facts().rule.as_ref().map(rule)),
+    value("chain", |it| it.facts().rule.as_ref().map(|it| it.chain.clone())),
+    value("candidates", |it| listed(&it.facts().candidates, rule)),
+    value("answer", |it| it.facts().answer.clone()),
+    // Figures.
+    value("queue_length", |it| it.facts().queue_length.map(|it| it.to_string())),
+    value("queue_limit", |it| it.facts().queue_limit.map(|it| it.to_string())),
+    value("conntrack_entries", |it| it.facts().conntrack.map(|(entries, _)| entries.to_string())),
+    value("conntrack_limit", |it| it.facts().conntrack.map(|(_, limit)| limit.to_string())),
+    value("conntrack_double", |it| it.facts().conntrack.map(|(_, limit)| limit.saturating_mul(2).to_string())),
+    value("route", |it| it.facts().route.clone()),
+    value("idle", |it| it.facts().idle_ns.map(time)),
+    value("late", |it| it.facts().late_ns.map(time)),
+    value("waited", |it| it.facts().waited_ns.map(time)),
+    value("zero_window", |it| it.facts().zero_window_ns.map(time)),
+    // Unknown where they are 0: then there is nothing to say of them.
+    value("bytes_out", |it| it.facts().bytes_out.filter(|&it| it != 0).map(|it| Bytes(it).to_string())),
+    value("unanswered", |it| it.when(it.facts().bytes_out == Some(0))),
+    value("unread", |it| it.facts().unread.filter(|&it| it != 0).map(|it| Bytes(it.into()).to_string())),
+    value("retransmits", |it| {
+        let retransmits = it.facts().retransmits.filter(|&it| it != 0);
+        retransmits.map(|it| Plural(it.into(), "retransmit").to_string())
+    }),
+    value("never_accepted", |it| it.when(it.facts().never_accepted)),
+    value("never_read", |it| it.when(it.facts().never_read)),
+    // The load balancer's idle timeout; whether the application's is shorter; whether the request waited for so long.
+    value("idle_timeout", |it| Some(limit(it.limits.idle_timeout))),
+    value("too_short", |it| {
+        let died = it.facts().ended_by.as_ref().is_some_and(has_died);
+        it.when(!died && it.facts().idle_ns.is_some_and(|idle| is_too_short(idle, it.limits)))
+    }),
+    value("timed_out", |it| it.when(has_timed_out(it.facts(), it.limits))),
+    // A pattern of events says so, no single event.
+    value("inferred", |it| it.when(it.rejection.evidence == Evidence::Inferred)),
+];
+
+impl Known<'_> {
+    /// The value of that name, if there is one and it is known.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<String> {
+        VALUES.iter().find(|value| value.name == name).and_then(|value| (value.of)(self))
+    }
+
+    const fn facts(&self) -> &Facts {
+        &self.rejection.facts
+    }
+
+    const fn local(&self) -> SocketAddr {
+        self.rejection.local
+    }
+
+    const fn peer(&self) -> SocketAddr {
+        self.rejection.peer
+    }
+
+    fn reason(&self) -> Option<&'static reasons::Reason> {
+        self.rejection.reason.as_deref().and_then(reasons::of)
+    }
+
+    /// What only asks is known if it is so, and prints nothing.
+    #[expect(clippy::unused_self, reason = "reads like the other values")]
+    fn when(&self, it_is_so: bool) -> Option<String> {
+        it_is_so.then(String::new)
+    }
+}
+
+/// Whether a keep-alive time of `idle` nanoseconds is shorter than the load balancer's.
+#[must_use]
+pub fn is_too_short(idle: u64, limits: Limits) -> bool {
+    (LEAST_IDLE..limits.idle_timeout).contains(&Duration::from_nanos(idle))
+}
+
+/// Whether the request had waited for as long as the load balancer's idle timeout.
+#[must_use]
+pub fn has_timed_out(facts: &Facts, limits: Limits) -> bool {
+    facts.waited_ns.is_some_and(|waited| Duration::from_nanos(waited) + SLACK >= limits.idle_timeout)
+}
+
+/// Whether the process ended the connection by ending itself.
+#[must_use]
+pub fn has_died(process: &ProcessName) -> bool {
+    process.how.as_deref().is_some_and(|how| how != "closed")
+}
+
+/// The network of `peer`; unknown for the address of nobody.
+#[must_use]
+pub fn network(peer: SocketAddr) -> Option<String> {
+    let address = match peer.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let endpoint = Endpoint::v6(address.octets(), peer.port());
+    (!peer.ip().is_unspecified()).then(|| Network::of(&endpoint).to_string())
+}
+
+fn server(process: Option<&ProcessName>) -> Option<&'static servers::Server> {
+    process.and_then(|process| servers::of(&process.comm))
+}
+
+fn known_address(side: SocketAddr) -> Option<String> {
+    (!side.ip().is_unspecified()).then(|| side.ip().to_string())
+}
+
+fn process(process: &ProcessName) -> String {
+    format!("{}[{}]", process.comm, process.pid)
+}
+
+fn ender(process: &ProcessName) -> String {
+    let name = self::process(process);
+    match &process.how {
+        Some(how) if has_died(process) => format!("{name} ({how})"),
+        _ => name,
+    }
+}
+
+fn packet(kind: &str) -> String {
+    if kind == "data" { "data packet".to_owned() } else { kind.to_owned() }
+}
+
+fn rule(rule: &Rule) -> String {
+    match rule.handle {
+        Some(handle) => format!("`{}` (handle {handle} in {})", rule.text, rule.chain),
+        None => format!("`{}` in {}", rule.text, rule.chain),
+    }
+}
+
+/// The first few of `items`; nothing if there are none.
+fn listed<T>(items: &[T], text: impl Fn(&T) -> String) -> Option<String> {
+    let shown = items.iter().take(LISTED).map(text).collect::<Vec<_>>().join(", ");
+    let more = items.len().saturating_sub(LISTED);
+    match (items.len(), more) {
+        (0, _) => None,
+        (_, 0) => Some(shown),
+        _ => Some(format!("{shown} and {more} more")),
+    }
+}
+
+fn time(nanoseconds: u64) -> String {
+    Nanoseconds(nanoseconds).to_string()
+}
+
+/// A setting: `60s`, not `60.0s`.
+fn limit(duration: Duration) -> String {
+    if duration.subsec_nanos() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        time(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}

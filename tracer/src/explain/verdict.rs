@@ -1,0 +1,196 @@
+//! What to say first: at most three sentences, the most harmful cause first.
+
+use super::{
+    Limits, entry,
+    entry::{Counted, Entry, Family},
+    template::render,
+    values::{Known, network},
+};
+use crate::{
+    rejection::{Cause, Evidence, Rejection},
+    units::{Count, percent},
+};
+use std::{cmp::Reverse, fmt::Write, net::SocketAddr};
+
+/// The sentences at most.
+const SENTENCES: usize = 3;
+
+/// How much was traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests.
+    pub requests: u64,
+    /// Connections.
+    pub connections: u64,
+}
+
+impl Totals {
+    const fn and(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            connections: self.connections.saturating_add(other.connections),
+        }
+    }
+}
+
+/// All rejections of one cause at one address of this host, from one network.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'a> {
+    /// One of them, with the figures to show.
+    pub rejection: &'a Rejection,
+    /// How many.
+    pub count: u64,
+    /// What was traced of the same port and network, if that is known.
+    pub group: Option<Totals>,
+}
+
+/// The verdict on a run in which `totals` was traced: a sentence each.
+#[must_use]
+pub fn verdict(findings: &[Finding<'_>], totals: Totals, limits: Limits) -> Vec<String> {
+    if findings.is_empty() {
+        return vec!["Nothing was rejected.".to_owned()];
+    }
+    let mut topics = topics(findings);
+    topics.sort_by_key(|topic| (topic.entry.family == Family::Warning, Reverse(topic.harm()), topic.order()));
+    topics.iter().take(SENTENCES).map(|topic| topic.sentence(totals, limits)).collect()
+}
+
+/// All findings of one cause at one address of this host: what one sentence is about.
+struct Topic<'a> {
+    entry: &'static Entry,
+    /// From the finding with the greatest count.
+    example: &'a Rejection,
+    most: u64,
+    count: u64,
+    /// What was traced of the same port and these networks.
+    whole: Option<Totals>,
+    /// The peers' networks, the one of the example first; `None` stands for several.
+    networks: Vec<Option<String>>,
+}
+
+fn topics<'a>(findings: &[Finding<'a>]) -> Vec<Topic<'a>> {
+    let mut topics: Vec<Topic<'a>> = Vec::new();
+    for finding in findings {
+        let rejection = finding.rejection;
+        let found = topics.iter_mut().find(|topic| {
+            let example = topic.example;
+            (example.cause, example.local, example.netns) == (rejection.cause, rejection.local, rejection.netns)
+        });
+        match found {
+            Some(topic) => topic.add(finding),
+            None => topics.push(Topic::of(finding)),
+        }
+    }
+    topics
+}
+
+impl<'a> Topic<'a> {
+    fn of(finding: &Finding<'a>) -> Self {
+        Self {
+            entry: entry(finding.rejection.cause),
+            example: finding.rejection,
+            most: finding.count,
+            count: finding.count,
+            whole: finding.group,
+            networks: vec![network(finding.rejection.peer)],
+        }
+    }
+
+    fn add(&mut self, finding: &Finding<'a>) {
+        self.count = self.count.saturating_add(finding.count);
+        let network = network(finding.rejection.peer);
+        let is_new = !self.networks.contains(&network);
+        if finding.count > self.most {
+            self.most = finding.count;
+            self.example = finding.rejection;
+            self.networks.retain(|it| *it != network);
+            self.networks.insert(0, network);
+        } else if is_new {
+            self.networks.push(network);
+        }
+        self.whole = match (self.whole, finding.group) {
+            (Some(whole), Some(group)) if is_new => Some(whole.and(group)),
+            (whole, Some(_)) => whole,
+            (_, None) => None,
+        };
+    }
+
+    /// What was lost, times how certain it is. A connection that fails loses about four packets: within ten seconds the
+    /// load balancer sends its SYN so often.
+    fn harm(&self) -> u64 {
+        let lost = match self.entry.counted {
+            Counted::Packets => 1,
+            Counted::Attempts | Counted::Connections | Counted::Requests | Counted::LateRequests | Counted::Itself => 4,
+        };
+        let certainty = match self.example.evidence {
+            Evidence::Observed => 4,
+            Evidence::Inferred => 3,
+            Evidence::NotSeen => 2,
+        };
+        self.count.saturating_mul(lost * certainty)
+    }
+
+    /// The order of equals.
+    const fn order(&self) -> (Cause, SocketAddr, u32) {
+        (self.example.cause, self.example.local, self.example.netns)
+    }
+
+    fn sentence(&self, totals: Totals, limits: Limits) -> String {
+        let known = Known { rejection: self.example, limits };
+        let rest = render(self.entry.verdict, |name| known.value(name));
+        if self.entry.counted == Counted::Itself {
+            return rest;
+        }
+        let mut sentence = self.amount(self.whole.unwrap_or(totals));
+        let port = self.example.local.port();
+        let networks = self.networks();
+        let _ = if self.example.facts.outgoing {
+            write!(sentence, " from :{port} to {networks} {rest}")
+        } else {
+            write!(sentence, " from {networks} to :{port} {rest}")
+        };
+        sentence
+    }
+
+    /// `9% of requests (37)`, or `37 SYNs`.
+    fn amount(&self, whole: Totals) -> String {
+        let count = self.count;
+        let (noun, whole) = match self.entry.counted {
+            Counted::Attempts => ("connection", Some(whole.connections.saturating_add(count))),
+            Counted::Connections => ("connection", Some(whole.connections)),
+            Counted::Requests => ("request", Some(whole.requests)),
+            Counted::LateRequests => ("request", Some(whole.requests.saturating_add(count))),
+            Counted::Packets | Counted::Itself => (self.packet(), None),
+        };
+        let shown = Count(count);
+        match whole.filter(|&whole| count <= whole && whole > 1) {
+            Some(whole) => match percent(count, whole) {
+                0 => format!("Under 1% of {noun}s ({shown})"),
+                percent => format!("{percent}% of {noun}s ({shown})"),
+            },
+            None => format!("{shown} {noun}{}", if count == 1 { "" } else { "s" }),
+        }
+    }
+
+    fn packet(&self) -> &str {
+        match self.example.facts.packet.as_deref() {
+            Some("data") => "data packet",
+            Some(kind) => kind,
+            None => "packet",
+        }
+    }
+
+    /// `10.0.1.0/24`, `10.0.1.0/24 and 10.0.2.0/24`, `10.0.1.0/24 and 2 more networks`.
+    fn networks(&self) -> String {
+        let name = |network: &Option<String>| network.clone().unwrap_or_else(|| "several networks".to_owned());
+        match self.networks.as_slice() {
+            [] => name(&None),
+            [one] => name(one),
+            [first, second] => format!("{} and {}", name(first), name(second)),
+            [first, rest @ ..] => format!("{} and {} more networks", name(first), rest.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
