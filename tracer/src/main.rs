@@ -6,15 +6,18 @@ mod clock;
 mod command;
 mod decode;
 mod enrich;
+mod explain;
 mod output;
 mod pipeline;
 mod probe;
 mod recording;
+mod rejection;
 mod request;
 #[cfg(test)]
 mod samples;
 mod status;
 mod track;
+mod units;
 
 use cli::{Cli, Command};
 use probe::{

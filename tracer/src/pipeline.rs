@@ -1,14 +1,19 @@
 //! From bytes to what is shown: one way for the ring buffer and for recordings.
 
 use crate::{
-    aggregate::{Summary, figures::Change},
+    aggregate::{Summary, figures::Change, rejections},
     clock::Clock,
     decode::{Record, decode, encode_request},
-    enrich::process::{Fact, Processes},
-    output::{json, json_summary, summary, terminal::Terminal, text::Lines},
+    enrich::{
+        netstat::Reconciliation,
+        process::{Fact, Processes},
+    },
+    explain::{Limits, explain},
+    output::{json, json_rejection, json_summary, reconciliation, summary, terminal::Terminal, text::Lines, verdict},
     recording::write::{Recorder, WriteError},
+    rejection::Rejection,
     request::Request,
-    status::{Counters, Hook, Shortfalls},
+    status::{Counters, Hook, Run, Shortfalls},
     track::{Event, Tracker},
 };
 use std::io::{self, Write};
@@ -17,10 +22,14 @@ use tracer_common::record::{ConnectionRecord, RequestRecord};
 /// What is shown while records come in; the figures follow at the end in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// A line a request.
+    /// A line a request and a rejection.
     Lines(Terminal),
-    /// A JSON object a request and a connection.
+    /// A JSON object a request, a connection and a rejection.
     Json,
+    /// A line a rejection.
+    Rejections(Terminal),
+    /// A JSON object a rejection.
+    JsonRejections,
     /// Only the figures.
     Figures(Terminal),
     /// Only the figures, as JSON.
@@ -36,6 +45,16 @@ impl View {
             (true, false) => Self::Json,
             (false, true) => Self::Figures(terminal),
             (true, true) => Self::JsonFigures,
+        }
+    }
+
+    /// The same without requests and connections, if `only`: for the flag `--rejections`.
+    #[must_use]
+    pub fn only_rejections(self, only: bool) -> Self {
+        match self {
+            Self::Lines(terminal) if only => Self::Rejections(terminal),
+            Self::Json if only => Self::JsonRejections,
+            view => view,
         }
     }
 }
@@ -58,6 +77,7 @@ pub struct Pipeline<W> {
     shown: Shown<W>,
     recorder: Option<Recorder>,
     hooks: Vec<Hook>,
+    reconciliation: Vec<Reconciliation>,
     undecodable: u64,
 }
 
@@ -70,6 +90,9 @@ struct Shown<W> {
     lines: Option<Lines>,
     processes: Processes,
     summary: Summary,
+    limits: Limits,
+    /// Something was shown.
+    any: bool,
     /// Requests that were shown or would have been.
     matched: u64,
     /// The first error of `out`.
@@ -81,17 +104,31 @@ impl<W: Write> Pipeline<W> {
     #[must_use]
     pub fn new(clock: Clock, options: Options, processes: Processes, out: W) -> Self {
         let lines = match options.view {
-            View::Lines(terminal) => Some(Lines::new(clock, terminal)),
+            View::Lines(terminal) | View::Rejections(terminal) => Some(Lines::new(clock, terminal)),
             _ => None,
         };
-        let summary = Summary::default();
-        let shown = Shown { out, clock, options, lines, processes, summary, matched: 0, error: None };
-        Self { tracker: Tracker::default(), shown, recorder: None, hooks: Vec::new(), undecodable: 0 }
+        let (summary, limits) = (Summary::default(), Limits::default());
+        let shown =
+            Shown { out, clock, options, lines, processes, summary, limits, any: false, matched: 0, error: None };
+        Self {
+            tracker: Tracker::default(),
+            shown,
+            recorder: None,
+            hooks: Vec::new(),
+            reconciliation: Vec::new(),
+            undecodable: 0,
+        }
     }
 
     /// Records, too: everything from here on.
     pub fn record_to(&mut self, recorder: Recorder) {
         self.recorder = Some(recorder);
+    }
+
+    /// Notes what is assumed of the load balancer, for what is said of rejections and for the recording.
+    pub fn assume(&mut self, limits: Limits) {
+        self.keep(|recorder| recorder.limits(limits));
+        self.shown.limits = limits;
     }
 
     /// Notes the state of the hooks, for the end and for the recording.
@@ -100,12 +137,19 @@ impl<W: Write> Pipeline<W> {
         self.hooks = hooks;
     }
 
+    /// Notes what was seen held against the kernel's own counters, for the end and for the recording.
+    pub fn reconciliation(&mut self, namespaces: Vec<Reconciliation>) {
+        self.keep(|recorder| recorder.reconciliation(&namespaces));
+        self.reconciliation = namespaces;
+    }
+
     /// Notes what a recording says about a control group.
     pub fn learn(&mut self, fact: &Fact) {
         self.shown.processes.learn(fact);
     }
 
-    /// Takes a record as the kernel made it. Its time moves the time of the pipeline on.
+    /// Takes a record as the kernel made it. Its time moves the time of the pipeline on. That of a rejection is left
+    /// alone: it has to be resolved first.
     ///
     /// # Errors
     ///
@@ -121,12 +165,23 @@ impl<W: Write> Pipeline<W> {
                 record.reported
             }
             Record::Opened(record) | Record::Closed(record) => record.reported,
+            Record::Rejection(_) => return Ok(()),
         };
         self.keep(|recorder| recorder.record(bytes));
         let shown = &mut self.shown;
         self.tracker.record(&record, &mut |event| shown.event(&event));
         self.tracker.tick(reported, &mut |event| shown.event(&event));
         self.shown.result()
+    }
+
+    /// Takes a rejection, resolved and classified.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
+        self.keep(|recorder| recorder.rejection(rejection));
+        self.shown.rejection(rejection)
     }
 
     /// Whether the request of `record` is still the latest of its connection, and the connection still open, as far as
@@ -170,7 +225,8 @@ impl<W: Write> Pipeline<W> {
         self.shown.result()?;
         let (evicted, unmatched) = (self.tracker.evicted, self.tracker.unmatched);
         let shortfalls = Shortfalls { undecodable: self.undecodable, evicted, unmatched };
-        self.shown.finish(waiting, counters, &self.hooks, shortfalls)?;
+        let run = Run { counters, hooks: &self.hooks, shortfalls, reconciliation: &self.reconciliation };
+        self.shown.finish(waiting, &run)?;
         Ok(whole)
     }
 
@@ -245,8 +301,29 @@ impl<W: Write> Shown<W> {
             self.matched += 1;
         }
         match (self.options.view, &mut self.lines) {
-            (View::Lines(_), Some(lines)) => lines.request(&mut self.out, &request),
+            (View::Lines(_), Some(lines)) => {
+                self.any = true;
+                lines.request(&mut self.out, &request)
+            }
             (View::Json, _) => json::request(&mut self.out, self.clock, &request),
+            _ => Ok(()),
+        }
+    }
+
+    fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
+        self.summary.rejections.add(rejection);
+        // Unlike a request it is counted also after the last one that was asked for, as its count is of what came before.
+        if self.is_done() {
+            return Ok(());
+        }
+        match (self.options.view, &mut self.lines) {
+            (View::Lines(_) | View::Rejections(_), Some(lines)) => {
+                self.any = true;
+                lines.rejection(&mut self.out, rejection, &explain(rejection, self.limits))
+            }
+            (View::Json | View::JsonRejections, _) => {
+                json_rejection::rejection(&mut self.out, self.clock, rejection, &explain(rejection, self.limits))
+            }
             _ => Ok(()),
         }
     }
@@ -256,35 +333,37 @@ impl<W: Write> Shown<W> {
         if wanted && !self.is_done() { json::connection(&mut self.out, self.clock, record) } else { Ok(()) }
     }
 
-    fn finish(
-        mut self,
-        waiting: &[RequestRecord],
-        counters: Option<&Counters>,
-        hooks: &[Hook],
-        shortfalls: Shortfalls,
-    ) -> io::Result<()> {
+    fn finish(mut self, waiting: &[RequestRecord], run: &Run<'_>) -> io::Result<()> {
         let processes = &self.processes;
         let place = |request: Request<'_>| processes.place(&request.record.process);
         let waiting = waiting.iter().map(Request::of);
         let waiting: Vec<_> = waiting.map(|request| Request { place: place(request), ..request }).collect();
+        let rejected = self.summary.rejections.explained(self.limits);
+        let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run);
+        let ending =
+            summary::Ending { summary: &self.summary, rejected: &rejected, verdict: &verdict, clock: self.clock };
         let out = &mut self.out;
         match self.options.view {
-            View::Json | View::JsonFigures => {
+            View::Json | View::JsonRejections | View::JsonFigures => {
                 waiting.iter().try_for_each(|request| json::waiting(out, self.clock, request))?;
-                json_summary::summary(out, &self.summary)?;
-                json::status(out, counters, hooks, shortfalls)?;
+                json_summary::summary(out, &ending)?;
+                json::status(out, rejections::total(&rejected), run)?;
             }
-            View::Lines(terminal) | View::Figures(terminal) => {
-                if self.matched != 0 && self.lines.is_some() {
+            View::Lines(terminal) | View::Rejections(terminal) | View::Figures(terminal) => {
+                if self.any {
                     writeln!(out)?;
                 }
                 let mut text = Vec::new();
-                summary::summary(&mut text, &self.summary)?;
+                summary::summary(&mut text, terminal, &ending)?;
                 summary::waiting(&mut text, self.clock, &waiting)?;
-                summary::missing(&mut text, counters, hooks, shortfalls)?;
+                reconciliation::lines(&mut text, run.reconciliation)?;
+                summary::missing(&mut text, run)?;
                 out.write_all(terminal.fold(&String::from_utf8_lossy(&text)).as_bytes())?;
             }
         }
         out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,18 @@
 //! Records for tests: a few connections to a web server, as the kernel would report them.
 
-use crate::{clock::Clock, enrich::process::Fact};
+use crate::{
+    clock::Clock,
+    enrich::process::Fact,
+    explain::Explanation,
+    rejection::{Cause, Evidence, Facts, ProcessName, Rejection},
+    status::Counters,
+};
 use tracer_common::{
     connection,
+    counter::Counter,
     endpoint::{Endpoint, Tuple},
     record::{ConnectionRecord, Kind, Process, RequestRecord},
+    rejection::Ender,
     stage::{ConnectionMoments, RequestMoments},
 };
 
@@ -67,6 +75,7 @@ pub fn request(start: u64, stages: [u64; 7]) -> RequestRecord {
         },
         bytes_in: 512,
         bytes_out: 20_480,
+        zero_window: 0,
         process: gunicorn(),
         tuple: v4(),
         sequence: 1,
@@ -113,5 +122,100 @@ pub fn closed() -> ConnectionRecord {
         tuple: v4(),
         requests: 2,
         netns: 4_026_531_840,
+        ended: 20 * S,
+        idle: 7 * S,
+        by: Ender::default(),
+        pending: ConnectionRecord::NOTHING,
+        unread: 0,
+        queued: slow().moments.queued,
+        bytes_in: 512,
+        bytes_out: 20_480,
+    }
+}
+
+/// The kernel's counters: those that are named, the rest 0.
+pub fn counters(values: &[(Counter, u64)]) -> Counters {
+    let mut all = [0; Counter::ALL.len()];
+    for &(counter, value) in values {
+        all[counter as usize] = value;
+    }
+    Counters::new(all)
+}
+
+/// 17 SYNs for which the accept queue of gunicorn was full.
+pub fn queue_full() -> Rejection {
+    let process = ProcessName { pid: 812, comm: "gunicorn".to_owned(), how: None };
+    let facts = Facts { queue_length: Some(129), queue_limit: Some(128), process: Some(process), ..Facts::default() };
+    Rejection {
+        cause: Cause::AcceptQueueFull,
+        evidence: Evidence::Observed,
+        count: 17,
+        first: 11 * S,
+        last: 14 * S + 835 * MS,
+        peer: "10.0.1.23:41234".parse().expect("an address"),
+        local: "10.0.2.5:8080".parse().expect("an address"),
+        netns: 4_026_531_840,
+        connection: None,
+        sequence: None,
+        reason: None,
+        location: None,
+        facts,
+    }
+}
+
+/// SYNs of several peers that were dropped by a rule of the firewall.
+pub fn dropped() -> Rejection {
+    Rejection {
+        cause: Cause::FirewallDrop,
+        count: 1204,
+        peer: "10.0.9.0:0".parse().expect("an address"),
+        reason: Some("NETFILTER_DROP".to_owned()),
+        location: Some("nft_do_chain".to_owned()),
+        facts: Facts { packet: Some("SYN".to_owned()), ..Facts::default() },
+        ..queue_full()
+    }
+}
+
+/// A request over IPv6 that came when nginx had just closed the connection.
+pub fn race() -> Rejection {
+    let by = ProcessName { pid: 77, comm: "nginx".to_owned(), how: Some("closed".to_owned()) };
+    let facts = Facts { idle_ns: Some(5 * S), late_ns: Some(412 * US), ended_by: Some(by), ..Facts::default() };
+    Rejection {
+        cause: Cause::KeepaliveRace,
+        count: 1,
+        first: 15 * S,
+        last: 15 * S,
+        peer: "[2001:db8:0:1::23]:50000".parse().expect("an address"),
+        local: "[2001:db8:0:2::5]:443".parse().expect("an address"),
+        connection: Some(0x3c4d),
+        sequence: Some(3),
+        facts,
+        ..queue_full()
+    }
+}
+
+/// A warning: nginx closed three connections after 5 s without a request.
+pub fn short() -> Rejection {
+    Rejection { cause: Cause::KeepaliveTooShort, evidence: Evidence::Inferred, count: 3, ..race() }
+}
+
+/// Fixed words, whatever the table of causes says: those of [`queue_full`].
+pub fn words() -> Explanation {
+    Explanation {
+        title: "accept queue full",
+        text: "gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN."
+            .to_owned(),
+        advice: "Raise the number of workers, or the backlog.".to_owned(),
+        alb: &["504"],
+    }
+}
+
+/// The words of a warning.
+pub fn warning() -> Explanation {
+    Explanation {
+        title: "keep-alive too short",
+        text: "nginx[77] closes idle connections after 5.00s, sooner than the load balancer.".to_owned(),
+        advice: "Set keepalive_timeout above 60s.".to_owned(),
+        alb: &[],
     }
 }

@@ -1,6 +1,6 @@
 //! The state of a run: what the hooks are attached through, what the kernel counted.
 
-use crate::probe::HookStatus;
+use crate::{enrich::netstat::Reconciliation, probe::HookStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracer_common::counter::Counter;
@@ -75,7 +75,8 @@ impl Counters {
     /// Records that found no room on their way to user space.
     #[must_use]
     pub fn records_lost(&self) -> u64 {
-        self.get(Counter::RequestRecordsLost).saturating_add(self.get(Counter::ConnectionRecordsLost))
+        let lost = [Counter::RequestRecordsLost, Counter::ConnectionRecordsLost, Counter::RejectionRecordsLost];
+        lost.into_iter().fold(0, |sum: u64, counter| sum.saturating_add(self.get(counter)))
     }
 
     /// Connections that were traced.
@@ -94,4 +95,17 @@ pub struct Shortfalls {
     pub evicted: u64,
     /// Reports that belong to no request that is remembered.
     pub unmatched: u64,
+}
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run<'a> {
+    /// The kernel's counters; a truncated recording lacks them.
+    pub counters: Option<&'a Counters>,
+    /// The hooks.
+    pub hooks: &'a [Hook],
+    /// What user space could not use or keep.
+    pub shortfalls: Shortfalls,
+    /// What was seen, held against the kernel's own counters, by network namespace.
+    pub reconciliation: &'a [Reconciliation],
 }

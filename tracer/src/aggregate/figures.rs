@@ -1,7 +1,10 @@
 //! The figures of a set of requests and connections.
 
 use super::distribution::Distribution;
-use crate::request::{Outcome, Request};
+use crate::{
+    explain::verdict::Totals,
+    request::{Outcome, Request},
+};
 use tracer_common::{record::ConnectionRecord, stage::Split};
 
 /// Whether something is counted or no longer counted.
@@ -112,6 +115,12 @@ impl Figures {
     pub fn connection(&mut self, record: &ConnectionRecord) {
         self.connections += 1;
         count_split(&record.moments.split(), &mut self.connection_stages, Change::Add);
+    }
+}
+
+impl From<&Figures> for Totals {
+    fn from(figures: &Figures) -> Self {
+        Self { requests: figures.requests, connections: figures.connections }
     }
 }
 

@@ -1,15 +1,19 @@
-//! From requests to figures: of all, by served port and peer network, by process.
+//! From requests to figures: of all, by served port and peer network, by process; and from rejections to rows.
 
 pub mod distribution;
 pub mod figures;
+pub mod rejections;
+pub mod sampler;
 
 use crate::{
     enrich::peer::Network,
+    explain::verdict::{Finding, Totals},
     request::{Request, comm},
 };
 use distribution::Distribution;
 use figures::{Change, Figures};
 use foldhash::fast::FixedState;
+use rejections::{Explained, Rejections};
 use std::collections::HashMap;
 use tracer_common::{
     endpoint::Tuple,
@@ -20,7 +24,7 @@ use tracer_common::{
 const DIGITS: u8 = 3;
 /// Those of a group: a histogram of two digits has an eighth of the size.
 const GROUP_DIGITS: u8 = 2;
-/// Groups kept apart, and processes kept apart; the rest is counted together.
+/// Groups, processes and kinds of rejections that are kept apart; the rest is counted together.
 pub const GROUPS: usize = 64;
 
 /// What requests are grouped by: the served port and the network of the peer.
@@ -60,6 +64,8 @@ pub struct ProcessFigures {
 pub struct Summary {
     /// Of all requests.
     pub all: Figures,
+    /// What was rejected.
+    pub rejections: Rejections,
     groups: HashMap<Group, Figures, FixedState>,
     processes: HashMap<(u64, [u8; 16]), ProcessFigures, FixedState>,
     /// The groups beyond [`GROUPS`], counted together.
@@ -72,6 +78,7 @@ impl Default for Summary {
     fn default() -> Self {
         Self {
             all: Figures::new(DIGITS),
+            rejections: Rejections::default(),
             groups: HashMap::default(),
             processes: HashMap::default(),
             other_groups: None,
@@ -100,6 +107,25 @@ impl Summary {
         let mut groups: Vec<_> = self.groups.iter().map(|(key, figures)| (*key, figures)).collect();
         groups.sort_unstable_by_key(|(key, _)| *key);
         groups
+    }
+
+    /// What verdicts are made of: `rejected`, each with what was traced of the same port and network.
+    #[must_use]
+    pub fn findings<'a>(&self, rejected: &'a [Explained<'_>]) -> Vec<Finding<'a>> {
+        let finding = |it: &'a Explained<'_>| {
+            let rejection = &it.row.rejection;
+            let group = it.row.network.and_then(|network| self.traced(Group { port: rejection.local.port(), network }));
+            Finding { rejection, count: rejection.count, group }
+        };
+        rejected.iter().map(finding).collect()
+    }
+
+    /// How much was traced of `group`; `None` if it may be among those that were not kept apart.
+    fn traced(&self, group: Group) -> Option<Totals> {
+        match self.groups.get(&group) {
+            Some(figures) => Some(figures.into()),
+            None => self.other_groups.is_none().then(Totals::default),
+        }
     }
 
     /// The processes, the one that read most requests first.

@@ -11,6 +11,7 @@ pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;
 
+use crate::explain::Limits;
 use ipnet::IpNet;
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -44,15 +45,17 @@ Examples:
   tracer watch --port 8080 --min 100ms          only requests to port 8080 that took 100 ms or more
   tracer watch --peer 10.0.1.0/24 -d 30s        only from this subnet, for 30 seconds
   tracer watch --summary -d 1m                  no line a request, the figures after a minute
+  tracer watch --rejections                     only what is refused or broken, and why
   tracer watch --json -n 100 | jq .stages_ns    100 requests as JSON
   tracer watch -w slow.tracer -d 5m             keep the records for tracer report slow.tracer
 
-Stages: a * marks the one that took the longest, < one whose time is in the stage before it, - one not measured.";
+Stages: a * marks the one that took the longest if that was 1 ms or more, < one whose time is in the stage before it, - one not measured.";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
   tracer report slow.tracer                     lines and figures, as watch showed them
   tracer report slow.tracer --summary           the figures only
+  tracer report slow.tracer --rejections        only what was refused or broken, and why
   tracer report slow.tracer --min 1s --json     the slow requests as JSON";
 
 /// What both `watch` and `report` can be asked for.
@@ -64,15 +67,37 @@ pub struct ShowArgs {
     /// Only requests from this network or address; may be repeated
     #[arg(long = "peer", value_name = "CIDR", value_parser = network)]
     pub peers: Vec<IpNet>,
-    /// Show only requests that took at least this long (250ms, 1.5s; the figures count all)
+    /// Show only requests that took at least this long (250ms, 1.5s; rejections are shown, the figures count all)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub min: Option<Duration>,
+    /// Show only what was rejected, no line a request
+    #[arg(long, conflicts_with = "summary")]
+    pub rejections: bool,
+    /// The load balancer's idle timeout [default: 60s; for a recording, that which it was made with]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    pub idle_timeout: Option<Duration>,
     /// JSON: one object a line, the last one is the status
     #[arg(long)]
     pub json: bool,
     /// Only the figures at the end, no line a request
     #[arg(long)]
     pub summary: bool,
+}
+
+impl ShowArgs {
+    /// What is to be assumed of the load balancer.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.idle_timeout.map_or_else(Limits::default, |idle_timeout| Limits { idle_timeout })
+    }
+}
+
+/// Reads a timeout: a duration that is not 0.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a timeout is longer than 0".to_owned()),
+        timeout => Ok(timeout),
+    }
 }
 
 /// The arguments of `watch`.
@@ -138,13 +163,15 @@ mod tests {
 
     #[test]
     fn flags_are_understood() {
-        let line =
-            "tracer watch --port 80 --port 8080 --peer 10.0.1.0/24 -p 7 -i eth0 -d 1.5s --min 250ms -n 3 -w f --json";
+        let line = "tracer watch --port 80 --port 8080 --peer 10.0.1.0/24 -p 7 -i eth0 -d 1.5s --min 250ms -n 3 -w f --json \
+             --rejections --idle-timeout 350s";
         let Command::Watch(watch) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
         assert_eq!(watch.show.ports, [80, 8080]);
         assert_eq!(watch.duration, Some(Duration::from_millis(1500)));
         assert_eq!(watch.show.min, Some(Duration::from_millis(250)));
-        for wrong in ["--port 0", "--port 70000", "--peer 10.0.1.5/24", "-p 0", "-d -1s", "-n 0", "--min soon"] {
+        assert_eq!(watch.show.limits().idle_timeout, Duration::from_secs(350));
+        let wrong = ["--port 0", "--port 70000", "--peer 10.0.1.5/24", "-p 0", "-d -1s", "-n 0", "--min soon"];
+        for wrong in wrong.into_iter().chain(["--idle-timeout 0s", "--rejections --summary"]) {
             let line = format!("tracer watch {wrong}");
             assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{wrong}");
         }

@@ -77,7 +77,7 @@ fn text(out: &mut impl Write, facts: &HostFacts, outcome: &Outcome) -> io::Resul
         }
         Outcome::Tried { hooks, missing, verdict } => {
             writeln!(out, "types       readable (BTF)\n")?;
-            writeln!(out, "{:<12}THROUGH", "HOOK")?;
+            writeln!(out, "{:<13}THROUGH", "HOOK")?;
             hooks.iter().try_for_each(|hook| hook_lines(out, hook))?;
             if !missing.is_empty() {
                 writeln!(out, "\nnot in this kernel: {}", missing.join(", "))?;
@@ -97,11 +97,11 @@ fn text(out: &mut impl Write, facts: &HostFacts, outcome: &Outcome) -> io::Resul
 fn hook_lines(out: &mut impl Write, hook: &HookStatus) -> io::Result<()> {
     let indent = "";
     match &hook.through {
-        Some(through) => writeln!(out, "{:<12}{through}", hook.name)?,
-        None => writeln!(out, "{:<12}NOT ATTACHED; lost: {}", hook.name, hook.lost)?,
+        Some(through) => writeln!(out, "{:<13}{through}", hook.name)?,
+        None => writeln!(out, "{:<13}NOT ATTACHED; lost: {}", hook.name, hook.lost)?,
     }
-    hook.also.iter().try_for_each(|way| writeln!(out, "{indent:<12}  also: {way}"))?;
-    hook.refused.iter().try_for_each(|(way, reason)| writeln!(out, "{indent:<12}  refused: {way}: {reason}"))
+    hook.also.iter().try_for_each(|way| writeln!(out, "{indent:<13}  also: {way}"))?;
+    hook.refused.iter().try_for_each(|(way, reason)| writeln!(out, "{indent:<13}  refused: {way}: {reason}"))
 }
 
 #[derive(Serialize)]

@@ -12,6 +12,7 @@ use anyhow::Context;
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
+    net::IpAddr,
     process::ExitCode,
 };
 use tracer_common::{endpoint::Tuple, record::RequestRecord};
@@ -43,20 +44,33 @@ pub enum ReportError {
 /// Shows the recording in `input` on `out`.
 fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write) -> Result<(), ReportError> {
     let (clock, mut reader) = Reader::new(input)?;
-    let view = View::of(args.json, args.summary, terminal);
+    let view = View::of(args.json, args.summary, terminal).only_rejections(args.rejections);
     let min = args.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
     let options = Options { view, min, count: None };
     let mut pipeline = Pipeline::new(clock, options, Processes::recorded(), out);
+    pipeline.assume(args.limits());
     let mut waiting = Vec::new();
     let mut counters = None;
     let end = loop {
         match reader.next() {
-            Ok(Some(Block::Record(bytes))) if is_wanted(bytes, args) => {
-                pipeline.record(bytes).map_err(ReportError::Output)?;
+            Ok(Some(Block::Record(bytes))) => {
+                if is_wanted(bytes, args) {
+                    pipeline.record(bytes).map_err(ReportError::Output)?;
+                }
             }
-            Ok(Some(Block::Record(_))) => {}
+            Ok(Some(Block::Rejection(rejection))) => {
+                if is_wanted_end(rejection.local.port(), rejection.peer.ip(), args) {
+                    pipeline.rejection(&rejection).map_err(ReportError::Output)?;
+                }
+            }
             Ok(Some(Block::Fact(fact))) => pipeline.learn(&fact),
             Ok(Some(Block::Hooks(hooks))) => pipeline.hooks(hooks),
+            Ok(Some(Block::Limits(limits))) => {
+                if args.idle_timeout.is_none() {
+                    pipeline.assume(limits);
+                }
+            }
+            Ok(Some(Block::Reconciliation(namespaces))) => pipeline.reconciliation(namespaces),
             Ok(Some(Block::Waiting(bytes))) => waiting.extend(waiting_request(bytes, args)),
             Ok(Some(Block::End(totals))) => counters = totals,
             Ok(None) => break Ok(()),
@@ -75,13 +89,19 @@ fn is_wanted(bytes: &[u8], args: &ShowArgs) -> bool {
     match decode(bytes) {
         Ok(Record::Request(record)) => is_wanted_tuple(&record.tuple, args),
         Ok(Record::Opened(record) | Record::Closed(record)) => is_wanted_tuple(&record.tuple, args),
+        // The pipeline leaves it alone: a recording has rejections in blocks of their own.
+        Ok(Record::Rejection(_)) => false,
         Err(_) => true,
     }
 }
 
 fn is_wanted_tuple(tuple: &Tuple, args: &ShowArgs) -> bool {
-    let peer = peer::address(&tuple.peer);
-    (args.ports.is_empty() || args.ports.contains(&tuple.local.port))
+    is_wanted_end(tuple.local.port, peer::address(&tuple.peer), args)
+}
+
+/// Where the peer stands for several, the address of their network decides.
+fn is_wanted_end(port: u16, peer: IpAddr, args: &ShowArgs) -> bool {
+    (args.ports.is_empty() || args.ports.contains(&port))
         && (args.peers.is_empty() || args.peers.iter().any(|network| network.contains(&peer)))
 }
 

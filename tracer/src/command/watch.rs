@@ -1,10 +1,13 @@
-//! `tracer watch`: shows every request as it happens.
+//! `tracer watch`: shows every request, and every rejection, as it happens.
+
+mod refusals;
 
 use crate::{
     cli::WatchArgs,
     clock::{Clock, monotonic},
     decode::{Record, decode, encode_request},
-    enrich::process::Processes,
+    enrich::{host::Host, process::Processes},
+    explain::Limits,
     output::terminal::Terminal,
     pipeline::{Options, Pipeline, View},
     probe::{Filters, Probe, ProbeError, Ways, host},
@@ -13,6 +16,7 @@ use crate::{
 };
 use anyhow::Context;
 use aya::maps::{MapData, RingBuf};
+use refusals::Refusals;
 use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
@@ -50,7 +54,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     let mut probe = Probe::attach(&filters, Ways::Best, args.kernel_log)?;
     probe.require_essential()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let view = View::of(args.show.json, args.show.summary, Terminal::of_stdout());
+    let view = View::of(args.show.json, args.show.summary, Terminal::of_stdout()).only_rejections(args.show.rejections);
     let min = args.show.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
     let options = Options { view, min, count: args.count.map(Into::into) };
     let out = BufWriter::with_capacity(1 << 16, io::stdout());
@@ -58,14 +62,46 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     if let Some(recorder) = recorder {
         pipeline.record_to(recorder);
     }
+    pipeline.assume(args.show.limits());
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
+    let host = Host::new(probe.drop_reasons().to_vec());
+    let refusals = Refusals::new(host, args.show.limits(), filters.netns, args.show.ports.clone(), monotonic()?);
+    let mut sink = Sink { pipeline, refusals };
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
         let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
-        let outcome = follow(&mut probe, &mut records, &mut pipeline, args).await;
-        finish(&mut probe, records.get_mut(), pipeline, outcome)
+        let outcome = follow(&mut probe, &mut records, &mut sink, args).await;
+        finish(&mut probe, records.get_mut(), sink, outcome)
     })?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where records go: to the pipeline, and to what finds the causes of rejections, which go to the pipeline as well.
+struct Sink<W> {
+    pipeline: Pipeline<W>,
+    refusals: Refusals,
+}
+
+impl<W: Write> Sink<W> {
+    fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let record = decode(bytes);
+        if !matches!(record, Ok(Record::Rejection(_))) {
+            self.pipeline.record(bytes)?;
+        }
+        match record {
+            Ok(Record::Rejection(record)) => self.refusals.event(&record),
+            Ok(Record::Closed(record)) => self.refusals.closed(&record),
+            Ok(Record::Request(record)) if Refusals::is_of_interest(&record) => self.refusals.ended(&record),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> anyhow::Result<()> {
+        let now = monotonic()?;
+        self.refusals.flush(now, &mut self.pipeline)?;
+        Ok(self.pipeline.tick(now)?)
+    }
 }
 
 fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
@@ -105,7 +141,7 @@ fn announce(probe: &Probe, args: &WatchArgs) {
 async fn follow(
     probe: &mut Probe,
     records: &mut AsyncFd<Records>,
-    pipeline: &mut Pipeline<impl Write>,
+    sink: &mut Sink<impl Write>,
     args: &WatchArgs,
 ) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -117,8 +153,8 @@ async fn follow(
     let mut fetch = interval(FETCH);
     fetch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = args.duration.map(|time| Instant::now() + time);
-    let mut sweeps = Sweeps::default();
-    while !pipeline.is_done() {
+    let mut sweeps = Sweeps::new(args.show.limits());
+    while !sink.pipeline.is_done() {
         tokio::select! {
             biased;
             _ = interrupted.recv() => break,
@@ -129,15 +165,17 @@ async fn follow(
                 if let Some(log) = &mut kernel_log {
                     log.flush();
                 }
-                drain(records.get_mut(), pipeline)?;
+                drain(records.get_mut(), sink)?;
                 if sweeps.is_due(probe)? {
-                    sweep(probe, records.get_mut(), pipeline)?;
+                    for record in sweep(probe, records.get_mut(), sink)? {
+                        sink.refusals.waiting(&record);
+                    }
                 }
-                pipeline.tick(monotonic()?)?;
+                sink.tick()?;
             }
             guard = records.readable_mut() => {
                 let mut guard = guard?;
-                drain(guard.get_inner_mut(), pipeline)?;
+                drain(guard.get_inner_mut(), sink)?;
                 guard.clear_ready();
             }
         }
@@ -150,26 +188,35 @@ type Records = RingBuf<MapData>;
 
 /// Hands what is in the ring buffer to the pipeline: at most as much as it holds, so that signals are heard under any
 /// load.
-fn drain(records: &mut Records, pipeline: &mut Pipeline<impl Write>) -> anyhow::Result<()> {
+fn drain(records: &mut Records, sink: &mut Sink<impl Write>) -> anyhow::Result<()> {
     const AT_MOST: usize = 1 << 16;
     for _ in 0..AT_MOST {
         match records.next() {
-            Some(record) if !pipeline.is_done() => pipeline.record(&record)?,
+            Some(record) if !sink.pipeline.is_done() => sink.record(&record)?,
             _ => break,
         }
     }
     Ok(())
 }
 
-/// When to ask the kernel for requests that were answered further after they had been reported: while there are some.
-#[derive(Default)]
+/// When to ask the kernel for requests: for those that were answered further after they had been reported, while there
+/// are some; and for those that have waited for too long.
 struct Sweeps {
     fetches: u32,
+    /// Fetches between two looks for requests that wait.
+    patience: u32,
     reopened: u64,
     looks_left: u32,
 }
 
 impl Sweeps {
+    fn new(limits: Limits) -> Self {
+        // Often enough to tell a timeout soon after it, seldom enough for a host with very many connections.
+        let eighths = (limits.idle_timeout / 8).as_millis() / FETCH.as_millis();
+        let patience = u32::try_from(eighths).unwrap_or(u32::MAX).clamp(FETCHES_A_LOOK, 10 * FETCHES_A_LOOK);
+        Self { fetches: 0, patience, reopened: 0, looks_left: 0 }
+    }
+
     fn is_due(&mut self, probe: &Probe) -> anyhow::Result<bool> {
         self.fetches += 1;
         if !self.fetches.is_multiple_of(FETCHES_A_LOOK) {
@@ -180,7 +227,7 @@ impl Sweeps {
             self.reopened = reopened;
             self.looks_left = LOOKS_AFTER_REOPENING;
         }
-        let due = self.looks_left > 0;
+        let due = self.looks_left > 0 || self.fetches % self.patience < FETCHES_A_LOOK;
         self.looks_left = self.looks_left.saturating_sub(1);
         Ok(due)
     }
@@ -191,7 +238,7 @@ impl Sweeps {
 fn sweep(
     probe: &Probe,
     records: &mut Records,
-    pipeline: &mut Pipeline<impl Write>,
+    sink: &mut Sink<impl Write>,
 ) -> anyhow::Result<Vec<RequestRecord>> {
     let mut waiting = Vec::new();
     let mut answered = Vec::new();
@@ -201,11 +248,11 @@ fn sweep(
         _ => {}
     })?;
     // What was reported before the sweep came before what it found.
-    drain(records, pipeline)?;
+    drain(records, sink)?;
     for record in &answered {
         // What went on while the sweep ran has been reported too, for good if the request is over.
-        if pipeline.is_current(record) {
-            pipeline.record(encode_request(record))?;
+        if sink.pipeline.is_current(record) {
+            sink.record(encode_request(record))?;
         }
     }
     Ok(waiting)
@@ -215,17 +262,19 @@ fn sweep(
 fn finish(
     probe: &mut Probe,
     records: &mut Records,
-    mut pipeline: Pipeline<impl Write>,
+    mut sink: Sink<impl Write>,
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
     let missed = probe.events_missed();
     // From here on nothing is counted any more, so that the totals are those of the records.
     probe.stop()?;
-    let waiting = sweep(probe, records, &mut pipeline).unwrap_or_default();
+    let waiting = sweep(probe, records, &mut sink).unwrap_or_default();
     let counters = Counters::new(probe.counts()?).with_events_missed(missed);
+    let Sink { mut pipeline, mut refusals } = sink;
     if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, Some(&counters)));
     }
+    refusals.finish(&probe.tallies()?, &counters, &mut pipeline)?;
     let whole = pipeline.finish(&waiting, Some(&counters))?;
     outcome.map(|()| whole)
 }

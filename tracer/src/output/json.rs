@@ -3,9 +3,9 @@
 
 use crate::{
     clock::Clock,
-    enrich::peer,
+    enrich::{netstat::Reconciliation, peer},
     request::{Outcome, Request, comm},
-    status::{Counters, Hook, Shortfalls},
+    status::{Counters, Hook, Run},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::{
@@ -213,6 +213,8 @@ struct StatusObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rejections: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     records_lost: Option<u64>,
     #[serde(skip_serializing_if = "is_zero")]
     records_undecodable: u64,
@@ -222,6 +224,8 @@ struct StatusObject<'a> {
     reports_unmatched: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     counters: Option<&'a Counters>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    reconciliation: &'a [Reconciliation],
     hooks: &'a [Hook],
 }
 
@@ -230,26 +234,25 @@ const fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// Writes the closing object. Without `counters`, which a truncated recording lacks, their totals are absent.
+/// Writes the closing object; `rejections` is how many packets and connections were refused or broken. Without the
+/// kernel's counters the totals are absent.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn status(
-    out: &mut impl Write,
-    counters: Option<&Counters>,
-    hooks: &[Hook],
-    shortfalls: Shortfalls,
-) -> io::Result<()> {
+pub fn status(out: &mut impl Write, rejections: u64, run: &Run<'_>) -> io::Result<()> {
+    let Run { counters, hooks, shortfalls, reconciliation } = *run;
     let object = StatusObject {
         kind: "status",
         requests: counters.map(|it| it.get(Counter::RequestsEnded)),
         connections: counters.map(Counters::connections),
+        rejections: counters.map(|_| rejections),
         records_lost: counters.map(Counters::records_lost),
         records_undecodable: shortfalls.undecodable,
         connections_forgotten: shortfalls.evicted,
         reports_unmatched: shortfalls.unmatched,
         counters,
+        reconciliation,
         hooks,
     };
     line(out, &object)

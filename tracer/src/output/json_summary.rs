@@ -1,7 +1,12 @@
-//! The figures of a run as one JSON object.
+//! The verdict and the figures of a run as one JSON object.
 
-use super::json::{Text, line};
-use crate::aggregate::{ProcessFigures, Summary, distribution::Distribution, figures::Figures};
+use super::{
+    json::{Text, line},
+    json_rejection::RowObject,
+    summary::Ending,
+    verdict::where_the_time_goes,
+};
+use crate::aggregate::{ProcessFigures, distribution::Distribution, figures::Figures};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::{
     fmt::Display,
@@ -12,6 +17,8 @@ use tracer_common::stage::{ConnectionStage, RequestStage};
 #[derive(Serialize)]
 struct SummaryObject<'a> {
     kind: &'static str,
+    verdict: Vec<&'a str>,
+    rejections: Vec<RowObject<'a>>,
     #[serde(flatten)]
     all: FiguresObject<'a>,
     groups: Vec<GroupObject<'a>>,
@@ -143,12 +150,14 @@ fn process(process: &ProcessFigures) -> ProcessObject<'_> {
     }
 }
 
-/// Writes the figures.
+/// Writes the verdict and the figures.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+pub fn summary(out: &mut impl Write, ending: &Ending<'_>) -> io::Result<()> {
+    let Ending { summary, rejected, verdict, clock } = *ending;
+    let time = rejected.is_empty().then(|| where_the_time_goes(&summary.all));
     let groups = summary.groups();
     let mut objects: Vec<_> = groups
         .iter()
@@ -167,6 +176,8 @@ pub fn summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     }));
     let object = SummaryObject {
         kind: "summary",
+        verdict: verdict.iter().map(String::as_str).chain(time.as_deref()).collect(),
+        rejections: rejected.iter().map(|it| RowObject::of(it, clock)).collect(),
         all: figures(&summary.all),
         groups: objects,
         processes: summary.processes().into_iter().map(process).collect(),

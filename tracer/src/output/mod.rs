@@ -2,8 +2,11 @@
 
 pub mod columns;
 pub mod json;
+pub mod json_rejection;
 pub mod json_summary;
+pub mod reconciliation;
+pub mod rejection;
 pub mod summary;
 pub mod terminal;
 pub mod text;
-pub mod units;
+pub mod verdict;

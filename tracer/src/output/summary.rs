@@ -1,118 +1,71 @@
-//! The figures of a run for people: first a sentence that says where the time goes, then its evidence.
+//! The end of the output for people: first the verdict, then its evidence.
 
-use super::units::{Bytes, Count, Nanoseconds, Plural, percent};
+use super::{
+    rejection,
+    terminal::{Printable, Terminal},
+    verdict::{Mostly, where_the_time_goes},
+};
 use crate::{
-    aggregate::{GROUPS, Summary, distribution::Distribution, figures::Figures},
+    aggregate::{GROUPS, Summary, distribution::Distribution, figures::Figures, rejections::Explained},
     clock::Clock,
     enrich::peer,
     request::{Request, comm},
-    status::{Counters, Hook, Shortfalls},
+    status::{Counters, Run},
+    units::{Count, Nanoseconds, Plural, percent},
 };
 use std::{
     cmp::Reverse,
     fmt,
     io::{self, Write},
 };
-use tracer_common::stage::{ConnectionStage, RequestStage};
+use tracer_common::{
+    counter::Counter,
+    stage::{ConnectionStage, RequestStage},
+};
 
 /// Waiting requests that are listed, the longest waits first.
 const WAITING: usize = 20;
 /// Processes that are listed.
 const PROCESSES: usize = 20;
 
-/// Whose time a stage is, as the end of "of their time is ...".
-const fn whose(stage: RequestStage) -> &'static str {
-    match stage {
-        RequestStage::Ingress => "this host's kernel between network device and socket",
-        RequestStage::Pickup => "the application, busy elsewhere before it read them",
-        RequestStage::Upload => "the sender, who had not sent all of them yet",
-        RequestStage::Service => "the application computing or waiting",
-        RequestStage::Egress => "this host's kernel between socket and network device",
-        RequestStage::Download => "the application writing on, or the peer's window",
-        RequestStage::Drain => "the network and the load balancer, until all was acknowledged",
-    }
+/// Groups that are listed, those with most requests first.
+const GROUPS_LISTED: usize = 20;
+
+/// What the end of the output is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a> {
+    /// The figures.
+    pub summary: &'a Summary,
+    /// What was rejected, in words.
+    pub rejected: &'a [Explained<'a>],
+    /// What is to be said first.
+    pub verdict: &'a [String],
+    /// From moments to times of day.
+    pub clock: Clock,
 }
-const WHOSE_ACCEPT: &str = "the application, slow to accept connections";
 
 /// Writes the figures.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    verdict(out, &summary.all)?;
-    if summary.all.requests == 0 && summary.all.connections == 0 {
+pub fn summary(out: &mut impl Write, terminal: Terminal, ending: &Ending<'_>) -> io::Result<()> {
+    let Ending { summary, rejected, verdict, clock } = *ending;
+    for sentence in verdict {
+        writeln!(out, "{}", Printable(sentence))?;
+    }
+    rejection::tables(out, terminal, clock, rejected)?;
+    let all = &summary.all;
+    // Where nothing was rejected, this is what the verdict ends with.
+    let gap = if rejected.is_empty() { "" } else { "\n" };
+    writeln!(out, "{gap}{}", where_the_time_goes(all))?;
+    if all.requests == 0 && all.connections == 0 {
         return Ok(());
     }
     writeln!(out)?;
-    table(out, &summary.all)?;
-    let groups = summary.groups();
-    if groups.len() > 1 {
-        for (group, figures) in groups {
-            write!(out, "\n:{} from {}: ", group.port, group.network)?;
-            verdict(out, figures)?;
-            table(out, figures)?;
-        }
-    }
-    if let Some(other) = &summary.other_groups {
-        writeln!(out, "\nAll other ports and peers (only {GROUPS} are kept apart): {}", Counts(other))?;
-        table(out, other)?;
-    }
+    table(out, all)?;
+    groups(out, summary)?;
     processes(out, summary)
-}
-
-/// Where the time goes: only what was measured.
-fn verdict(out: &mut impl Write, all: &Figures) -> io::Result<()> {
-    if all.requests == 0 {
-        return writeln!(out, "No request ended{}.", Opened(all.connections));
-    }
-    write!(out, "{}", Counts(all))?;
-    let longest = all.stages.iter().zip(RequestStage::ALL).max_by_key(|(it, stage)| (it.sum(), Reverse(*stage)));
-    let Some((distribution, stage)) = longest else { return writeln!(out, ".") };
-    let whole = all.whole();
-    let accept = &all.connection_stages[ConnectionStage::Accept as usize];
-    let (name, time, times, owner) = if all.accept_wait > distribution.sum() {
-        (ConnectionStage::Accept.name(), all.accept_wait, accept, WHOSE_ACCEPT)
-    } else {
-        (stage.name(), distribution.sum(), distribution, whose(stage))
-    };
-    if time == 0 {
-        return writeln!(out, "; no stage of them was measured.");
-    }
-    write!(out, "; {}% of their time is {name}", percent(time, whole))?;
-    if let (Some(p50), Some(p99)) = (times.quantile(0.5), times.quantile(0.99)) {
-        write!(out, " (p50 {}, p99 {})", Nanoseconds(p50), Nanoseconds(p99))?;
-    }
-    writeln!(out, ": {owner}.")
-}
-
-struct Opened(u64);
-
-impl fmt::Display for Opened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 { Ok(()) } else { write!(f, " on {}", Plural(self.0, "connection")) }
-    }
-}
-
-/// `1 204 requests (3 unanswered) on 37 connections, 512B in, 20.5kB out, 2 retransmits`.
-struct Counts<'a>(&'a Figures);
-
-impl fmt::Display for Counts<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let it = self.0;
-        write!(f, "{}", Plural(it.requests, "request"))?;
-        match (it.unanswered, it.cut) {
-            (0, 0) => {}
-            (unanswered, 0) => write!(f, " ({} unanswered)", Count(unanswered))?,
-            (0, cut) => write!(f, " ({} cut)", Count(cut))?,
-            (unanswered, cut) => write!(f, " ({} unanswered, {} cut)", Count(unanswered), Count(cut))?,
-        }
-        write!(f, "{}, {} in, {} out", Opened(it.connections), Bytes(it.bytes_in), Bytes(it.bytes_out))?;
-        if it.retransmits != 0 {
-            write!(f, ", {}", Plural(it.retransmits, "retransmit"))?;
-        }
-        Ok(())
-    }
 }
 
 fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
@@ -138,6 +91,55 @@ fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
     Ok(())
 }
 
+/// A row a group, unless there is only one: its figures are those of all.
+fn groups(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let mut groups = summary.groups();
+    if groups.len() < 2 {
+        return Ok(());
+    }
+    groups.sort_by_key(|(_, figures)| Reverse(figures.requests));
+    writeln!(out, "\n{:>10}{:>8}{:>8}  {:<15}ON PORT, FROM", "REQUESTS", "P50", "P99", "MOSTLY")?;
+    let (listed, rest) = groups.split_at(groups.len().min(GROUPS_LISTED));
+    for (group, figures) in listed {
+        writeln!(out, "{}:{} from {}", Compact(figures), group.port, group.network)?;
+    }
+    if !rest.is_empty() {
+        let requests = rest.iter().map(|(_, figures)| figures.requests).sum();
+        writeln!(out, "{:>10}{:33}{} more", Count(requests).to_string(), "", rest.len())?;
+    }
+    match &summary.other_groups {
+        Some(other) => writeln!(out, "{}others (only {GROUPS} are kept apart)", Compact(other)),
+        None => Ok(()),
+    }
+}
+
+/// The figures of a group in a row: requests, quantiles of their totals, what most of their time is.
+struct Compact<'a>(&'a Figures);
+
+impl fmt::Display for Compact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(figures) = self;
+        write!(f, "{:>10}", Count(figures.requests).to_string())?;
+        for quantile in [0.5, 0.99] {
+            write!(f, "{:>8}", Known(figures.total.quantile(quantile)).to_string())?;
+        }
+        let share = |it: Mostly<'_>| format!("{} {}%", it.name, percent(it.time, figures.whole()));
+        write!(f, "  {:<15}", Mostly::of(figures).map_or_else(|| "-".to_owned(), share))
+    }
+}
+
+/// A time, if it is known.
+struct Known(Option<u64>);
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => Nanoseconds(time).fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
 struct Row<'a>(&'static str, &'a Distribution);
 
 impl fmt::Display for Row<'_> {
@@ -146,7 +148,7 @@ impl fmt::Display for Row<'_> {
         write!(f, "{name:<10}{:>10}", Count(distribution.count()).to_string())?;
         let quantiles = [0.5, 0.9, 0.99].map(|quantile| distribution.quantile(quantile));
         for value in quantiles.into_iter().chain([distribution.max()]) {
-            write!(f, "{:>8}", value.map_or_else(|| "-".to_owned(), |value| Nanoseconds(value).to_string()))?;
+            write!(f, "{:>8}", Known(value).to_string())?;
         }
         Ok(())
     }
@@ -232,12 +234,8 @@ pub fn waiting(out: &mut impl Write, clock: Clock, requests: &[Request<'_>]) -> 
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn missing(
-    out: &mut impl Write,
-    counters: Option<&Counters>,
-    hooks: &[Hook],
-    shortfalls: Shortfalls,
-) -> io::Result<()> {
+pub fn missing(out: &mut impl Write, run: &Run<'_>) -> io::Result<()> {
+    let Run { counters, hooks, shortfalls, .. } = *run;
     let mut lines = Vec::new();
     match counters {
         Some(counters) => lines.extend(lost(counters)),
@@ -263,43 +261,35 @@ pub fn missing(
 }
 
 fn lost(counters: &Counters) -> Vec<String> {
-    use tracer_common::counter::Counter;
-    let mut lines = Vec::new();
-    match counters.records_lost() {
-        0 => {}
-        lost => lines.push(format!(
-            "{} lost on the way from the kernel; it counted {} ended: the figures above lack some.",
-            Plural(lost, "record"),
-            Plural(counters.get(Counter::RequestsEnded), "request"),
-        )),
-    }
-    match counters.events_missed() {
-        0 => {}
-        missed => lines.push(format!(
-            "{} missed, which came while the same program was interrupted: a stage or a request may lack it.",
-            Plural(missed, "event"),
-        )),
-    }
-    for (counter, what) in [
-        (Counter::StorageFailed, "not traced: the kernel had no memory for their state"),
-        (Counter::HandshakeInsertFailed, "without the stages synack and handshake: no room for their times"),
-        (Counter::AcceptInsertFailed, "without the stage accept: no room for its time"),
-    ] {
-        match counters.get(counter) {
-            0 => {}
-            count => lines.push(format!("{} {what}.", Plural(count, "connection"))),
-        }
-    }
-    lines
-}
-
-/// Names come from processes and must not steer the terminal.
-struct Printable<'a>(&'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|it| write!(f, "{}", if it.is_control() { '?' } else { it }))
-    }
+    use Counter::{
+        AcceptInsertFailed, ConnectionRecordsLost, HandshakeInsertFailed, ListenersUncounted, RejectionRecordsLost,
+        RejectionsUncounted, RequestRecordsLost, StorageFailed,
+    };
+    let ended = Plural(counters.get(Counter::RequestsEnded), "request");
+    let records = counters.get(RequestRecordsLost).saturating_add(counters.get(ConnectionRecordsLost));
+    let lost = [
+        (
+            records,
+            "record",
+            format!("lost on the way from the kernel; it counted {ended} ended: the figures above lack some"),
+        ),
+        (
+            counters.events_missed(),
+            "event",
+            "missed, which came while the same program was interrupted: a stage or a request may lack it".to_owned(),
+        ),
+    ];
+    let unkept = [
+        (StorageFailed, "connection", "not traced: the kernel had no memory for their state"),
+        (HandshakeInsertFailed, "connection", "without the stages synack and handshake: no room for their times"),
+        (AcceptInsertFailed, "connection", "without the stage accept: no room for its time"),
+        (RejectionRecordsLost, "rejection", "counted above without a line: their records were lost"),
+        (RejectionsUncounted, "rejection", "not counted above: there were too many kinds at once"),
+        (ListenersUncounted, "SYN", "whose accept queue was not noted: there were too many listeners at once"),
+    ];
+    let unkept = unkept.map(|(counter, noun, what)| (counters.get(counter), noun, what.to_owned()));
+    let counted = lost.into_iter().chain(unkept).filter(|(count, ..)| *count != 0);
+    counted.map(|(count, noun, what)| format!("{} {what}.", Plural(count, noun))).collect()
 }
 
 #[cfg(test)]

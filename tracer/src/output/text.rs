@@ -1,14 +1,18 @@
-//! A line a request.
+//! A line a request, and a line a rejection.
 
 use super::{
     columns::{Column, columns},
-    terminal::{BOLD, PLAIN, Terminal},
-    units::{Bytes, Nanoseconds, percent},
+    rejection::Told,
+    terminal::{BOLD, PLAIN, Printable, RED, Terminal, YELLOW},
 };
 use crate::{
+    aggregate::rejections::{Class, Peer},
     clock::Clock,
     enrich::peer,
+    explain::Explanation,
+    rejection::Rejection,
     request::{Outcome, Part, Request, comm},
+    units::{Bytes, Nanoseconds, percent},
 };
 use std::{
     fmt::{self, Write as _},
@@ -20,12 +24,14 @@ use tracer_common::record::RequestRecord;
 const HEADER_EVERY: u32 = 40;
 /// What marks the stage that dominates, also where there is no colour.
 const MARK: char = '*';
+/// The least time that is marked, in nanoseconds: what took longest of next to nothing says nothing.
+const MARKED_FROM: u64 = 1_000_000;
 /// A stage whose time is in the one before it.
 const MERGED: &str = "<";
 /// A stage that was not measured.
 const ABSENT: &str = "-";
 
-/// The table of requests.
+/// The table of requests, with rejections between them.
 #[derive(Debug)]
 pub struct Lines {
     columns: Vec<Column>,
@@ -38,6 +44,8 @@ pub struct Lines {
     since_header: Option<u32>,
     /// A unit was seen.
     units: bool,
+    /// A rejection was shown.
+    rejected: bool,
     line: String,
     cell: String,
 }
@@ -54,6 +62,7 @@ impl Lines {
             process_width: Column::Process.width(),
             since_header: None,
             units: false,
+            rejected: false,
             line: String::new(),
             cell: String::new(),
         }
@@ -70,7 +79,7 @@ impl Lines {
             self.header(out)?;
         }
         self.since_header = self.since_header.map(|lines| lines.saturating_add(1));
-        let dominant = request.dominant().map(|(part, _)| part);
+        let dominant = request.dominant().filter(|&(_, time)| time >= MARKED_FROM).map(|(part, _)| part);
         self.line.clear();
         for index in 0..self.columns.len() {
             let column = self.columns[index];
@@ -83,6 +92,38 @@ impl Lines {
             self.cell = cell;
         }
         self.end_line(out)
+    }
+
+    /// Writes the line of `rejection`, below the columns of the requests as far as it shares them, and folded rather than
+    /// cut off: a sentence without its end says nothing.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn rejection(
+        &mut self,
+        out: &mut impl Write,
+        rejection: &Rejection,
+        explanation: &Explanation,
+    ) -> io::Result<()> {
+        self.line.clear();
+        if self.since_header.is_none() && !self.rejected {
+            for column in [Column::Time, Column::Peer, Column::Local] {
+                self.push(column, &column.heading(), false);
+            }
+            self.line.push_str("CAUSE\n");
+        }
+        self.rejected = true;
+        self.push(Column::Time, &self.clock.time_of_day(rejection.last).to_string(), false);
+        self.push(Column::Peer, &Peer::of(rejection).to_string(), false);
+        self.push(Column::Local, &format!(":{}", rejection.local.port()), false);
+        let class = Class::of(rejection, explanation);
+        let colour = if class == Class::Rejected { RED } else { YELLOW };
+        let (colour, plain) = if self.terminal.colour { (colour, PLAIN) } else { ("", "") };
+        // Writing to a string cannot fail.
+        let _ = write!(self.line, "{colour}{}{plain} {}", class.name(), Told(rejection, explanation));
+        self.line.push('\n');
+        out.write_all(self.terminal.fold(&self.line).as_bytes())
     }
 
     /// Hosts without systemd and control groups have nothing to show in `UNIT`: it comes with the first that has one.
@@ -149,10 +190,7 @@ impl Lines {
             Column::Peer => write!(cell, "{}", peer::socket(&record.tuple.peer)),
             Column::Local => write!(cell, ":{}", record.tuple.local.port),
             Column::Process if record.process.pid == 0 => cell.write_str(ABSENT),
-            Column::Process => {
-                push_name(cell, &comm(&record.process));
-                write!(cell, "[{}]", record.process.pid)
-            }
+            Column::Process => write!(cell, "{}[{}]", Printable(&comm(&record.process)), record.process.pid),
             Column::In => write!(cell, "{}", Bytes(record.bytes_in)),
             Column::Out => write!(cell, "{}", Bytes(record.bytes_out)),
             Column::Total => time(cell, request.total()),
@@ -167,10 +205,7 @@ impl Lines {
                 None => cell.write_str(ABSENT),
             },
             Column::Note => note(cell, request),
-            Column::Unit => {
-                push_name(cell, unit(request).unwrap_or(ABSENT));
-                Ok(())
-            }
+            Column::Unit => write!(cell, "{}", Printable(unit(request).unwrap_or(ABSENT))),
         }
     }
 }
@@ -199,11 +234,6 @@ fn time(cell: &mut String, time: Option<u64>) -> fmt::Result {
         Some(time) => write!(cell, "{}", Nanoseconds(time)),
         None => cell.write_str(ABSENT),
     }
-}
-
-/// Names come from processes and must not steer the terminal.
-fn push_name(cell: &mut String, name: &str) {
-    cell.extend(name.chars().map(|it| if it.is_control() { '?' } else { it }));
 }
 
 fn note(cell: &mut String, request: &Request<'_>) -> fmt::Result {

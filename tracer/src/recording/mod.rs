@@ -11,6 +11,11 @@
 //! | 3 hooks | JSON, as in the closing `status` object |
 //! | 4 waiting | a request record: it had not ended when tracing ended |
 //! | 5 end | JSON: the kernel's counters; empty if they are not known |
+//! | 6 limits | what was assumed of the load balancer: its idle timeout (`u64`, nanoseconds) |
+//! | 7 rejection | JSON: a rejection, resolved and classified (`rejection.rs`) |
+//! | 8 reconciliation | JSON: what was seen held against the kernel's own counters (`enrich/netstat.rs`) |
+//!
+//! Version 2 added rejections, and made the records of connections and requests longer.
 
 mod looks;
 pub mod read;
@@ -19,7 +24,7 @@ pub mod write;
 /// The first bytes of a recording: not text, and damaged by a transfer that alters line ends or strips high bits.
 const MAGIC: [u8; 8] = *b"\x89tracer\n";
 /// The format that this version writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the header.
 const HEADER: usize = 20;
 /// Bytes of a block before its rest.
@@ -36,10 +41,22 @@ enum Kind {
     Hooks = 3,
     Waiting = 4,
     End = 5,
+    Limits = 6,
+    Rejection = 7,
+    Reconciliation = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Record, Self::Cgroup, Self::Hooks, Self::Waiting, Self::End];
+    const ALL: [Self; 8] = [
+        Self::Record,
+        Self::Cgroup,
+        Self::Hooks,
+        Self::Waiting,
+        Self::End,
+        Self::Limits,
+        Self::Rejection,
+        Self::Reconciliation,
+    ];
 }
 
 #[cfg(test)]

@@ -3,11 +3,16 @@
 use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, MAX_REST, VERSION, looks::looks_like};
 use crate::{
     clock::Clock,
-    enrich::process::Fact,
+    enrich::{netstat::Reconciliation, process::Fact},
+    explain::Limits,
+    rejection::Rejection,
     status::{Counters, Hook},
 };
 use bytes::Buf;
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
 use thiserror::Error;
 
 /// Why a recording cannot be read, or not to its end.
@@ -22,6 +27,14 @@ pub enum ReadError {
     /// A newer version wrote it.
     #[error("recorded in format {found} by a newer tracer; this one reads format {VERSION}: update tracer")]
     Newer {
+        /// The version in the file.
+        found: u32,
+    },
+    /// An older version wrote it.
+    #[error(
+        "recorded in format {found} by an older tracer; this one reads format {VERSION}: use the tracer that wrote it"
+    )]
+    Older {
         /// The version in the file.
         found: u32,
     },
@@ -52,6 +65,12 @@ pub enum Block<'a> {
     Fact(Fact),
     /// The state of the hooks.
     Hooks(Vec<Hook>),
+    /// What is assumed of the load balancer.
+    Limits(Limits),
+    /// Something that was rejected.
+    Rejection(Box<Rejection>),
+    /// What was seen held against the kernel's own counters.
+    Reconciliation(Vec<Reconciliation>),
     /// A request that had not ended when tracing ended, as a record.
     Waiting(&'a [u8]),
     /// The end, with the kernel's counters if they are known.
@@ -86,11 +105,11 @@ impl<R: Read> Reader<R> {
         }
         let mut fields = &header[MAGIC.len()..];
         let version = fields.get_u32_le();
-        if version > VERSION {
-            return Err(ReadError::Newer { found: version });
-        }
-        if version == 0 {
-            return Err(ReadError::Damaged { at: 8, what: "there is no format 0" });
+        match version {
+            VERSION => {}
+            0 => return Err(ReadError::Damaged { at: 8, what: "there is no format 0" }),
+            found if found < VERSION => return Err(ReadError::Older { found }),
+            found => return Err(ReadError::Newer { found }),
         }
         let clock = Clock { offset: fields.get_i64_le() };
         Ok((clock, Self { input, rest: Vec::new(), offset: HEADER as u64, ended: false }))
@@ -146,6 +165,9 @@ fn parse(kind: Kind, mut rest: &[u8]) -> Option<Block<'_>> {
             path: String::from_utf8(rest.to_owned()).ok()?,
         }),
         Kind::Hooks => Block::Hooks(serde_json::from_slice(rest).ok()?),
+        Kind::Limits => Block::Limits(Limits { idle_timeout: Duration::from_nanos(rest.try_get_u64_le().ok()?) }),
+        Kind::Rejection => Block::Rejection(serde_json::from_slice(rest).ok()?),
+        Kind::Reconciliation => Block::Reconciliation(serde_json::from_slice(rest).ok()?),
         Kind::Waiting => Block::Waiting(rest),
         Kind::End if rest.is_empty() => Block::End(None),
         Kind::End => Block::End(Some(serde_json::from_slice(rest).ok()?)),

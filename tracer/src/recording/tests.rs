@@ -4,11 +4,19 @@ use super::{
 };
 use crate::{
     decode::encode_request,
-    samples::{CLOCK, fact, first, slow},
+    explain::Limits,
+    samples::{CLOCK, counters, fact, first, queue_full, race, slow},
     status::{Counters, Hook},
 };
 use proptest::prelude::*;
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
+use tracer_common::counter::Counter;
+
+const LIMITS: Limits = Limits { idle_timeout: Duration::from_secs(350) };
+
+fn totals() -> Counters {
+    counters(&[(Counter::RequestsEnded, 7)])
+}
 
 fn hooks() -> Vec<Hook> {
     vec![Hook { hook: "read".to_owned(), attached: Some("tp_btf".to_owned()), ..Hook::default() }]
@@ -25,13 +33,19 @@ fn recording(path: &Path) -> (Vec<u8>, Vec<usize>) {
     end(&mut recorder);
     recorder.hooks(&hooks()).unwrap();
     end(&mut recorder);
+    recorder.limits(LIMITS).unwrap();
+    end(&mut recorder);
     recorder.fact(&fact()).unwrap();
     end(&mut recorder);
     recorder.record(encode_request(&first())).unwrap();
     end(&mut recorder);
+    for rejection in [queue_full(), race()] {
+        recorder.rejection(&rejection).unwrap();
+        end(&mut recorder);
+    }
     recorder.waiting(encode_request(&slow())).unwrap();
     end(&mut recorder);
-    recorder.end(Some(&Counters::new([7; 12]))).unwrap();
+    recorder.end(Some(&totals())).unwrap();
     end(&mut recorder);
     assert!(recorder.is_whole());
     (fs::read(path).unwrap(), ends)
@@ -64,10 +78,13 @@ fn what_is_written_is_read() {
     let (clock, mut reader) = Reader::new(&bytes[..]).unwrap();
     assert_eq!(clock, CLOCK);
     assert_eq!(reader.next().unwrap(), Some(Block::Hooks(hooks())));
+    assert_eq!(reader.next().unwrap(), Some(Block::Limits(LIMITS)));
     assert_eq!(reader.next().unwrap(), Some(Block::Fact(fact())));
     assert_eq!(reader.next().unwrap(), Some(Block::Record(encode_request(&first()))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(queue_full()))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(race()))));
     assert_eq!(reader.next().unwrap(), Some(Block::Waiting(encode_request(&slow()))));
-    assert_eq!(reader.next().unwrap(), Some(Block::End(Some(Counters::new([7; 12])))));
+    assert_eq!(reader.next().unwrap(), Some(Block::End(Some(totals()))));
     assert_eq!(reader.next().unwrap(), None);
 }
 
@@ -84,7 +101,7 @@ fn cut_anywhere_what_is_whole_is_read_and_the_cut_is_named() {
             other => panic!("{length}: {other}"),
         }
     }
-    assert_eq!(blocks(&bytes).0, 5);
+    assert_eq!(blocks(&bytes).0, ends.len() - 1);
 }
 
 #[test]
@@ -101,8 +118,13 @@ fn what_is_no_recording_is_said() {
     assert!(told(&bytes).starts_with("cut off") || told(&bytes).starts_with("damaged"));
     bytes[ends[0]] = 99;
     assert_eq!(told(&bytes), "damaged at byte 20 (unknown kind of block): reported is what comes before");
-    bytes[8] = 2;
-    assert!(told(&bytes).starts_with("recorded in format 2 by a newer tracer"));
+    bytes[8] = 3;
+    assert_eq!(told(&bytes), "recorded in format 3 by a newer tracer; this one reads format 2: update tracer");
+    bytes[8] = 1;
+    assert_eq!(
+        told(&bytes),
+        "recorded in format 1 by an older tracer; this one reads format 2: use the tracer that wrote it"
+    );
 }
 
 #[test]
@@ -137,7 +159,7 @@ fn a_write_error_is_told_once_and_ends_the_recording() {
 
 proptest! {
     #[test]
-    fn no_file_panics(at in 0usize..600, value: u8, tail in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn no_file_panics(at in 0usize..1800, value: u8, tail in prop::collection::vec(any::<u8>(), 0..40)) {
         let (mut bytes, _) = sample();
         let at = at % bytes.len();
         bytes[at] = value;

@@ -3,7 +3,9 @@
 use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, VERSION};
 use crate::{
     clock::Clock,
-    enrich::process::Fact,
+    enrich::{netstat::Reconciliation, process::Fact},
+    explain::Limits,
+    rejection::Rejection,
     status::{Counters, Hook},
 };
 use bytes::BufMut;
@@ -91,6 +93,36 @@ impl Recorder {
     pub fn hooks(&mut self, hooks: &[Hook]) -> Result<(), WriteError> {
         let json = serde_json::to_vec(hooks).map_err(|error| self.fail(error.into()))?;
         self.block(Kind::Hooks, &[&json])
+    }
+
+    /// Adds what is assumed of the load balancer.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn limits(&mut self, limits: Limits) -> Result<(), WriteError> {
+        let idle_timeout = u64::try_from(limits.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.block(Kind::Limits, &[&idle_timeout.to_le_bytes()])
+    }
+
+    /// Adds a rejection.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn rejection(&mut self, rejection: &Rejection) -> Result<(), WriteError> {
+        let json = serde_json::to_vec(rejection).map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::Rejection, &[&json])
+    }
+
+    /// Adds what was seen held against the kernel's own counters.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn reconciliation(&mut self, namespaces: &[Reconciliation]) -> Result<(), WriteError> {
+        let json = serde_json::to_vec(namespaces).map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::Reconciliation, &[&json])
     }
 
     /// Adds a request that has not ended.

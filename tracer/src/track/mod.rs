@@ -88,6 +88,8 @@ impl Tracker {
             Record::Request(record) => self.request(record, on),
             Record::Opened(record) => self.opened(record, on),
             Record::Closed(record) => self.closed(record, on),
+            // It belongs to no request.
+            Record::Rejection(_) => {}
         }
     }
 
@@ -227,6 +229,8 @@ fn differs(old: &RequestRecord, new: &RequestRecord) -> bool {
         reported: 0,
         revision: 0,
         srtt_us: 0,
+        // It grows while the window is closed.
+        zero_window: 0,
         ..*record
     };
     content(old) != content(new)

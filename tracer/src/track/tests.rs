@@ -265,7 +265,7 @@ proptest! {
         let counted = seen.iter().filter(|it| matches!(it, Seen::Connection(_))).count();
         let expected: std::collections::BTreeSet<_> = records.iter().filter_map(|(_, it)| match it {
             Record::Opened(it) | Record::Closed(it) => Some(it.connection),
-            Record::Request(_) => None,
+            Record::Request(_) | Record::Rejection(_) => None,
         }).collect();
         prop_assert_eq!(counted, expected.len());
         prop_assert_eq!((tracker.unmatched, tracker.evicted), (0, 0));

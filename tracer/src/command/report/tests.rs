@@ -2,17 +2,22 @@ use super::*;
 use crate::{
     clock::Clock,
     decode::{encode_request, tests::encode_connection},
+    enrich::netstat::{Reconciliation, Row},
+    explain::Limits,
     recording::write::Recorder,
-    samples::{CLOCK, closed, fact, first, slow, unanswered},
-    status::Counters,
+    samples::{CLOCK, closed, counters, dropped, fact, first, queue_full, race, short, slow, unanswered},
 };
 use std::{fs, time::Duration};
-use tracer_common::record::{ConnectionRecord, Kind};
+use tracer_common::{
+    counter::Counter,
+    record::{ConnectionRecord, Kind},
+};
 
 fn recording() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tracer");
     let mut recorder = Recorder::create(&path, CLOCK).unwrap();
+    recorder.limits(Limits { idle_timeout: Duration::from_secs(350) }).unwrap();
     recorder.hooks(&[]).unwrap();
     recorder.fact(&fact()).unwrap();
     let opened = ConnectionRecord { kind: Kind::Opened as u32, reported: first().accepted, ..closed() };
@@ -20,15 +25,43 @@ fn recording() -> Vec<u8> {
     recorder.record(encode_request(&first())).unwrap();
     recorder.record(encode_request(&slow())).unwrap();
     recorder.record(encode_request(&unanswered())).unwrap();
+    for rejection in [queue_full(), dropped(), race()] {
+        recorder.rejection(&rejection).unwrap();
+    }
     recorder.record(encode_connection(&closed())).unwrap();
     recorder.record(&[7; 12]).unwrap();
+    recorder.rejection(&short()).unwrap();
+    let row = Row { name: "ListenOverflows".to_owned(), kernel: 18, explained: 17, difference: 1 };
+    recorder.reconciliation(&[Reconciliation { netns: 7, rows: vec![row] }]).unwrap();
     recorder.waiting(encode_request(&unanswered())).unwrap();
-    recorder.end(Some(&Counters::new([2, 1, 1, 4, 3, 0, 0, 0, 0, 0, 0, 0]))).unwrap();
+    recorder.end(Some(&counters(&[(Counter::RequestsEnded, 3)]))).unwrap();
     fs::read(&path).unwrap()
 }
 
 fn all() -> ShowArgs {
-    ShowArgs { ports: vec![], peers: vec![], min: None, json: false, summary: false }
+    ShowArgs {
+        ports: vec![],
+        peers: vec![],
+        min: None,
+        rejections: false,
+        idle_timeout: None,
+        json: false,
+        summary: false,
+    }
+}
+
+fn objects(bytes: &[u8], args: ShowArgs) -> Vec<serde_json::Value> {
+    let (text, error) = show(bytes, &ShowArgs { json: true, ..args });
+    assert_eq!(error, None);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn of_kind<'a>(objects: &'a [serde_json::Value], kind: &str) -> Vec<&'a serde_json::Value> {
+    objects.iter().filter(|it| it["kind"] == kind).collect()
+}
+
+fn causes(objects: &[&serde_json::Value]) -> Vec<String> {
+    objects.iter().map(|it| it["cause"].as_str().unwrap().to_owned()).collect()
 }
 
 fn show(bytes: &[u8], args: &ShowArgs) -> (String, Option<String>) {
@@ -41,7 +74,8 @@ fn show(bytes: &[u8], args: &ShowArgs) -> (String, Option<String>) {
 #[test]
 fn a_report_is_the_same_every_time() {
     let bytes = recording();
-    for args in [all(), ShowArgs { json: true, ..all() }, ShowArgs { summary: true, ..all() }] {
+    let only = ShowArgs { rejections: true, ..all() };
+    for args in [all(), ShowArgs { json: true, ..all() }, ShowArgs { summary: true, ..all() }, only] {
         let (first, error) = show(&bytes, &args);
         assert_eq!(error, None);
         assert!(!first.is_empty());
@@ -51,21 +85,95 @@ fn a_report_is_the_same_every_time() {
 
 #[test]
 fn json_ends_with_the_status() {
-    let (text, _) = show(&recording(), &ShowArgs { json: true, ..all() });
-    let kinds: Vec<_> = text
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(kinds, ["request", "request", "request", "connection", "waiting", "summary", "status"]);
-    let status: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let objects = objects(&recording(), all());
+    let kinds: Vec<_> = objects.iter().map(|it| it["kind"].as_str().unwrap()).collect();
+    let (before, after) = kinds.split_at(7);
+    assert_eq!(before.iter().filter(|it| **it == "request").count(), 3, "{kinds:?}");
+    assert_eq!(before.iter().filter(|it| **it == "rejection").count(), 3, "{kinds:?}");
+    assert_eq!(after, ["rejection", "waiting", "summary", "status"]);
+    let status = objects.last().unwrap();
     assert_eq!((status["requests"].as_u64(), status["records_lost"].as_u64()), (Some(3), Some(0)));
     assert_eq!(status["records_undecodable"].as_u64(), Some(1));
+    assert_eq!(status["reconciliation"][0]["rows"][0]["difference"], 1);
+}
+
+#[test]
+fn rejections_are_replayed_and_counted() {
+    let bytes = recording();
+    let objects = objects(&bytes, all());
+    let shown = of_kind(&objects, "rejection");
+    assert_eq!(causes(&shown), ["accept_queue_full", "firewall_drop", "keepalive_race", "keepalive_too_short"]);
+    assert!(shown.iter().all(|it| !it["explanation"].as_str().unwrap().is_empty()), "{shown:?}");
+    // Warnings are not among them.
+    assert_eq!(objects.last().unwrap()["rejections"], 17 + 1204 + 1);
+    let summary = of_kind(&objects, "summary")[0];
+    assert_eq!(summary["rejections"].as_array().unwrap().len(), 4);
+    assert_eq!(summary["verdict"].as_array().unwrap().len(), 3);
+    let (text, _) = show(&bytes, &all());
+    assert!(text.contains(" REJECTED accept_queue_full x17\n    (504): gunicorn[812] "), "{text}");
+    assert!(text.contains(" WARNING keepalive_too_short x3:\n    nginx[77] "), "{text}");
+    assert!(text.contains("\nThe kernel's own counters: ListenOverflows 18 (1 not explained).\n"), "{text}");
+}
+
+#[test]
+fn only_rejections_are_shown_if_asked_for() {
+    let bytes = recording();
+    let only = ShowArgs { rejections: true, min: Some(Duration::from_secs(9)), ..all() };
+    let objects = objects(&bytes, only);
+    assert!(of_kind(&objects, "request").is_empty() && of_kind(&objects, "connection").is_empty());
+    assert_eq!(of_kind(&objects, "rejection").len(), 4);
+    assert_eq!(of_kind(&objects, "summary")[0]["requests"], 3);
+    let (text, _) = show(&bytes, &ShowArgs { rejections: true, ..all() });
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("TIME(UTC)    PEER                  LOCAL  CAUSE"));
+    assert!(lines.next().unwrap().starts_with("22:13:34.835 10.0.1.23:41234       :8080  REJECTED accept_queue_full"));
+    let (figures, _) = show(&bytes, &ShowArgs { summary: true, ..all() });
+    assert!(text.ends_with(&figures) && !figures.contains(" x17 "), "{figures}");
+}
+
+#[test]
+fn rejections_are_filtered_by_local_port_and_peer() {
+    let bytes = recording();
+    let shown = |args: ShowArgs| causes(&of_kind(&objects(&bytes, args), "rejection"));
+    let peer = |network: &str| ShowArgs { peers: vec![network.parse().unwrap()], ..all() };
+    assert_eq!(shown(ShowArgs { ports: vec![443], ..all() }), ["keepalive_race", "keepalive_too_short"]);
+    assert_eq!(shown(peer("10.0.1.0/24")), ["accept_queue_full"]);
+    assert_eq!(shown(peer("10.0.9.0/24")), ["firewall_drop"]);
+    assert_eq!(shown(ShowArgs { ports: vec![8080], ..peer("2001:db8::/32") }), Vec::<String>::new());
+}
+
+#[test]
+fn the_idle_timeout_is_that_of_the_recording_unless_told() {
+    let bytes = recording();
+    let advice = |idle_timeout| {
+        let objects = objects(&bytes, ShowArgs { idle_timeout, ..all() });
+        let shown = of_kind(&objects, "rejection");
+        shown.last().unwrap()["explanation"].as_str().unwrap().to_owned()
+    };
+    assert!(advice(None).contains("350s"), "{}", advice(None));
+    assert!(advice(Some(Duration::from_secs(75))).contains("75s"));
+}
+
+#[test]
+fn nothing_rejected_is_said_only_as_far_as_it_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.tracer");
+    let mut recorder = Recorder::create(&path, CLOCK).unwrap();
+    recorder.record(encode_request(&first())).unwrap();
+    recorder.end(Some(&counters(&[]))).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let summary = |bytes: &[u8]| show(bytes, &ShowArgs { summary: true, ..all() }).0;
+    let whole = summary(&bytes);
+    assert!(whole.starts_with("Nothing was rejected.\n1 request, "), "{whole}");
+    let cut = summary(&bytes[..bytes.len() - 1]);
+    assert!(cut.starts_with("Nothing was seen to be rejected.\n1 request, "), "{cut}");
 }
 
 #[test]
 fn cut_anywhere_what_is_whole_is_reported() {
     let bytes = recording();
-    for length in 1..bytes.len() {
+    // recording/tests.rs cuts everywhere: this is about what is shown of it.
+    for length in (1..bytes.len()).step_by(23) {
         for json in [false, true] {
             let (text, error) = show(&bytes[..length], &ShowArgs { json, ..all() });
             let error = error.unwrap();
@@ -82,7 +190,13 @@ fn cut_anywhere_what_is_whole_is_reported() {
 #[test]
 fn filters_choose() {
     let bytes = recording();
-    let lines = |args: &ShowArgs| show(&bytes, args).0.lines().take_while(|line| !line.is_empty()).count();
+    let lines = |args: &ShowArgs| {
+        let mut out = Vec::new();
+        report(&bytes[..], args, Terminal::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines = text.lines().take_while(|line| !line.is_empty());
+        lines.filter(|line| !line.contains(" REJECTED ") && !line.contains(" WARNING ")).count()
+    };
     assert_eq!(lines(&all()), 4);
     assert_eq!(lines(&ShowArgs { ports: vec![8080], ..all() }), 3);
     assert_eq!(lines(&ShowArgs { peers: vec!["2001:db8::/32".parse().unwrap()], ..all() }), 2);
@@ -96,6 +210,18 @@ fn a_clock_beyond_all_dates_is_no_panic() {
     for offset in [i64::MIN, i64::MAX] {
         bytes[12..20].copy_from_slice(&Clock { offset }.offset.to_le_bytes());
         assert_eq!(show(&bytes, &ShowArgs { json: true, ..all() }).1, None);
+    }
+}
+
+#[test]
+fn no_recording_panics() {
+    let bytes = recording();
+    for at in (0..bytes.len()).step_by(17) {
+        let mut bytes = bytes.clone();
+        // Also a digit for a digit: numbers may be wrong, but are numbers.
+        bytes[at] = if bytes[at].is_ascii_digit() { b'9' } else { bytes[at] ^ 0x55 };
+        show(&bytes, &all());
+        show(&bytes, &ShowArgs { json: true, ..all() });
     }
 }
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
-    enrich::process::Place,
-    samples::{CLOCK, closed, first, slow, unanswered},
+    enrich::{netstat::Row, process::Place},
+    samples::{CLOCK, closed, counters, first, slow, unanswered},
+    status::Shortfalls,
 };
 
 fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
@@ -60,7 +61,13 @@ fn a_connection() {
 
 #[test]
 fn a_status() {
-    let counters = Counters::new([5, 1, 4, 9, 8, 0, 0, 2, 1, 0, 0, 0]);
+    let counters = counters(&[
+        (Counter::ConnectionsOpened, 5),
+        (Counter::ConnectionsAdopted, 1),
+        (Counter::RequestsEnded, 8),
+        (Counter::RequestRecordsLost, 2),
+        (Counter::ConnectionRecordsLost, 1),
+    ]);
     let hooks = [
         Hook { hook: "read".to_owned(), attached: Some("tp_btf tcp_rcv_space_adjust".to_owned()), ..Hook::default() },
         Hook {
@@ -70,14 +77,25 @@ fn a_status() {
             ..Hook::default()
         },
     ];
+    let row = Row { name: "OutRsts".to_owned(), kernel: 5, explained: 6, difference: -1 };
+    let reconciliation = [Reconciliation { netns: 7, rows: vec![row] }];
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
+    let run = Run { counters: Some(&counters), hooks: &hooks, shortfalls, reconciliation: &reconciliation };
+    let text = text(|out| status(out, 1221, &run));
+    let totals = r#"{"kind":"status","requests":8,"connections":6,"rejections":1221,"records_lost":3,"records_undecodable":1,"counters":{"#;
+    assert!(text.starts_with(totals), "{text}");
+    let rest = r#"},"reconciliation":[{"netns":7,"rows":[{"name":"OutRsts","kernel":5,"explained":6,"difference":-1}]}],"hooks":[{"hook":"read","attached":"tp_btf tcp_rcv_space_adjust"},{"hook":"written","refused":"ENOTSUPP","lost":"egress is part of service"}]}
+"#;
+    assert!(text.ends_with(rest), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["counters"].as_object().unwrap().len(), Counter::ALL.len());
+    assert_eq!((&json["counters"]["requests_ended"], &json["counters"]["storage_failed"]), (&8.into(), &0.into()));
+}
+
+#[test]
+fn a_status_without_the_kernels_counters() {
     assert_eq!(
-        text(|out| status(out, Some(&counters), &hooks, shortfalls)),
-        r#"{"kind":"status","requests":8,"connections":6,"records_lost":3,"records_undecodable":1,"counters":{"accept_insert_failed":0,"connection_records_lost":1,"connections_adopted":1,"connections_closed":4,"connections_opened":5,"handshake_insert_failed":0,"request_records_lost":2,"requests_begun":9,"requests_ended":8,"requests_reopened":0,"requests_settled":0,"storage_failed":0},"hooks":[{"hook":"read","attached":"tp_btf tcp_rcv_space_adjust"},{"hook":"written","refused":"ENOTSUPP","lost":"egress is part of service"}]}
-"#
-    );
-    assert_eq!(
-        text(|out| status(out, None, &[], Shortfalls::default())),
+        text(|out| status(out, 3, &Run::default())),
         r#"{"kind":"status","hooks":[]}
 "#
     );

@@ -1,8 +1,10 @@
 use super::*;
 use crate::{
     aggregate::figures::Change,
+    explain::Limits,
     output::json_summary,
-    samples::{CLOCK, MS, closed, first, request, slow, unanswered},
+    samples::{CLOCK, MS, closed, counters, dropped, first, queue_full, request, short, slow, unanswered},
+    status::{Hook, Shortfalls},
 };
 use tracer_common::record::RequestRecord;
 
@@ -10,6 +12,18 @@ fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
     write(&mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+/// The end of `summary`, with a verdict that is known here.
+fn end(summary: &Summary, write: impl FnOnce(&Ending<'_>, &mut Vec<u8>) -> io::Result<()>) -> String {
+    let rejected = summary.rejections.explained(Limits::default());
+    let verdict = ["The verdict.".to_owned(), "More of it.".to_owned()];
+    let verdict = &verdict[..if rejected.is_empty() { 1 } else { 2 }];
+    text(|out| write(&Ending { summary, rejected: &rejected, verdict, clock: CLOCK }, out))
+}
+
+fn shown(summary: &Summary) -> String {
+    end(summary, |ending, out| super::summary(out, Terminal::default(), ending))
 }
 
 fn figures() -> Summary {
@@ -24,8 +38,9 @@ fn figures() -> Summary {
 #[test]
 fn of_two_groups() {
     assert_eq!(
-        text(|out| summary(out, &figures())),
-        r"3 requests (1 unanswered) on 1 connection, 1.54kB in, 41.0kB out; 75% of their time is service (p50 1.20s, p99 3.00s): the application computing or waiting.
+        shown(&figures()),
+        r"The verdict.
+3 requests (1 unanswered) on 1 connection, 1.54kB in, 41.0kB out; 75% of their time is service (p50 1.20s, p99 3.00s): the application computing or waiting.
 
 STAGE          COUNT     P50     P90     P99     MAX  SHARE
 ingress            3  15.0us  20.0us  20.0us  20.0us     0%
@@ -40,33 +55,9 @@ synack             1  30.0us  30.0us  30.0us  30.0us
 handshake          1   400us   400us   400us   400us
 accept             1   1.40s   1.40s   1.40s   1.40s    25%
 
-:443 from 2001:db8:0:1::/64: 1 request (1 unanswered), 512B in, 0B out; 100% of their time is service (p50 3.00s, p99 3.00s): the application computing or waiting.
-STAGE          COUNT     P50     P90     P99     MAX  SHARE
-ingress            1  10.0us  10.0us  10.0us  10.0us     0%
-pickup             1  20.1us  20.1us  20.1us  20.1us     0%
-upload             1     0ns     0ns     0ns     0ns     0%
-service            1   3.00s   3.00s   3.00s   3.00s   100%
-egress             0       -       -       -       -      -
-download           0       -       -       -       -      -
-drain              0       -       -       -       -      -
-total              1   3.00s   3.00s   3.00s   3.00s
-synack             0       -       -       -       -
-handshake          0       -       -       -       -
-accept             0       -       -       -       -      -
-
-:8080 from 10.0.1.0/24: 2 requests on 1 connection, 1.02kB in, 41.0kB out; 53% of their time is accept (p50 1.40s, p99 1.40s): the application, slow to accept connections.
-STAGE          COUNT     P50     P90     P99     MAX  SHARE
-ingress            2  15.0us  20.1us  20.1us  20.1us     0%
-pickup             2  30.1us  41.2us  41.2us  41.2us     0%
-upload             2     0ns     0ns     0ns     0ns     0%
-service            2  1.24ms   1.21s   1.21s   1.21s    46%
-egress             2  45.1us  55.0us  55.0us  55.0us     0%
-download           2     0ns   815ns   815ns   815ns     0%
-drain              2  1.16ms  24.1ms  24.1ms  24.1ms     1%
-total              2   1.22s   1.41s   1.41s   1.41s
-synack             1  30.1us  30.1us  30.1us  30.1us
-handshake          1   401us   401us   401us   401us
-accept             1   1.40s   1.40s   1.40s   1.40s    53%
+  REQUESTS     P50     P99  MOSTLY         ON PORT, FROM
+         2   1.22s   1.41s  accept 53%     :8080 from 10.0.1.0/24
+         1   3.00s   3.00s  service 100%   :443 from 2001:db8:0:1::/64
 
   REQUESTS     P50     P90     P99     MAX  READ BY
          3   1.41s   3.00s   3.00s   3.00s  gunicorn[812]
@@ -76,11 +67,10 @@ accept             1   1.40s   1.40s   1.40s   1.40s    53%
 
 #[test]
 fn as_json() {
-    let text = text(|out| json_summary::summary(out, &figures()));
-    assert!(
-        text.starts_with("{\"kind\":\"summary\",\"requests\":3,\"unanswered\":1,\"cut\":0,\"connections\":1,"),
-        "{text}"
-    );
+    let text = end(&figures(), |ending, out| json_summary::summary(out, ending));
+    let start = r#"{"kind":"summary","verdict":["The verdict.","3 requests (1 unanswered) on 1 connection, "#;
+    assert!(text.starts_with(start), "{text}");
+    assert!(text.contains(r#"],"rejections":[],"requests":3,"unanswered":1,"cut":0,"connections":1,"#), "{text}");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["accept_wait_ns"], 1_400_000_000);
     assert_eq!(json["stages_ns"]["service"]["sum"], 4_201_200_000_u64);
@@ -98,7 +88,7 @@ fn as_json() {
 
 #[test]
 fn of_nothing() {
-    assert_eq!(text(|out| summary(out, &Summary::default())), "No request ended.\n");
+    assert_eq!(shown(&Summary::default()), "The verdict.\nNo request ended.\n");
 }
 
 #[test]
@@ -107,7 +97,7 @@ fn an_amended_request_counts_once() {
     let early = request(MS, [1, 2, 3, 4, 5, 6, 7]);
     amended.request(&Request::of(&early), Change::Add);
     amended.request(&Request::of(&early), Change::Remove);
-    assert_eq!(text(|out| summary(out, &amended)), text(|out| summary(out, &figures())));
+    assert_eq!(shown(&amended), shown(&figures()));
 }
 
 #[test]
@@ -115,10 +105,10 @@ fn the_verdict_names_accept_if_that_took_longest() {
     let mut summary = Summary::default();
     summary.request(&Request::of(&first()), Change::Add);
     summary.connection(&closed());
-    let text = text(|out| super::summary(out, &summary));
+    let text = shown(&summary);
     let verdict =
         "; 100% of their time is accept (p50 1.40s, p99 1.40s): the application, slow to accept connections.\n";
-    assert!(text.lines().next().unwrap().ends_with(verdict.trim_end()), "{text}");
+    assert!(text.lines().nth(1).unwrap().ends_with(verdict.trim_end()), "{text}");
 }
 
 #[test]
@@ -140,19 +130,67 @@ fn requests_that_still_wait_are_listed_the_longest_first() {
 
 #[test]
 fn what_is_missing_comes_last() {
-    let counters = Counters::new([5, 1, 4, 9, 8, 0, 0, 2, 1, 0, 0, 7]);
+    let lossy = counters(&[
+        (Counter::RequestsEnded, 8),
+        (Counter::RequestRecordsLost, 2),
+        (Counter::ConnectionRecordsLost, 1),
+        (Counter::AcceptInsertFailed, 7),
+        (Counter::RejectionRecordsLost, 1),
+        (Counter::RejectionsUncounted, 4),
+    ]);
     let lost = Some("egress is part of service".to_owned());
     let hook = Hook { hook: "written".to_owned(), refused: Some("ENOTSUPP".to_owned()), lost, ..Hook::default() };
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
+    let run = Run { counters: Some(&lossy), hooks: &[hook], shortfalls, ..Run::default() };
     assert_eq!(
-        text(|out| missing(out, Some(&counters), &[hook], shortfalls)),
+        text(|out| missing(out, &run)),
         r"
 3 records lost on the way from the kernel; it counted 8 requests ended: the figures above lack some.
 7 connections without the stage accept: no room for its time.
+1 rejection counted above without a line: their records were lost.
+4 rejections not counted above: there were too many kinds at once.
 1 record could not be decoded.
 Hook written is not attached (ENOTSUPP): egress is part of service.
 "
     );
-    let whole = Counters::new([0; 12]);
-    assert_eq!(text(|out| missing(out, Some(&whole), &[], Shortfalls::default())), "");
+    let whole = counters(&[]);
+    assert_eq!(text(|out| missing(out, &Run { counters: Some(&whole), ..Run::default() })), "");
+}
+
+#[test]
+fn what_was_rejected_comes_before_the_figures() {
+    let mut summary = figures();
+    for rejection in [short(), queue_full(), dropped()] {
+        summary.rejections.add(&rejection);
+    }
+    let text = shown(&summary);
+    let places = [
+        "The verdict.\nMore of it.\n\nCOUNT REJECTED ",
+        "\n1 204 ",
+        "\n\nCOUNT WARNING ",
+        "\n\n3 requests ",
+        "\n\nSTAGE ",
+    ];
+    let places: Vec<_> = places.iter().map(|it| text.find(it)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} {text}");
+    let json = end(&summary, |ending, out| json_summary::summary(out, ending));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["verdict"], serde_json::json!(["The verdict.", "More of it."]));
+    let causes: Vec<_> =
+        json["rejections"].as_array().unwrap().iter().map(|it| it["cause"].as_str().unwrap()).collect();
+    assert_eq!(causes, ["firewall_drop", "accept_queue_full", "keepalive_too_short"]);
+}
+
+#[test]
+fn groups_beyond_those_listed_are_counted() {
+    let mut summary = Summary::default();
+    for network in 0..100 {
+        let mut record = slow();
+        record.tuple.peer.address[14] = network;
+        summary.request(&Request::of(&record), Change::Add);
+    }
+    let text = shown(&summary);
+    assert_eq!(text.matches(" from 10.0.").count(), GROUPS_LISTED, "{text}");
+    assert!(text.contains("\n        44                                 44 more\n"), "{text}");
+    assert!(text.contains("\n        36   1.22s   1.22s  service 98%    others (only 64 are kept apart)\n"), "{text}");
 }

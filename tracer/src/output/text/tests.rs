@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     enrich::process::Place,
-    samples::{CLOCK, first, slow, unanswered},
+    samples::{CLOCK, MS, dropped, first, queue_full, race, request, short, slow, unanswered, warning, words},
 };
 
 /// The lines of the samples, and one whose response was never seen to leave.
@@ -124,4 +124,83 @@ fn a_process_cannot_steer_the_terminal() {
     let mut out = Vec::new();
     Lines::new(CLOCK, Terminal::default()).request(&mut out, &Request::of(&record)).unwrap();
     assert!(!out.contains(&0x1b));
+}
+
+#[test]
+fn what_took_long_is_marked_only_if_it_did() {
+    let line = |service: u64| {
+        let mut out = Vec::new();
+        let record = request(MS, [1, 2, 3, service, 5, 6, 7]);
+        Lines::new(CLOCK, Terminal::default()).request(&mut out, &Request::of(&record)).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(line(MS).contains(" 1.00ms* "));
+    assert!(!line(MS - 1000).contains('*'));
+}
+
+/// A request and rejections.
+fn rejected(terminal: Terminal) -> String {
+    let mut lines = Lines::new(CLOCK, terminal);
+    let mut out = Vec::new();
+    lines.request(&mut out, &Request::of(&first())).unwrap();
+    for rejection in [queue_full(), dropped(), race()] {
+        lines.rejection(&mut out, &rejection, &words()).unwrap();
+    }
+    lines.rejection(&mut out, &short(), &warning()).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn rejections_stand_below_the_columns_of_requests() {
+    assert_eq!(
+        rejected(Terminal::default()),
+        r"TIME(UTC)    PEER                  LOCAL  PROCESS                IN    OUT  TOTAL ACCEPT  INGRESS  PICKUP  UPLOAD  SERVICE  EGRESS  DOWNLOAD   DRAIN  NOTE
+22:13:30.000 10.0.1.23:41234       :8080  gunicorn[812]        512B 20.5kB  1.40s  1.40s*  20.0us  41.0us     0ns   1.23ms  55.0us     812ns  1.15ms
+22:13:34.835 10.0.1.23:41234       :8080  REJECTED accept_queue_full x17 (504): gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.
+22:13:34.835 10.0.9.0/24           :8080  REJECTED firewall_drop x1204 (504): gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.
+22:13:35.000 [2001:db8:0:1::23]:50000 :443   REJECTED keepalive_race (504): gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.
+22:13:35.000 [2001:db8:0:1::23]:50000 :443   WARNING keepalive_too_short x3: nginx[77] closes idle connections after 5.00s, sooner than the load balancer.
+"
+    );
+}
+
+#[test]
+fn rejections_are_folded_at_80() {
+    assert_eq!(
+        rejected(Terminal { width: Some(80), ..Terminal::default() }),
+        r"TIME(UTC)    PEER                  LOCAL   TOTAL MOSTLY               NOTE
+22:13:30.000 10.0.1.23:41234       :8080   1.40s accept 1.40s 100%
+22:13:34.835 10.0.1.23:41234       :8080  REJECTED accept_queue_full x17 (504):
+    gunicorn[812] accepts too slowly: its accept queue is full (129/128), the
+    kernel ignored the SYN.
+22:13:34.835 10.0.9.0/24           :8080  REJECTED firewall_drop x1204 (504):
+    gunicorn[812] accepts too slowly: its accept queue is full (129/128), the
+    kernel ignored the SYN.
+22:13:35.000 [2001:db8:0:1::23]:50000 :443   REJECTED keepalive_race (504):
+    gunicorn[812] accepts too slowly: its accept queue is full (129/128), the
+    kernel ignored the SYN.
+22:13:35.000 [2001:db8:0:1::23]:50000 :443   WARNING keepalive_too_short x3:
+    nginx[77] closes idle connections after 5.00s, sooner than the load
+    balancer.
+"
+    );
+}
+
+#[test]
+fn rejections_are_folded_at_any_width() {
+    for width in 60..200 {
+        for colour in [false, true] {
+            let text = rejected(Terminal { width: Some(width), colour, interactive: false });
+            let text = [BOLD, RED, YELLOW, PLAIN].iter().fold(text, |text, escape| text.replace(escape, ""));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            assert_eq!(text.matches("ignored").count(), 3, "{text}");
+        }
+    }
+}
+
+#[test]
+fn rejections_are_red_and_warnings_yellow_where_there_is_colour() {
+    let text = rejected(Terminal { width: None, colour: true, interactive: true });
+    assert_eq!(text.matches(" \x1b[1;31mREJECTED\x1b[0m accept_queue_full x17 (504): ").count(), 1, "{text}");
+    assert_eq!(text.matches(" \x1b[1;33mWARNING\x1b[0m keepalive_too_short x3: ").count(), 1, "{text}");
 }

@@ -1,0 +1,86 @@
+//! What was seen, held against the kernel's own counters.
+
+use crate::{
+    enrich::netstat::{Reconciliation, Row},
+    units::Count,
+};
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+/// Writes a line for each network namespace in which a counter moved: what was not explained is said.
+///
+/// # Errors
+///
+/// If `out` cannot be written to.
+pub fn lines(out: &mut impl Write, namespaces: &[Reconciliation]) -> io::Result<()> {
+    let mut gap = "\n";
+    for Reconciliation { netns, rows } in namespaces {
+        let moved: Vec<_> = rows.iter().filter(|row| row.kernel != 0 || row.explained != 0).map(Held).collect();
+        if moved.is_empty() {
+            continue;
+        }
+        write!(out, "{gap}The kernel's own counters")?;
+        if namespaces.len() > 1 {
+            write!(out, " in net:[{netns}]")?;
+        }
+        for (index, row) in moved.iter().enumerate() {
+            write!(out, "{}{row}", if index == 0 { ": " } else { ", " })?;
+        }
+        writeln!(out, ".")?;
+        gap = "";
+    }
+    Ok(())
+}
+
+/// A counter held against what was seen.
+struct Held<'a>(&'a Row);
+
+impl fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row { name, kernel, explained, difference } = self.0;
+        write!(f, "{name} {} ", Count(*kernel))?;
+        match difference {
+            0 => f.write_str("(all seen)"),
+            1.. => write!(f, "({} not explained)", Count(difference.unsigned_abs())),
+            _ => write!(f, "({} seen)", Count(*explained)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, kernel: u64, explained: u64, difference: i64) -> Row {
+        Row { name: name.to_owned(), kernel, explained, difference }
+    }
+
+    fn text(namespaces: &[Reconciliation]) -> String {
+        let mut out = Vec::new();
+        lines(&mut out, namespaces).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_was_not_explained_is_said() {
+        let rows = vec![
+            row("ListenOverflows", 200_000, 200_000, 0),
+            row("ListenDrops", 200_003, 200_000, 3),
+            row("TCPReqQFullDrop", 0, 0, 0),
+            row("OutRsts", 5, 6, -1),
+        ];
+        let moved = Reconciliation { netns: 7, rows };
+        let quiet = Reconciliation { netns: 8, rows: vec![row("OutRsts", 0, 0, 0)] };
+        assert_eq!(
+            text(std::slice::from_ref(&moved)),
+            "\nThe kernel's own counters: ListenOverflows 200 000 (all seen), ListenDrops 200 003 (3 not explained), \
+             OutRsts 5 (6 seen).\n"
+        );
+        let several = text(&[quiet.clone(), moved.clone(), moved]);
+        assert_eq!(several.matches("\nThe kernel's own counters in net:[7]: ListenOverflows").count(), 2, "{several}");
+        assert_eq!(several.lines().count(), 3);
+        assert_eq!(text(&[quiet]), "");
+    }
+}

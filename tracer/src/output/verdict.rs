@@ -1,0 +1,134 @@
+//! What the summary begins with: what was rejected, and where the time goes.
+
+use crate::{
+    aggregate::{
+        Summary,
+        distribution::Distribution,
+        figures::Figures,
+        rejections::{Class, Explained},
+    },
+    explain::{
+        Limits,
+        verdict::{Totals, verdict},
+    },
+    status::Run,
+    units::{Bytes, Count, Nanoseconds, Plural, percent},
+};
+use std::{
+    cmp::Reverse,
+    fmt::{self, Write},
+};
+use tracer_common::{
+    counter::Counter,
+    stage::{ConnectionStage, RequestStage},
+};
+
+/// The sentences at most.
+const SENTENCES: usize = 3;
+
+/// What was rejected, in at most three sentences, or that nothing was; then what may yet be.
+#[must_use]
+pub fn sentences(summary: &Summary, rejected: &[Explained<'_>], limits: Limits, run: &Run<'_>) -> Vec<String> {
+    let only_warnings = rejected.iter().all(|it| it.class() == Class::Warning);
+    let nothing = only_warnings.then(|| nothing_rejected(run));
+    let findings = summary.findings(rejected);
+    let found = if findings.is_empty() { Vec::new() } else { verdict(&findings, Totals::from(&summary.all), limits) };
+    nothing.into_iter().chain(found).take(SENTENCES).collect()
+}
+
+/// That nothing was rejected, as far as that can be said: only where every hook is attached and every event was counted.
+fn nothing_rejected(run: &Run<'_>) -> String {
+    let all_hooks = run.hooks.iter().all(|hook| hook.attached.is_some() && hook.lost.is_none());
+    let all_counted = run.counters.is_some_and(|it| it.get(Counter::RejectionsUncounted) == 0);
+    let seen = if all_hooks && all_counted { "" } else { "seen to be " };
+    format!("Nothing was {seen}rejected.")
+}
+
+/// The part of a request's time that is the greatest of all requests together.
+#[derive(Debug)]
+pub struct Mostly<'a> {
+    /// Its name.
+    pub name: &'static str,
+    /// Nanoseconds of all requests.
+    pub time: u64,
+    /// How it is distributed.
+    times: &'a Distribution,
+    /// Whose time it is, as the end of "of their time is ...".
+    owner: &'static str,
+}
+
+impl<'a> Mostly<'a> {
+    /// That of `figures`; `None` if there is no request, or no part of one was measured.
+    #[must_use]
+    pub fn of(figures: &'a Figures) -> Option<Self> {
+        let stages = figures.stages.iter().zip(RequestStage::ALL);
+        let (times, stage) = stages.max_by_key(|(it, stage)| (it.sum(), Reverse(*stage)))?;
+        let mostly = if figures.accept_wait > times.sum() {
+            let name = ConnectionStage::Accept.name();
+            let times = &figures.connection_stages[ConnectionStage::Accept as usize];
+            Self { name, time: figures.accept_wait, times, owner: "the application, slow to accept connections" }
+        } else {
+            Self { name: stage.name(), time: times.sum(), times, owner: whose(stage) }
+        };
+        Some(mostly).filter(|it| it.time > 0)
+    }
+}
+
+const fn whose(stage: RequestStage) -> &'static str {
+    match stage {
+        RequestStage::Ingress => "this host's kernel between network device and socket",
+        RequestStage::Pickup => "the application, busy elsewhere before it read them",
+        RequestStage::Upload => "the sender, who had not sent all of them yet",
+        RequestStage::Service => "the application computing or waiting",
+        RequestStage::Egress => "this host's kernel between socket and network device",
+        RequestStage::Download => "the application writing on, or the peer's window",
+        RequestStage::Drain => "the network and the load balancer, until all was acknowledged",
+    }
+}
+
+/// How many requests there were and where their time goes: only what was measured.
+#[must_use]
+pub fn where_the_time_goes(all: &Figures) -> String {
+    if all.requests == 0 {
+        return format!("No request ended{}.", Opened(all.connections));
+    }
+    let mut sentence = Counts(all).to_string();
+    let Some(Mostly { name, time, times, owner }) = Mostly::of(all) else {
+        return sentence + "; no stage of them was measured.";
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(sentence, "; {}% of their time is {name}", percent(time, all.whole()));
+    if let (Some(p50), Some(p99)) = (times.quantile(0.5), times.quantile(0.99)) {
+        let _ = write!(sentence, " (p50 {}, p99 {})", Nanoseconds(p50), Nanoseconds(p99));
+    }
+    sentence + ": " + owner + "."
+}
+
+struct Opened(u64);
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, " on {}", Plural(self.0, "connection")) }
+    }
+}
+
+/// `1 204 requests (3 unanswered) on 37 connections, 512B in, 20.5kB out, 2 retransmits`.
+struct Counts<'a>(&'a Figures);
+
+impl fmt::Display for Counts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let it = self.0;
+        write!(f, "{}", Plural(it.requests, "request"))?;
+        match (it.unanswered, it.cut) {
+            (0, 0) => {}
+            (unanswered, 0) => write!(f, " ({} unanswered)", Count(unanswered))?,
+            (0, cut) => write!(f, " ({} cut)", Count(cut))?,
+            (unanswered, cut) => write!(f, " ({} unanswered, {} cut)", Count(unanswered), Count(cut))?,
+        }
+        write!(f, "{}, {} in, {} out", Opened(it.connections), Bytes(it.bytes_in), Bytes(it.bytes_out))?;
+        if it.retransmits != 0 {
+            write!(f, ", {}", Plural(it.retransmits, "retransmit"))?;
+        }
+        Ok(())
+    }
+}
