@@ -13,7 +13,7 @@ use crate::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
+        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
         TIMED_OUT_AT_LAST,
     },
     record::{ConnectionRecord, Process, RequestRecord},
@@ -79,15 +79,13 @@ fn end(record: &ConnectionRecord, limits: Limits) -> Option<(Cause, Evidence)> {
         ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
             Some((Cause::ResponseNotAcknowledged, Observed))
         }
-        // Whose reset it was is not known: TCP treats data that comes after the close as one.
-        ConnectionRecord::CUT if ended(CLOSED_BY_APPLICATION) && ended(RESET_ARRIVED) => {
-            Some((Cause::ResponseNotAcknowledged, Inferred))
-        }
         ConnectionRecord::NOTHING
             if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && closes_too_soon(record, limits) =>
         {
             Some((KeepaliveTooShort, Inferred))
         }
+        // A reset that comes after the application has closed tells nothing: health checkers end so, and TCP takes
+        // data that comes after the close for one.
         _ => None,
     }
 }

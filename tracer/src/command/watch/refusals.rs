@@ -127,6 +127,8 @@ impl Refusals {
         totals: &Counters,
         pipeline: &mut Pipeline<impl Write>,
     ) -> io::Result<()> {
+        let places: Vec<_> = tallies.rejections.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
+        self.host.locate(&places);
         for (key, tally) in &tallies.rejections {
             let (told, at) = self.told.get(key).copied().unwrap_or_default();
             let Some(count @ 1..) = tally.count.checked_sub(told) else { continue };
