@@ -191,7 +191,10 @@ pub mod tests {
     fn what_is_no_record_is_an_error_that_says_why() {
         assert_eq!(decode(&[1, 0]), Err(DecodeError::Short(2)));
         assert_eq!(decode(&[9, 0, 0, 0, 1]), Err(DecodeError::UnknownKind(9)));
-        assert_eq!(decode(&[1, 0, 0, 0]), Err(DecodeError::WrongLength { kind: 1, expected: size_of::<RequestRecord>(), found: 4 }));
+        assert_eq!(
+            decode(&[1, 0, 0, 0]),
+            Err(DecodeError::WrongLength { kind: 1, expected: size_of::<RequestRecord>(), found: 4 })
+        );
         let mut record = request();
         record.moments.last_out = u64::MAX;
         assert_eq!(decode(encode_request(&record)), Err(DecodeError::Moment));

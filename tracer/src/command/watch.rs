@@ -235,11 +235,7 @@ impl Sweeps {
 
 /// Hands the requests that were answered further to the pipeline, and returns those that wait for an answer, or for
 /// the rest of it.
-fn sweep(
-    probe: &Probe,
-    records: &mut Records,
-    sink: &mut Sink<impl Write>,
-) -> anyhow::Result<Vec<RequestRecord>> {
+fn sweep(probe: &Probe, records: &mut Records, sink: &mut Sink<impl Write>) -> anyhow::Result<Vec<RequestRecord>> {
     let mut waiting = Vec::new();
     let mut answered = Vec::new();
     probe.sweep(|bytes| match decode(bytes) {

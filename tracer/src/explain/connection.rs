@@ -13,8 +13,7 @@ use crate::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
-        TIMED_OUT_AT_LAST,
+        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT, TIMED_OUT_AT_LAST,
     },
     record::{ConnectionRecord, Process, RequestRecord},
     rejection::{How, ListenerKey, ListenerTally},

@@ -113,12 +113,22 @@ pub fn of(name: &str) -> Option<&'static Reason> {
 #[cfg(test)]
 mod tests {
     use super::{REASONS, of};
+    use crate::probe::reasons::class;
+    use tracer_common::settings::class::ALWAYS;
 
     #[test]
     fn a_star_stands_for_any_ending() {
         assert_eq!(of("NEIGH_FAILED").map(|reason| reason.name), Some("NEIGH_*"));
         assert_eq!(of("TCP_MD5FAILURE").map(|reason| reason.name), Some("TCP_MD5*"));
         assert!(of("TCP_CSUM_").is_none() && of("").is_none());
+    }
+
+    /// What has no entry here is filtered in the kernel.
+    #[test]
+    fn every_reason_is_let_through_by_the_kernel_side() {
+        for reason in REASONS {
+            assert_eq!(class(reason.name) & ALWAYS, ALWAYS, "{}", reason.name);
+        }
     }
 
     #[test]

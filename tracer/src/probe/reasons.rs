@@ -1,6 +1,6 @@
 //! Which of the kernel's drop reasons are looked at, and how. Their numbers differ from kernel to kernel, so they are
-//! told by their names. What a reason means is for `explain/`; those that no rejection can come of are filtered in the
-//! kernel.
+//! told by their names. What a reason means is for `explain/` (`reasons.rs` there, whose test holds it against this list);
+//! those that no rejection can come of are filtered in the kernel.
 
 use tracer_common::settings::class::{ALWAYS, FIREWALL, LATE, PLACE, SYN};
 
@@ -18,18 +18,18 @@ const CLASSES: &[(u8, &[&str])] = &[
     (ALWAYS, &["BPF_CGROUP_EGRESS", "SECURITY_HOOK", "XFRM_POLICY", "IP_OUTNOROUTES", "IP_INNOROUTES"]),
     (ALWAYS, &["TCP_CSUM", "IP_CSUM", "SKB_CSUM", "IP_INHDR", "IP_NOPROTO", "PKT_TOO_SMALL", "HDR_TRUNC"]),
     (ALWAYS, &["TCP_FLAGS", "TCP_INVALID_SYN", "TCP_MD5*", "TCP_AO*", "FRAG_*", "PKT_TOO_BIG"]),
-    (ALWAYS, &["SOCKET_BACKLOG", "SOCKET_RCVBUFF", "PROTO_MEM", "CPU_BACKLOG", "QDISC_DROP", "NOMEM", "NEIGH_*"]),
+    (ALWAYS, &["SOCKET_BACKLOG", "SOCKET_RCVBUFF", "PROTO_MEM", "CPU_BACKLOG", "QDISC_*", "FQ_*", "NOMEM", "NEIGH_*"]),
     (ALWAYS, &["IP_LOCALNET", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE"]),
 ];
 
 /// What to do with a packet that was dropped for the reason with that name: a set of [`tracer_common::settings::class`].
 pub fn class(name: &str) -> u8 {
     let name = name.strip_prefix(PREFIX).unwrap_or(name);
-    let is = |pattern: &&str| match pattern.strip_suffix('*') {
+    let is = |pattern: &str| match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),
-        None => name == *pattern,
+        None => name == pattern,
     };
-    CLASSES.iter().find(|(_, names)| names.iter().any(|pattern| is(&pattern))).map_or(0, |(class, _)| *class)
+    CLASSES.iter().find(|(_, names)| names.iter().any(|pattern| is(pattern))).map_or(0, |(class, _)| *class)
 }
 
 #[cfg(test)]
