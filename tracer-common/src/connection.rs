@@ -387,7 +387,10 @@ impl Connection {
             self.by = change.by;
         }
         match (old, new) {
-            (state::ESTABLISHED, state::FIN_WAIT1) => self.ended_by(CLOSED_BY_APPLICATION, now),
+            (state::ESTABLISHED, state::FIN_WAIT1) => {
+                self.dismiss_farewell();
+                self.ended_by(CLOSED_BY_APPLICATION, now);
+            }
             (state::ESTABLISHED, state::CLOSE_WAIT) => {
                 self.count_unseen(tcp.expected.wrapping_sub(1));
                 self.ended_by(CLOSED_BY_PEER, now);
@@ -409,6 +412,16 @@ impl Connection {
                 self.flags &= !ACTIVE;
             }
             _ => {}
+        }
+    }
+
+    /// What is written last, when all of the response has been acknowledged before, is a TLS close alert if it is so
+    /// short: nobody waits for it.
+    #[inline(always)]
+    fn dismiss_farewell(&mut self) {
+        let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
+        if self.flags & ACTIVE != 0 && self.request.reports != 0 && unacknowledged < LEAST_REQUEST {
+            self.acknowledged_end = self.written_end;
         }
     }
 

@@ -121,10 +121,10 @@ pub struct Key {
     pub packet: u8,
     /// A set of [`Key::OUTGOING`] and the like.
     pub flags: u16,
-    /// This host's side, as in the packet.
+    /// This host's side, as in the packet. All zero where there was no room for another one.
     pub local: Endpoint,
     /// The peer's network: the first 120 bits of an IPv4-mapped address (a /24), the first 64 of an IPv6 address. All
-    /// zero where the map of the tallies had no room for another network.
+    /// zero where there was no room for another network.
     pub network: [u8; 16],
 }
 

@@ -21,6 +21,8 @@ use crate::{
 
 /// Netfilter drops a packet as soon as it has answered it.
 const ANSWER_NS: u64 = 10_000_000;
+/// A connection on which something has just happened is not idle: what comes after its close may be the rest of that.
+const IDLE_NS: u64 = 100_000_000;
 /// A connection that was closed is remembered no longer than its port is (`TIME_WAIT` and a little more).
 const CLOSED_NS: u64 = 130_000_000_000;
 
@@ -66,6 +68,10 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
         return;
     } else if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
         if class & class::FIREWALL != 0 {
+            // Who resets wants nothing more: a stray one that a rule drops harms nobody.
+            if matches!(sort, Sort::Reset) && !is_own {
+                return;
+            }
             record.key.flags |= answer(tuple, now);
         }
         let queue = explain(tuple, sort);
@@ -151,6 +157,7 @@ fn answered(tuple: &Tuple, flag: u16) {
 #[inline(always)]
 pub fn remember(connection: &Connection) {
     if connection.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0
+        && connection.idle >= IDLE_NS
         && connection.pending() == ConnectionRecord::NOTHING
     {
         let ended = Ended {
@@ -163,6 +170,12 @@ pub fn remember(connection: &Connection) {
         };
         let _ = CLOSED.insert(connection.tuple, ended, ANY);
     }
+}
+
+/// Forgets the connection that had the same ends before.
+#[inline(always)]
+pub fn forget(tuple: &Tuple) {
+    let _ = CLOSED.remove(tuple);
 }
 
 /// Takes the connection with these ends that was closed not long ago.

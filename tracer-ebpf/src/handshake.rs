@@ -36,6 +36,9 @@ pub fn tc_ingress(context: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// No SYN is sent again so soon.
+const SAME_NS: u64 = 10_000_000;
+
 /// Who will get a SYN.
 struct Listener {
     /// The address of the socket; 0: it is found only once a connection that has just ended makes way.
@@ -48,6 +51,15 @@ struct Listener {
 #[inline(always)]
 fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
     let now = now();
+    if let Some(handshake) = HANDSHAKES.get_ptr_mut(tuple) {
+        // SAFETY: the map keeps the value's memory while the program runs.
+        let handshake = unsafe { &mut *handshake };
+        // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both.
+        if handshake.sequence == sequence && now.wrapping_sub(handshake.seen) < SAME_NS {
+            return;
+        }
+        handshake.seen = now;
+    }
     let (is_syn_queue_full, unseen) = syn_queue_drops(listener.syn_queue);
     let refused = if is_syn_queue_full {
         Some(Event::SynQueueFull)
@@ -62,7 +74,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
         // SAFETY: the map keeps the value's memory while the program runs.
         let handshake = unsafe { &mut *handshake };
         if handshake.sequence != sequence {
-            *handshake = Handshake { syn: now, listener: listener.address, sequence, ..Handshake::NONE };
+            *handshake = Handshake { syn: now, seen: now, listener: listener.address, sequence, ..Handshake::NONE };
         } else if handshake.synack == 0 && handshake.explained & !AGAIN == 0 && refused.is_none() {
             // Sent again, and the one before was not answered although nothing was seen to refuse it.
             event = Some(Event::SynUnanswered);
@@ -74,7 +86,8 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
         }
     } else {
         let explained = u16::from(refused.is_some());
-        let times = Handshake { syn: now, listener: listener.address, sequence, explained, ..Handshake::NONE };
+        let (syn, seen, listener) = (now, now, listener.address);
+        let times = Handshake { syn, listener, seen, sequence, explained, ..Handshake::NONE };
         store(tuple, times);
     }
     if let Some(event) = event

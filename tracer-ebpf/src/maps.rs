@@ -58,6 +58,14 @@ pub static REASONS: Array<u8> = Array::with_max_entries(256, 0);
 #[map]
 pub static REJECTIONS: HashMap<Key, Tally> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
+/// Rejections from networks for which [`REJECTIONS`] had no room, counted by listener.
+#[map]
+pub static REJECTIONS_BY_LISTENER: HashMap<Key, Tally> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Rejections for which even that had no room, counted by what happened and where in the kernel.
+#[map]
+pub static REJECTIONS_BY_EVENT: HashMap<Key, Tally> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+
 /// Whether this kernel drops a SYN when the SYN queue is as long as it may be: [`at_limit::UNKNOWN`] and so on.
 #[map]
 pub static AT_LIMIT: Array<u32> = Array::with_max_entries(1, 0);
@@ -124,6 +132,8 @@ pub struct Handshake {
     pub synack: u64,
     /// The address of the listener; 0: not known.
     pub listener: u64,
+    /// When the latest SYN passed an interface.
+    pub seen: u64,
     /// The SYN's sequence number: one that is sent again has the same, another attempt from the same port has not.
     pub sequence: u32,
     /// How often the SYN-ACK was sent again.
@@ -134,7 +144,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// A handshake of which nothing is known.
-    pub const NONE: Self = Self { syn: 0, synack: 0, listener: 0, sequence: 0, resent: 0, explained: 0 };
+    pub const NONE: Self = Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0 };
 }
 
 /// Counts one more.

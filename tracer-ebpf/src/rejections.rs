@@ -1,12 +1,15 @@
 //! Counting rejections exactly, and reporting some of them.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::{bindings::BPF_NOEXIST, maps::HashMap};
 use tracer_common::{
     counter::Counter,
+    endpoint::Endpoint,
     rejection::{Event, Key, NamespaceTally, Packet, RejectionRecord, Tally},
 };
 
-use crate::maps::{NAMESPACES, REJECTIONS, SCRATCH, Scratch, add, count, emit, is_tracing};
+use crate::maps::{
+    NAMESPACES, REJECTIONS, REJECTIONS_BY_EVENT, REJECTIONS_BY_LISTENER, SCRATCH, Scratch, add, count, emit, is_tracing,
+};
 
 /// So many of a kind are reported at once, the rest once in [`INTERVAL_NS`].
 const AT_ONCE: u64 = 3;
@@ -50,11 +53,15 @@ pub fn reject(record: &mut RejectionRecord, now: u64) {
     if !is_tracing() {
         return;
     }
-    let mut tally = tally_of(&record.key, now);
+    let mut tally = tally_of(&REJECTIONS, &record.key, now);
     if tally.is_none() {
-        // No room for another network: those that come now are counted together.
+        // No room for another network: those that come now are counted together, and in the end those of all ports.
         record.key.network = [0; 16];
-        tally = tally_of(&record.key, now);
+        tally = tally_of(&REJECTIONS_BY_LISTENER, &record.key, now);
+    }
+    if tally.is_none() {
+        record.key.local = Endpoint::NONE;
+        tally = tally_of(&REJECTIONS_BY_EVENT, &record.key, now);
     }
     let Some(tally) = tally else {
         count(Counter::RejectionsUncounted);
@@ -76,13 +83,13 @@ pub fn reject(record: &mut RejectionRecord, now: u64) {
 }
 
 #[inline(always)]
-fn tally_of(key: &Key, now: u64) -> Option<*mut Tally> {
-    if let Some(tally) = REJECTIONS.get_ptr_mut(key) {
+fn tally_of(map: &HashMap<Key, Tally>, key: &Key, now: u64) -> Option<*mut Tally> {
+    if let Some(tally) = map.get_ptr_mut(key) {
         return Some(tally);
     }
     // Another CPU may be faster.
-    let _ = REJECTIONS.insert(key, Tally { count: 0, first: now, last: now, recorded: 0 }, BPF_NOEXIST.into());
-    REJECTIONS.get_ptr_mut(key)
+    let _ = map.insert(key, Tally { count: 0, first: now, last: now, recorded: 0 }, BPF_NOEXIST.into());
+    map.get_ptr_mut(key)
 }
 
 /// Counts one more of what is held against the kernel's own counters.

@@ -15,7 +15,7 @@ use tracer_common::{
 };
 
 use crate::{
-    handshake,
+    drops, handshake,
     kernel::{self, Sock, TcpSock},
     maps::{ACCEPTS, CONNECTIONS, count, emit, is_known_port, is_tracing, is_wanted_peer},
 };
@@ -90,6 +90,7 @@ pub fn born(sock: Sock) {
     let Some(connection) = create(sock) else { return };
     connection.follow(tcp_sock.tcp());
     connection.moments.established = now();
+    drops::forget(&connection.tuple);
     if let Some(times) = handshake::take(&connection.tuple) {
         connection.moments.syn = times.syn;
         connection.moments.synack = times.synack;

@@ -47,6 +47,24 @@ fn what_was_pending_is_told() {
 }
 
 #[test]
+fn a_tls_close_alert_is_not_waited_for() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().respond(5000).wait(5000 * STEP).write(24).send_lost().close().gone();
+    let record = closed(&scenario.connection);
+    assert_eq!(
+        (record.pending, record.flags & CLOSED_BY_APPLICATION),
+        (ConnectionRecord::NOTHING, CLOSED_BY_APPLICATION)
+    );
+    // A response as short as that, or a part of one, is waited for.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().write(24).send_lost().close().gone();
+    assert_eq!(closed(&scenario.connection).pending, ConnectionRecord::CUT);
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().respond(5000).write(400).send_lost().close().gone();
+    assert_eq!(closed(&scenario.connection).pending, ConnectionRecord::CUT);
+}
+
+#[test]
 fn the_process_that_closes_is_noted_and_no_other() {
     // It closes: whoever works on the socket later has no part in it.
     let mut scenario = Scenario::new();

@@ -3,15 +3,21 @@
 
 use crate::{
     enrich::peer::Network,
-    rejection::{Cause, Rejection},
+    rejection::{Cause, Facts, Rejection},
 };
 use foldhash::fast::FixedState;
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 /// So many of a kind are handed on at once.
 const AT_ONCE: u64 = 3;
 /// Nanoseconds between two that are handed on after that.
 const INTERVAL: u64 = 1_000_000_000;
+/// So many of a cause are handed on within [`INTERVAL`], whatever their kinds: a scan has a kind a port.
+const BUDGET: u32 = 20;
 /// Kinds told apart; beyond, those of a cause on a port are one kind.
 const CAPACITY: usize = 4096;
 
@@ -38,6 +44,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Sampler {
     kinds: HashMap<Kind, Entry, FixedState>,
+    /// Since when how many of a cause were handed on.
+    spent: HashMap<Cause, (u64, u32), FixedState>,
 }
 
 impl Sampler {
@@ -54,9 +62,11 @@ impl Sampler {
             rejection.count += held.count;
             rejection.first = held.first.min(rejection.first);
         }
-        if entry.handed_on < AT_ONCE || rejection.last.saturating_sub(entry.at) >= INTERVAL {
+        let now = rejection.last;
+        let is_due = entry.handed_on < AT_ONCE || now.saturating_sub(entry.at) >= INTERVAL;
+        if is_due && may_spend(&mut self.spent, cause, now) {
             entry.handed_on += 1;
-            entry.at = rejection.last;
+            entry.at = now;
             on(rejection);
         } else {
             entry.held = Some(rejection);
@@ -65,8 +75,10 @@ impl Sampler {
 
     /// Hands on what has been held back for long enough at `now` (monotonic nanoseconds).
     pub fn tick(&mut self, now: u64, on: &mut impl FnMut(Rejection)) {
-        for entry in self.kinds.values_mut() {
+        for (kind, entry) in &mut self.kinds {
             if now.saturating_sub(entry.at) >= INTERVAL
+                && entry.held.is_some()
+                && may_spend(&mut self.spent, kind.cause, now)
                 && let Some(held) = entry.held.take()
             {
                 entry.handed_on += 1;
@@ -76,18 +88,53 @@ impl Sampler {
         }
     }
 
-    /// Hands on everything, in the order in which it happened.
+    /// Hands on everything, in the order in which it happened; of each cause the most frequent kinds, and the others as
+    /// one.
     pub fn finish(&mut self, on: &mut impl FnMut(Rejection)) {
         let mut held: Vec<_> = self.kinds.values_mut().filter_map(|entry| entry.held.take()).collect();
-        held.sort_by_key(|rejection| (rejection.last, rejection.cause, rejection.local));
-        held.into_iter().for_each(on);
+        held.sort_by_key(|it| (it.cause, Reverse(it.count), it.last, it.local));
+        let mut kept: Vec<Rejection> = Vec::new();
+        for of_cause in held.chunk_by(|one, other| one.cause == other.cause) {
+            let (most, others) = of_cause.split_at(of_cause.len().min(BUDGET as usize));
+            kept.extend_from_slice(most);
+            kept.extend(others.iter().cloned().reduce(together));
+        }
+        kept.sort_by_key(|it| (it.last, it.cause, it.local));
+        kept.into_iter().for_each(on);
+    }
+}
+
+/// Whether another one of `cause` may be handed on at `now`; then it counts.
+fn may_spend(spent: &mut HashMap<Cause, (u64, u32), FixedState>, cause: Cause, now: u64) -> bool {
+    let (since, count) = spent.entry(cause).or_insert((now, 0));
+    if now.saturating_sub(*since) >= INTERVAL {
+        (*since, *count) = (now, 0);
+    }
+    let may = *count < BUDGET;
+    *count += u32::from(may);
+    may
+}
+
+/// Two kinds of one cause as one: of several listeners and peers.
+fn together(one: Rejection, other: Rejection) -> Rejection {
+    let several = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    Rejection {
+        count: one.count + other.count,
+        first: one.first.min(other.first),
+        last: one.last.max(other.last),
+        peer: several,
+        local: several,
+        connection: None,
+        sequence: None,
+        facts: Facts::default(),
+        ..one
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rejection::{Evidence, Facts};
+    use crate::rejection::Evidence;
 
     fn at(last: u64, peer: &str) -> Rejection {
         Rejection {
@@ -120,6 +167,22 @@ mod tests {
         assert_eq!(shown.iter().map(|it| it.count).sum::<u64>(), 100_000);
         let last = shown.last().unwrap();
         assert_eq!((last.last, last.first > shown[shown.len() - 2].last), (99_999 * 100_000, true));
+    }
+
+    #[test]
+    fn a_scan_of_many_ports_is_a_few_lines() {
+        let mut sampler = Sampler::default();
+        let mut shown = Vec::new();
+        for port in 1..=6000_u16 {
+            let local = SocketAddr::from(([10, 0, 2, 5], port));
+            sampler.take(Rejection { local, ..at(u64::from(port), "10.0.1.7:5000") }, &mut |it| shown.push(it));
+        }
+        assert_eq!(shown.len(), BUDGET as usize);
+        sampler.finish(&mut |it| shown.push(it));
+        assert_eq!(shown.len(), 2 * BUDGET as usize + 1);
+        assert_eq!(shown.iter().map(|it| it.count).sum::<u64>(), 6000);
+        let several = shown.iter().find(|it| it.local.port() == 0).unwrap();
+        assert_eq!((several.count, several.last), (6000 - 40, 6000));
     }
 
     #[test]

@@ -42,6 +42,9 @@ impl Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == [0; 16] {
+            return f.write_str("several");
+        }
         let address = Ipv6Addr::from(self.0).to_canonical();
         write!(f, "{address}/{}", if address.is_ipv4() { 24 } else { 64 })
     }

@@ -244,7 +244,8 @@ pub static CAUSES: [Entry; 23] = [
             look at the application's log.",
         alb: &["502"],
         advice: "[{?never_accepted}The listener closed with connections in its queue: let it accept and serve them \
-            before it ends|{?unread}It closed without reading the whole request: a limit of size (nginx \
+            before it ends|{?never_read}It closed just as the request came: give it a longer keep-alive than the load \
+            balancer's idle timeout, and let it finish what is open before it stops|{?unread}It closed without reading the whole request: a limit of size (nginx \
             client_max_body_size), a crash or a worker timeout|Look for a crash, a worker timeout (gunicorn \
             --timeout), a restart, SO_LINGER 0]; read the application's log at that time.",
     },
@@ -268,11 +269,11 @@ pub static CAUSES: [Entry; 23] = [
         code: "peer_gave_up",
         family: OnConnection,
         counted: Requests,
-        evidence: &[Observed],
+        evidence: &[Observed, Inferred],
         title: "peer gave up",
         text: "[{peer}|The peer] gave up[ with a {packet}][ {waited} after its request came,] [{?unanswered}before any \
             response|before the response was complete ({bytes_out} had been written)|before the response was \
-            complete].",
+            complete][{?inferred} (inferred from its close without a response: a message may need none)].",
         verdict: "ended early: the peer gave up[ after {waited}]; [{?timed_out}answer within its idle timeout \
             ({idle_timeout})|look at where such requests spend their time].",
         alb: &["460", "504"],

@@ -70,10 +70,18 @@ fn end(record: &ConnectionRecord, limits: Limits) -> Option<(Cause, Evidence)> {
     let ended = |ways: u32| record.flags & ways != 0;
     let by_peer = ended(CLOSED_BY_PEER | RESET_BY_PEER);
     match record.pending {
-        ConnectionRecord::UNANSWERED if is_farewell(record.bytes_in, record.requests, ended(ADOPTED)) => None,
+        ConnectionRecord::UNANSWERED | ConnectionRecord::CUT
+            if is_farewell(record.bytes_in, record.requests, ended(ADOPTED)) =>
+        {
+            None
+        }
         ConnectionRecord::UNANSWERED if ended(CLOSED_BY_APPLICATION) => Some((Cause::ClosedBeforeResponse, Observed)),
         ConnectionRecord::UNANSWERED if ended(RESET_BY_HOST) => Some((Cause::ResetBeforeResponse, Observed)),
         ConnectionRecord::CUT if ended(RESET_BY_HOST) => Some((Cause::ResetMidResponse, Observed)),
+        // On a connection that was answered before it may have been a message that needs no answer.
+        ConnectionRecord::UNANSWERED if ended(CLOSED_BY_PEER) && record.requests > 1 => {
+            Some((Cause::PeerGaveUp, Inferred))
+        }
         ConnectionRecord::UNANSWERED | ConnectionRecord::CUT if by_peer => Some((Cause::PeerGaveUp, Observed)),
         ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
             Some((Cause::ResponseNotAcknowledged, Observed))
@@ -125,7 +133,11 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     let waited = record.reported.saturating_sub(latest);
     let is_overdue = u128::from(waited) >= limits.idle_timeout.as_nanos();
     let adopted = record.flags & RequestRecord::ADOPTED != 0;
-    if record.bytes_out != 0 || !is_overdue || is_farewell(record.bytes_in, record.sequence, adopted) {
+    if record.bytes_out != 0
+        || moments.first_write != 0
+        || !is_overdue
+        || is_farewell(record.bytes_in, record.sequence, adopted)
+    {
         return None;
     }
     let first = record.sequence == 1 && !adopted;

@@ -23,7 +23,12 @@ impl Tallies {
     /// Reads all of them.
     pub fn read(ebpf: &Ebpf) -> Result<Self, MapError> {
         Ok(Self {
-            rejections: entries(ebpf, "REJECTIONS")?,
+            rejections: [
+                entries(ebpf, "REJECTIONS")?,
+                entries(ebpf, "REJECTIONS_BY_LISTENER")?,
+                entries(ebpf, "REJECTIONS_BY_EVENT")?,
+            ]
+            .concat(),
             listeners: entries(ebpf, "LISTENERS")?,
             namespaces: entries(ebpf, "NAMESPACES")?,
         })

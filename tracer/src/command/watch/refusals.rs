@@ -29,13 +29,24 @@ use tracer_common::{
 /// Requests remembered of which something was told before they ended.
 const CAPACITY: usize = 65_536;
 
+/// What was handed on of the events of a key.
+#[derive(Default)]
+struct Told {
+    /// How many.
+    count: u64,
+    /// When the latest one happened.
+    at: u64,
+    /// What it was; `None`: harmless.
+    latest: Option<Box<Rejection>>,
+}
+
 /// What was told until now, and whom to ask.
 pub struct Refusals {
     host: Host,
     limits: Limits,
     sampler: Sampler,
-    /// How many events of a key were handed on, and when the last one happened.
-    told: HashMap<Key, (u64, u64), FixedState>,
+    /// What was handed on of each key.
+    told: HashMap<Key, Told, FixedState>,
     /// Requests, by connection and number, of which a cause was told: it is told once.
     requests: HashSet<(u64, u32, Cause), FixedState>,
     /// What is to be handed to the pipeline.
@@ -71,12 +82,12 @@ impl Refusals {
     /// An event that the kernel side reported.
     pub fn event(&mut self, record: &RejectionRecord) {
         let facts = self.host.facts(record);
-        let (told, _) = self.told.get(&record.key).copied().unwrap_or_default();
+        let told = self.told.entry(record.key).or_default();
         // Reports of two CPUs may overtake each other.
-        let Some(count @ 1..) = record.count.checked_sub(told) else { return };
-        self.told.insert(record.key, (record.count, record.reported));
-        if let Some(mut rejection) = classify::of_record(record, &facts) {
-            rejection.count = count;
+        let Some(count @ 1..) = record.count.checked_sub(told.count) else { return };
+        let rejection = classify::of_record(record, &facts).map(|rejection| Rejection { count, ..rejection });
+        *told = Told { count: record.count, at: record.reported, latest: rejection.clone().map(Box::new) };
+        if let Some(rejection) = rejection {
             self.take(rejection);
         }
     }
@@ -130,13 +141,17 @@ impl Refusals {
         let places: Vec<_> = tallies.rejections.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
         self.host.locate(&places);
         for (key, tally) in &tallies.rejections {
-            let (told, at) = self.told.get(key).copied().unwrap_or_default();
-            let Some(count @ 1..) = tally.count.checked_sub(told) else { continue };
-            let facts = self.host.facts(&example(key, tally.last));
-            if let Some(mut rejection) = classify::of_tally(key, tally, &facts) {
-                rejection.count = count;
-                rejection.first = rejection.first.max(at);
-                self.take(rejection);
+            let told = self.told.remove(key).unwrap_or_default();
+            let Some(count @ 1..) = tally.count.checked_sub(told.count) else { continue };
+            let rest = if told.count == 0 {
+                let facts = self.host.facts(&example(key, tally.last));
+                classify::of_tally(key, tally, &facts)
+            } else {
+                // What the host said then holds for those that came with it; now it may say something else.
+                told.latest.map(|latest| *latest)
+            };
+            if let Some(rest) = rest {
+                self.take(Rejection { count, first: tally.first.max(told.at), last: tally.last, ..rest });
             }
         }
         for (key, tally) in &tallies.listeners {
@@ -145,13 +160,17 @@ impl Refusals {
                 self.take(rejection);
             }
         }
-        if totals.connections() == 0 && self.counted.is_empty() && tallies.listeners.is_empty() {
+        let reconciliation = self.reconcile(tallies);
+        // What the kernel counted came here, too, though perhaps not past a hook.
+        let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
+        let nothing_seen = totals.connections() == 0 && self.counted.is_empty() && tallies.listeners.is_empty();
+        if nothing_seen && !kernel_saw {
             self.nothing_arrived(monotonic()?);
         }
         let Self { sampler, ready, .. } = self;
         sampler.finish(&mut |rejection| ready.push(rejection));
         ready.drain(..).try_for_each(|rejection| pipeline.rejection(&rejection))?;
-        pipeline.reconciliation(self.reconcile(tallies));
+        pipeline.reconciliation(reconciliation);
         Ok(())
     }
 
