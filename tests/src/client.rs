@@ -11,8 +11,10 @@ use crate::clock::{monotonic_ns, sleep};
 use crate::netns::Namespace;
 
 mod request;
+mod sent;
 
 pub use request::Request;
+pub use sent::sent_ns;
 
 const CHUNK: usize = 64 << 10;
 const HEAD_LIMIT: usize = 64 << 10;
@@ -21,6 +23,7 @@ const HEAD_LIMIT: usize = 64 << 10;
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
     namespace: &'a Namespace,
+    source: Option<IpAddr>,
     source_port: u16,
     receive_buffer: Option<usize>,
     timeout: Duration,
@@ -30,13 +33,19 @@ impl<'a> Client<'a> {
     /// A client in `namespace`.
     #[must_use]
     pub fn new(namespace: &'a Namespace) -> Self {
-        Self { namespace, source_port: 0, receive_buffer: None, timeout: Duration::from_mins(1) }
+        Self { namespace, source: None, source_port: 0, receive_buffer: None, timeout: Duration::from_mins(1) }
     }
 
     /// Connects from this port instead of one that the kernel chooses.
     #[must_use]
     pub fn source_port(self, source_port: u16) -> Self {
         Self { source_port, ..self }
+    }
+
+    /// Connects from this address, which the namespace has, instead of the one that its routes choose.
+    #[must_use]
+    pub fn source(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// Sets `SO_RCVBUF`, bytes: a small one closes the window of a slow reader early. The kernel doubles it.
@@ -87,9 +96,9 @@ impl<'a> Client<'a> {
             if let Some(bytes) = self.receive_buffer {
                 sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
             }
-            if self.source_port != 0 {
+            if self.source_port != 0 || self.source.is_some() {
                 sockopt::set_socket_reuseaddr(&socket, true)?;
-                rustix::net::bind(&socket, &SocketAddr::new(any, self.source_port))?;
+                rustix::net::bind(&socket, &SocketAddr::new(self.source.unwrap_or(any), self.source_port))?;
             }
             // The timeouts hold for connect() too.
             sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(self.timeout))?;
@@ -106,7 +115,9 @@ impl<'a> Client<'a> {
         let connected_ns = monotonic_ns();
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
-        Ok(Connection { local: stream.local_addr()?, peer: address, stream, connect_ns, connected_ns })
+        let local = stream.local_addr()?;
+        sent::forget(local);
+        Ok(Connection { local, peer: address, stream, connect_ns, connected_ns })
     }
 }
 
@@ -208,6 +219,7 @@ impl Connection {
         let head = request.head(self.peer);
         let head_bytes = head.len() as u64;
         let first_byte_ns = monotonic_ns();
+        sent::note(self.local, first_byte_ns);
         let body = request.body_bytes;
         if body > 0 && request.before_body.is_zero() && request.body_pieces == 1 {
             // One write for the head and the start of the body, as most clients do.

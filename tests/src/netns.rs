@@ -12,6 +12,14 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+/// The kernel's numbers of the states of TCP.
+#[expect(missing_docs, reason = "the states are those of TCP (RFC 9293)")]
+pub mod state {
+    pub const FIN_WAIT1: u8 = 4;
+    pub const FIN_WAIT2: u8 = 5;
+    pub const LISTEN: u8 = 10;
+}
+
 /// Where `ip netns` keeps its namespaces.
 const DIRECTORY: &str = "/run/netns";
 /// First letters of every name that the lab gives; the owner's pid follows.
@@ -126,16 +134,26 @@ impl Namespace {
     /// # Errors
     /// Where `/proc` cannot be read.
     pub fn is_listening(&self, port: u16) -> Result<bool> {
+        Ok(self.tcp_state(port, 0)? == Some(state::LISTEN))
+    }
+
+    /// The [`state`] of the TCP socket between two ports.
+    ///
+    /// # Errors
+    /// Where `/proc` cannot be read.
+    pub fn tcp_state(&self, local_port: u16, peer_port: u16) -> Result<Option<u8>> {
         let tables = self.enter(|| {
             let read = |table: &str| fs::read_to_string(format!("/proc/thread-self/net/{table}"));
             Ok(read("tcp")? + &read("tcp6")?)
         })?;
-        let local_end = format!(":{port:04X}");
-        // Fields: slot, local address, remote address, state (0A is LISTEN).
-        Ok(tables.lines().any(|line| {
-            let fields: Vec<&str> = line.split_whitespace().take(4).collect();
-            matches!(fields[..], [_, local, _, "0A"] if local.ends_with(&local_end))
-        }))
+        let ends = [format!(":{local_port:04X}"), format!(":{peer_port:04X}")];
+        // Fields: slot, local address, remote address, state.
+        let state = tables.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().skip(1).take(3).collect();
+            let is_it = fields.iter().zip(&ends).all(|(field, end)| field.ends_with(end));
+            u8::from_str_radix(fields.get(2).filter(|_| is_it)?, 16).ok()
+        });
+        Ok(state)
     }
 
     /// Deletes the namespaces whose owner, named by its pid in their name, is dead.

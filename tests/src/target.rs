@@ -155,8 +155,11 @@ impl Served {
     }
 }
 
-/// Finds the program next to the running one (`target/debug`), or one directory up (`target/debug/deps`, for tests).
-fn program() -> Result<PathBuf> {
+/// The program of the target: next to the running one (`target/debug`), or one directory up (`target/debug/deps`, for tests).
+///
+/// # Errors
+/// Where it is not built.
+pub fn program() -> Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
     let found = here.ancestors().skip(1).take(2).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
     let Some(path) = found else {

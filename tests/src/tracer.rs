@@ -1,7 +1,7 @@
 //! `tracer watch` running on the lab, and what it printed.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ use crate::process::{Process, Signal};
 use crate::topology::Lab;
 
 mod record;
+mod rejection;
 
 pub use record::{Connection, ConnectionStages, Hook, Request, RequestStages, Status, Summary};
+pub use rejection::{Conntrack, Kernel, ProcessName, Rejection, Rule};
 
 /// The environment variable that names the program to test.
 pub const BINARY: &str = "TRACER_BIN";
@@ -125,10 +127,10 @@ impl Tracer {
         let exit = self.process.wait(PATIENCE)?;
         let stderr = self.process.stderr()?;
         ensure!(exit.success(), "tracer failed ({exit}):\n{stderr}");
-        let Output { requests, amended, connections, waiting, summary, status } = self.so_far()?;
+        let Output { requests, amended, connections, waiting, rejections, summary, status } = self.so_far()?;
         let Some(status) = status else { bail!("tracer printed no status:\n{stderr}") };
         let summary = summary.context("tracer printed no summary")?;
-        Ok(Trace { requests, amended, connections, waiting, summary, status, exit, stderr })
+        Ok(Trace { requests, amended, connections, waiting, rejections, summary, status, exit, stderr })
     }
 }
 
@@ -143,6 +145,8 @@ pub struct Trace {
     pub connections: Vec<Connection>,
     /// The requests that had not ended.
     pub waiting: Vec<Request>,
+    /// What was refused or broken.
+    pub rejections: Vec<Rejection>,
     /// The figures at the end.
     pub summary: Summary,
     /// The last object.
@@ -167,6 +171,18 @@ impl Trace {
     pub fn connection_of(&self, peer: std::net::SocketAddr) -> Option<&Connection> {
         self.connections.iter().find(|connection| connection.peer == peer)
     }
+
+    /// How much of each cause there was, over all objects that tell of it.
+    #[must_use]
+    pub fn causes(&self) -> BTreeMap<&str, u64> {
+        rejection::causes(&self.rejections)
+    }
+
+    /// The rejections with a cause.
+    #[must_use]
+    pub fn rejections_of(&self, cause: &str) -> Vec<&Rejection> {
+        self.rejections.iter().filter(|rejection| rejection.cause == cause).collect()
+    }
 }
 
 /// The objects that were printed; as [`Trace`], as far as they have come.
@@ -180,6 +196,8 @@ pub struct Output {
     pub connections: Vec<Connection>,
     /// See [`Trace::waiting`].
     pub waiting: Vec<Request>,
+    /// See [`Trace::rejections`].
+    pub rejections: Vec<Rejection>,
     /// See [`Trace::summary`].
     pub summary: Option<Summary>,
     /// See [`Trace::status`].
@@ -221,6 +239,7 @@ impl Output {
             }
             Some("connection") => self.connections.push(serde_json::from_str(line)?),
             Some("waiting") => self.waiting.push(serde_json::from_str(line)?),
+            Some("rejection") => self.rejections.push(serde_json::from_str(line)?),
             Some("summary") => self.summary = Some(serde_json::from_str(line)?),
             Some("status") => self.status = Some(serde_json::from_str(line)?),
             _ => bail!("not an object with a known kind in the first place"),

@@ -22,13 +22,14 @@ fn each_way(bench: &Bench, mut turn: impl FnMut(&mut Connection) -> Result<()>) 
 
 /// Checks each request of each peer against the stage in which it was told to spend so many milliseconds.
 fn check_all(bench: Bench, peers: &[SocketAddr], told: &[[(&str, u64); 1]]) -> Result<()> {
-    let (trace, served) = bench.finish(peers.len() * told.len(), peers.len())?;
-    for peer in peers {
-        for (request, told) in trace.requests_of(*peer).into_iter().zip(told) {
-            check_request(request, &by_target(served_of(&served, request)?, told)?)?;
+    bench.finish(peers.len() * told.len(), peers.len(), |trace, served| {
+        for peer in peers {
+            for (request, told) in trace.requests_of(*peer).into_iter().zip(told) {
+                check_request(request, &by_target(served_of(served, request)?, told)?)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]
@@ -92,15 +93,16 @@ fn download_by_a_slow_reader() -> Result<()> {
             let reply = connection.receive(&request, sent)?;
             cases.push((connection.local, reply.last_byte_ns));
         }
-        let (trace, served) = bench.finish(3, 3)?;
-        for (peer, last_byte_ns) in cases {
-            let request = trace.requests_of(peer)[0];
-            let written_ns = served_of(&served, request)?.first_write_ns.context("not written")?;
-            let held = last_byte_ns - written_ns;
-            assert!(held >= ns(ms(100)), "the client held the response back for {held} ns");
-            check_request(request, &[("download", held)])?;
-        }
-        Ok(())
+        bench.finish(3, 3, |trace, served| {
+            for (peer, last_byte_ns) in cases {
+                let request = trace.requests_of(peer)[0];
+                let written_ns = served_of(served, request)?.first_write_ns.context("not written")?;
+                let held = last_byte_ns - written_ns;
+                assert!(held >= ns(ms(100)), "the client held the response back for {held} ns");
+                check_request(request, &[("download", held)])?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -116,15 +118,16 @@ fn every_stage_of_the_application_at_once() -> Result<()> {
             begun.push(connection.request(&request)?.sent.first_byte_ns);
             Ok(())
         })?;
-        let (trace, served) = bench.finish(3, 3)?;
-        for (peer, begun_ns) in peers.into_iter().zip(begun) {
-            let request = trace.requests_of(peer)[0];
-            // The body comes some 80 ms after the first read.
-            let told = [("pickup", 60), ("upload", 60), ("service", 90), ("download", 70)];
-            check_request(request, &by_target(served_of(&served, request)?, &told)?)?;
-            let ago = realtime_ns() - request.realtime_ns()?;
-            check_time("since the begin", ago, monotonic_ns() - begun_ns)?;
-        }
-        Ok(())
+        bench.finish(3, 3, |trace, served| {
+            for (peer, begun_ns) in peers.into_iter().zip(begun) {
+                let request = trace.requests_of(peer)[0];
+                // The body comes some 80 ms after the first read.
+                let told = [("pickup", 60), ("upload", 60), ("service", 90), ("download", 70)];
+                check_request(request, &by_target(served_of(served, request)?, &told)?)?;
+                let ago = realtime_ns() - request.realtime_ns()?;
+                check_time("since the begin", ago, monotonic_ns() - begun_ns)?;
+            }
+            Ok(())
+        })
     })
 }

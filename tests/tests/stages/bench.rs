@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use lab::client::sent_ns;
 use lab::clock::{MS, duration_ns, sleep};
 use lab::target::{Options, Served, Target};
 use lab::topology::{TARGET_V4, TARGET_V6};
 use lab::tracer::{Request, Trace};
-use lab::{Lab, Tracer};
+use lab::{Busy, Lab, Tracer};
 
 pub const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -39,8 +40,14 @@ impl Bench {
         Ok(Self { tracer, target, lab })
     }
 
-    /// Ends the trace once `requests` were served and `connections` have closed, and asserts what holds of every trace.
-    pub fn finish(mut self, requests: usize, connections: usize) -> Result<(Trace, Vec<Served>)> {
+    /// Ends the trace once `requests` were served and `connections` have closed, asserts what holds of every trace, and
+    /// has `check` look at the times. Where that fails although the host was late by itself, the host was [`Busy`].
+    pub fn finish(
+        mut self,
+        requests: usize,
+        connections: usize,
+        check: impl FnOnce(&Trace, &[Served]) -> Result<()>,
+    ) -> Result<()> {
         let served = self.target.wait_for(requests)?;
         self.tracer.wait_for(ms(5000), |output| output.connections.len() >= connections)?;
         let trace = self.tracer.stop()?;
@@ -59,8 +66,24 @@ impl Bench {
             }
         }
         assert_exact(&trace);
-        Ok((trace, served))
+        check(&trace, &served).or_else(|error| {
+            served.iter().try_for_each(check_prompt).with_context(|| format!("{error:#}"))?;
+            Err(error)
+        })
     }
+}
+
+/// Checks that the target was woken as soon as the client had sent the request, or as soon as it was ready to wait for
+/// it. Otherwise this host's scheduler was late, which is in the stages too, rightly.
+fn check_prompt(served: &Served) -> Result<()> {
+    let (Some(peer), Some(accepted_ns), Some(readable_ns)) = (served.peer, served.accepted_ns, served.readable_ns)
+    else {
+        bail!("the target does not tell when it was woken: {served:?}");
+    };
+    let sent_ns = sent_ns(peer, usize::try_from(served.sequence)?).context("the client has not sent it")?;
+    let late_ns = readable_ns.saturating_sub(sent_ns.max(accepted_ns));
+    ensure!(late_ns <= MS, Busy(format!("woken {} us after the request was sent: {served:?}", late_ns / 1000)));
+    Ok(())
 }
 
 /// A tracer, once packets are stamped: the kernel begins with it a moment after the tracer has asked for it.
@@ -117,7 +140,7 @@ pub fn served_of<'a>(served: &'a [Served], request: &Request) -> Result<&'a Serv
     served.iter().find(of_it).with_context(|| format!("the target did not serve {request:?}"))
 }
 
-/// How long the delays lasted by the target's clock: at least as long as asked for.
+/// How long the delays lasted by the target's clock: at least as long as asked for, unless the host was busy.
 pub fn by_target<'a>(served: &Served, asked: &[(&'a str, u64)]) -> Result<Vec<(&'a str, u64)>> {
     let lasted = |&(stage, asked_ms): &(&'a str, u64)| {
         let lasted = match stage {
@@ -130,7 +153,8 @@ pub fn by_target<'a>(served: &Served, asked: &[(&'a str, u64)]) -> Result<Vec<(&
         };
         let lasted = lasted.with_context(|| format!("the target does not tell {stage}: {served:?}"))?;
         // A body's first piece is not read at the very moment at which it is sent.
-        ensure!(lasted + MS >= asked_ms * MS, "{stage} was asked to last {asked_ms} ms: {served:?}");
+        let long_enough = lasted + MS >= asked_ms * MS;
+        ensure!(long_enough, Busy(format!("{stage} was asked to last {asked_ms} ms: {served:?}")));
         Ok((stage, lasted))
     };
     asked.iter().map(lasted).collect()

@@ -7,7 +7,7 @@ use lab::clock::sleep;
 use lab::tracer::Trace;
 
 use crate::bench::{Bench, by_target, check, check_request, check_time, ms, ns, served_of, ways};
-use crate::faults::{LostAcks, LostSynAcks, Queue};
+use crate::faults::{Queue, lose_acks, lose_syn_acks};
 
 fn check_connection(trace: &Trace, peer: std::net::SocketAddr, injected: &[(&str, u64)]) -> Result<()> {
     let connection = trace.connection_of(peer).context("no such connection")?;
@@ -29,18 +29,19 @@ fn accept() -> Result<()> {
                 cases.push((connection.local, sent_ns));
             }
         }
-        let (trace, served) = bench.finish(18, 9)?;
-        for (peer, sent_ns) in cases {
-            let requests = trace.requests_of(peer);
-            let served = served_of(&served, requests[0])?;
-            check_connection(&trace, peer, &by_target(served, &[("accept", 120)])?)?;
-            check_request(requests[0], &by_target(served, &[("service", 70)])?)?;
-            check_request(requests[1], &[])?;
-            let waited = served.accepted_ns.context("not accepted")?.saturating_sub(sent_ns);
-            let accept_ns = requests[0].accept_ns.context("the wait for accept() was not measured")?;
-            check_time("accept_ns", accept_ns, waited)?;
-        }
-        Ok(())
+        bench.finish(18, 9, |trace, served| {
+            for (peer, sent_ns) in cases {
+                let requests = trace.requests_of(peer);
+                let served = served_of(served, requests[0])?;
+                check_connection(trace, peer, &by_target(served, &[("accept", 120)])?)?;
+                check_request(requests[0], &by_target(served, &[("service", 70)])?)?;
+                check_request(requests[1], &[])?;
+                let waited = served.accepted_ns.context("not accepted")?.saturating_sub(sent_ns);
+                let accept_ns = requests[0].accept_ns.context("the wait for accept() was not measured")?;
+                check_time("accept_ns", accept_ns, waited)?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -60,13 +61,14 @@ fn synack() -> Result<()> {
             connection.request(&Request::get("/"))?;
             cases.push((connection.local, connection.connected_ns - connection.connect_ns));
         }
-        let (trace, _) = bench.finish(6, 6)?;
-        for (peer, waited) in cases {
-            ensure!(waited >= ns(ms(50)), "the queue held the SYN-ACK back for {waited} ns only");
-            check_connection(&trace, peer, &[("synack", waited)])?;
-            check_request(trace.requests_of(peer)[0], &[])?;
-        }
-        Ok(())
+        bench.finish(6, 6, |trace, _| {
+            for (peer, waited) in cases {
+                ensure!(waited >= ns(ms(50)), "the queue held the SYN-ACK back for {waited} ns only");
+                check_connection(trace, peer, &[("synack", waited)])?;
+                check_request(trace.requests_of(peer)[0], &[])?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -78,7 +80,7 @@ fn handshake_that_ends_with_the_request() -> Result<()> {
         let bench = Bench::start(|_| {})?;
         let mut cases = Vec::new();
         for way in ways() {
-            let lost = LostAcks::start(&bench.lab.lb)?;
+            let lost = lose_acks(&bench.lab.lb)?;
             let mut connection = Client::new(&bench.lab.lb).connect(way)?;
             sleep(ms(120));
             drop(lost);
@@ -86,16 +88,17 @@ fn handshake_that_ends_with_the_request() -> Result<()> {
             connection.request(&Request::get("/"))?;
             cases.push((connection.local, reply.sent.first_byte_ns - connection.connected_ns));
         }
-        let (trace, served) = bench.finish(6, 3)?;
-        for (peer, waited) in cases {
-            check_connection(&trace, peer, &[("handshake", waited)])?;
-            let requests = trace.requests_of(peer);
-            let stages = requests[0].stages_ns.named();
-            ensure!(stages[0] == ("ingress", None), "{:?}", requests[0]);
-            check(&stages[1..], &by_target(served_of(&served, requests[0])?, &[("service", 70)])?)?;
-            check_request(requests[1], &[])?;
-        }
-        Ok(())
+        bench.finish(6, 3, |trace, served| {
+            for (peer, waited) in cases {
+                check_connection(trace, peer, &[("handshake", waited)])?;
+                let requests = trace.requests_of(peer);
+                let stages = requests[0].stages_ns.named();
+                ensure!(stages[0] == ("ingress", None), "{:?}", requests[0]);
+                check(&stages[1..], &by_target(served_of(served, requests[0])?, &[("service", 70)])?)?;
+                check_request(requests[1], &[])?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -106,7 +109,7 @@ fn handshake_with_a_second_synack() -> Result<()> {
         let bench = Bench::start(|_| {})?;
         let mut peers = Vec::new();
         for way in &ways()[..2] {
-            let lost = LostAcks::start(&bench.lab.lb)?;
+            let lost = lose_acks(&bench.lab.lb)?;
             let mut connection = Client::new(&bench.lab.lb).connect(*way)?;
             sleep(ms(300));
             drop(lost);
@@ -114,12 +117,13 @@ fn handshake_with_a_second_synack() -> Result<()> {
             connection.request(&Request::get("/"))?;
             peers.push(connection.local);
         }
-        let (trace, _) = bench.finish(2, 2)?;
-        for peer in peers {
-            check_connection(&trace, peer, &[("handshake", ns(ms(1000)))])?;
-            check_request(trace.requests_of(peer)[0], &[])?;
-        }
-        Ok(())
+        bench.finish(2, 2, |trace, _| {
+            for peer in peers {
+                check_connection(trace, peer, &[("handshake", ns(ms(1000)))])?;
+                check_request(trace.requests_of(peer)[0], &[])?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -131,7 +135,7 @@ fn a_second_attempt_from_the_same_port() -> Result<()> {
         let mut peers = Vec::new();
         for (way, port) in ways()[..2].iter().zip(50_060..) {
             let client = Client::new(&bench.lab.lb).source_port(port);
-            let lost = LostSynAcks::start(&bench.lab.lb)?;
+            let lost = lose_syn_acks(&bench.lab.lb)?;
             ensure!(client.timeout(ms(300)).connect(*way).is_err(), "no SYN-ACK was lost");
             drop(lost);
             // The SYN-ACK that is sent again after a second is answered with a reset.
@@ -140,13 +144,14 @@ fn a_second_attempt_from_the_same_port() -> Result<()> {
             connection.request(&Request::get("/"))?;
             peers.push(connection.local);
         }
-        let (trace, _) = bench.finish(2, 2)?;
-        for peer in peers {
-            let stages = trace.connection_of(peer).context("no such connection")?.stages_ns;
-            for stage in [stages.synack, stages.handshake] {
-                ensure!(stage.context("it was not measured")? < ns(ms(50)), "{stages:?}");
+        bench.finish(2, 2, |trace, _| {
+            for peer in peers {
+                let stages = trace.connection_of(peer).context("no such connection")?.stages_ns;
+                for stage in [stages.synack, stages.handshake] {
+                    ensure!(stage.context("it was not measured")? < ns(ms(50)), "{stages:?}");
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })
 }

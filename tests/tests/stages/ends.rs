@@ -36,13 +36,14 @@ fn the_one_who_closes_is_named() -> Result<()> {
             assert!(!connection.wait_closed()?, "the target resets");
             cases.push((connection.local, "reset_by_host"));
         }
-        let (trace, _) = bench.finish(12, 12)?;
-        for (peer, by) in cases {
-            let connection = trace.connection_of(peer).context("no such connection")?;
-            assert_eq!((connection.closed_by.as_deref(), connection.requests), (Some(by), 1), "{connection:#?}");
-            assert!(trace.requests_of(peer)[0].completed.is_none(), "{trace:#?}");
-        }
-        Ok(())
+        bench.finish(12, 12, |trace, _| {
+            for (peer, by) in cases {
+                let connection = trace.connection_of(peer).context("no such connection")?;
+                assert_eq!((connection.closed_by.as_deref(), connection.requests), (Some(by), 1), "{connection:#?}");
+                assert!(trace.requests_of(peer)[0].completed.is_none(), "{trace:#?}");
+            }
+            Ok(())
+        })
     })
 }
 
@@ -59,14 +60,15 @@ fn a_request_that_the_client_gave_up_is_not_completed() -> Result<()> {
             cases.push((connection.local, monotonic_ns() - sent.first_byte_ns));
             connection.reset()?;
         }
-        let (trace, _) = bench.finish(3, 3)?;
-        for (peer, waited) in cases {
-            let request = trace.requests_of(peer)[0];
-            assert_eq!((request.completed, request.bytes_out), (Some(false), 0), "{request:#?}");
-            check_time("service", request.stages_ns.service.context("not measured")?, waited)?;
-            let connection = trace.connection_of(peer).context("no such connection")?;
-            assert_eq!(connection.closed_by.as_deref(), Some("reset_by_peer"), "{connection:#?}");
-        }
-        Ok(())
+        bench.finish(3, 3, |trace, _| {
+            for (peer, waited) in cases {
+                let request = trace.requests_of(peer)[0];
+                assert_eq!((request.completed, request.bytes_out), (Some(false), 0), "{request:#?}");
+                check_time("service", request.stages_ns.service.context("not measured")?, waited)?;
+                let connection = trace.connection_of(peer).context("no such connection")?;
+                assert_eq!(connection.closed_by.as_deref(), Some("reset_by_peer"), "{connection:#?}");
+            }
+            Ok(())
+        })
     })
 }

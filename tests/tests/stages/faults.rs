@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lab::Namespace;
+use lab::fault::{Hook, Rules, matching};
 use lab::topology::LB_V4;
 
 /// Bytes a millisecond that a [`Queue`] lets through.
@@ -16,45 +17,13 @@ const FILLER: [u8; 1200] = [0; 1200];
 const FILLER_FRAME: u64 = 1200 + 8 + 20 + 14;
 
 /// The SYN-ACKs that come to a namespace are lost.
-pub struct LostSynAcks<'a>(&'a Namespace);
-
-impl<'a> LostSynAcks<'a> {
-    pub fn start(namespace: &'a Namespace) -> Result<Self> {
-        let guard = Self(namespace);
-        let rules = "add table inet lab-in; add chain inet lab-in in { type filter hook input priority 0; }; \
-                     add rule inet lab-in in tcp flags & (syn|ack) == (syn|ack) drop";
-        namespace.run("nft", &[rules])?;
-        Ok(guard)
-    }
-}
-
-impl Drop for LostSynAcks<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.run("nft", &["delete table inet lab-in"]) {
-            eprintln!("{error:#}");
-        }
-    }
+pub fn lose_syn_acks(namespace: &Namespace) -> Result<Rules<'_>> {
+    Rules::start(namespace, Hook::Input, &[&format!("{} drop", matching::SYN_ACKS)])
 }
 
 /// The bare acknowledgements that leave a namespace are lost; those that come with data are not.
-pub struct LostAcks<'a>(&'a Namespace);
-
-impl<'a> LostAcks<'a> {
-    pub fn start(namespace: &'a Namespace) -> Result<Self> {
-        let guard = Self(namespace);
-        let rules = "add table inet lab; add chain inet lab out { type filter hook output priority 0; }; \
-                     add rule inet lab out tcp flags & (fin|syn|rst|psh|ack) == ack drop";
-        namespace.run("nft", &[rules])?;
-        Ok(guard)
-    }
-}
-
-impl Drop for LostAcks<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.run("nft", &["delete table inet lab"]) {
-            eprintln!("{error:#}");
-        }
-    }
+pub fn lose_acks(namespace: &Namespace) -> Result<Rules<'_>> {
+    Rules::start(namespace, Hook::Output, &[&format!("{} drop", matching::BARE_ACKS)])
 }
 
 /// What leaves a namespace through `eth0` goes through a slow queue.

@@ -28,19 +28,20 @@ fn requests_over_one_connection_are_told_apart() -> Result<()> {
             connection.request(&steady.header("X-Response-Bytes", 1200))?;
             peers.push(connection.local);
         }
-        let (trace, served) = bench.finish(3 * 29, 3)?;
-        for (peer, way) in peers.into_iter().zip(ways()) {
-            assert_eq!(peer.ip(), if way.is_ipv4() { LB_V4.into() } else { std::net::IpAddr::from(LB_V6) });
-            let requests = trace.requests_of(peer);
-            assert!(requests.iter().all(|request| request.local == way), "an IPv4-mapped end is shown as IPv4");
-            let mut ingress: Vec<_> = requests.iter().filter_map(|request| request.stages_ns.ingress).collect();
-            ingress.sort_unstable();
-            assert_eq!(ingress.len(), requests.len(), "{requests:#?}");
-            assert!(ingress[0] > 0 && ingress[14] < ns(ms(1)), "from the device to the socket: {ingress:?}");
-            for (request, download_ms) in requests[27..].iter().zip([1700, 1650]) {
-                check_request(request, &by_target(served_of(&served, request)?, &[("download", download_ms)])?)?;
+        bench.finish(3 * 29, 3, |trace, served| {
+            for (peer, way) in peers.into_iter().zip(ways()) {
+                assert_eq!(peer.ip(), if way.is_ipv4() { LB_V4.into() } else { std::net::IpAddr::from(LB_V6) });
+                let requests = trace.requests_of(peer);
+                assert!(requests.iter().all(|request| request.local == way), "an IPv4-mapped end is shown as IPv4");
+                let mut ingress: Vec<_> = requests.iter().filter_map(|request| request.stages_ns.ingress).collect();
+                ingress.sort_unstable();
+                assert_eq!(ingress.len(), requests.len(), "{requests:#?}");
+                assert!(ingress[0] > 0 && ingress[14] < ns(ms(1)), "from the device to the socket: {ingress:?}");
+                for (request, download_ms) in requests[27..].iter().zip([1700, 1650]) {
+                    check_request(request, &by_target(served_of(served, request)?, &[("download", download_ms)])?)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })
 }

@@ -9,7 +9,7 @@ use lab::client::{Client, Request};
 use lab::clock::sleep;
 
 use crate::bench::{Bench, by_target, check, check_request, ms, ns, served_of, ways};
-use crate::faults::{LostAcks, Queue};
+use crate::faults::{Queue, lose_acks};
 
 /// The response waits in the queue in front of the device.
 #[test]
@@ -26,16 +26,17 @@ fn egress() -> Result<()> {
             drop(queue);
             cases.push((connection.local, reply.first_byte_ns));
         }
-        let (trace, served) = bench.finish(6, 3)?;
-        for (peer, first_byte_ns) in cases {
-            let requests = trace.requests_of(peer);
-            let written_ns = served_of(&served, requests[1])?.first_write_ns.context("not written")?;
-            let waited = first_byte_ns - written_ns;
-            ensure!(waited >= ns(ms(50)), "the queue held the response back for {waited} ns only");
-            check_request(requests[0], &[])?;
-            check_request(requests[1], &[("egress", waited)])?;
-        }
-        Ok(())
+        bench.finish(6, 3, |trace, served| {
+            for (peer, first_byte_ns) in cases {
+                let requests = trace.requests_of(peer);
+                let written_ns = served_of(served, requests[1])?.first_write_ns.context("not written")?;
+                let waited = first_byte_ns - written_ns;
+                ensure!(waited >= ns(ms(50)), "the queue held the response back for {waited} ns only");
+                check_request(requests[0], &[])?;
+                check_request(requests[1], &[("egress", waited)])?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -48,7 +49,7 @@ fn drain_until_the_next_request() -> Result<()> {
         for way in ways() {
             let mut connection = Client::new(&bench.lab.lb).connect(way)?;
             connection.request(&Request::get("/"))?;
-            let lost = LostAcks::start(&bench.lab.lb)?;
+            let lost = lose_acks(&bench.lab.lb)?;
             connection.request(&Request::get("/"))?;
             sleep(ms(100));
             let next = Request::get("/").header("X-Before-Write", 90);
@@ -59,15 +60,16 @@ fn drain_until_the_next_request() -> Result<()> {
             connection.receive(&next, sent)?;
             cases.push((connection.local, sent.first_byte_ns));
         }
-        let (trace, served) = bench.finish(9, 3)?;
-        for (peer, acknowledged_ns) in cases {
-            let requests = trace.requests_of(peer);
-            let written_ns = served_of(&served, requests[1])?.last_write_ns.context("not written")?;
-            check_request(requests[0], &[])?;
-            check_request(requests[1], &[("drain", acknowledged_ns - written_ns)])?;
-            check_request(requests[2], &by_target(served_of(&served, requests[2])?, &[("service", 90)])?)?;
-        }
-        Ok(())
+        bench.finish(9, 3, |trace, served| {
+            for (peer, acknowledged_ns) in cases {
+                let requests = trace.requests_of(peer);
+                let written_ns = served_of(served, requests[1])?.last_write_ns.context("not written")?;
+                check_request(requests[0], &[])?;
+                check_request(requests[1], &[("drain", acknowledged_ns - written_ns)])?;
+                check_request(requests[2], &by_target(served_of(served, requests[2])?, &[("service", 90)])?)?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -92,7 +94,7 @@ fn drain_with_a_retransmission() -> Result<()> {
         let capture = Capture::start(&bench.lab.target, bench.lab.directory(), "capture", "eth0", "tcp")?;
         for way in ways() {
             let mut connection = Client::new(&bench.lab.lb).connect(way)?;
-            let lost = LostAcks::start(&bench.lab.lb)?;
+            let lost = lose_acks(&bench.lab.lb)?;
             connection.request(&Request::get("/"))?;
             sleep(ms(100));
             drop(lost);
@@ -100,14 +102,15 @@ fn drain_with_a_retransmission() -> Result<()> {
             peers.push(connection.local);
         }
         let packets = capture.stop()?;
-        let (trace, _) = bench.finish(3, 3)?;
-        for peer in peers {
-            let waited = acknowledged_after(&packets, peer)?;
-            ensure!(waited >= ns(ms(100)), "the acknowledgement came after {waited} ns already");
-            let request = trace.requests_of(peer)[0];
-            assert!(request.retransmits >= 1, "{request:#?}");
-            check(&request.stages_ns.named(), &[("drain", waited)])?;
-        }
-        Ok(())
+        bench.finish(3, 3, |trace, _| {
+            for peer in peers {
+                let waited = acknowledged_after(&packets, peer)?;
+                ensure!(waited >= ns(ms(100)), "the acknowledgement came after {waited} ns already");
+                let request = trace.requests_of(peer)[0];
+                assert!(request.retransmits >= 1, "{request:#?}");
+                check(&request.stages_ns.named(), &[("drain", waited)])?;
+            }
+            Ok(())
+        })
     })
 }

@@ -9,6 +9,7 @@ use lab::clock;
 use lab::haproxy::{self, Haproxy};
 use lab::topology::{FRONT_V4, target_addresses};
 
+use crate::rejections;
 use crate::say;
 use crate::scene::{APP, Front, Scene};
 use crate::watch::Watch;
@@ -25,7 +26,7 @@ struct Act {
     play: fn(&mut Scene) -> Result<()>,
 }
 
-const ACTS: [Act; 12] = [
+const ACTS: [Act; 18] = [
     Act { caption: "all is well: a page of 100 bytes from nginx, five times on one connection", play: fast },
     Act { caption: "the application stands still, new connections wait 300 ms (look at ACCEPT)", play: not_accepting },
     Act { caption: "it stands still again, open connections wait to be read (look at PICKUP)", play: not_reading },
@@ -37,6 +38,18 @@ const ACTS: [Act; 12] = [
     Act { caption: "the same application over IPv6, 50 ms of work (look at PEER)", play: ipv6 },
     Act { caption: "a health checker: a new connection for each check", play: health_checks },
     Act { caption: "somebody bypasses the load balancer (look at PEER)", play: bypass },
+    Act { caption: "the target group has the wrong port (look at REJECTED)", play: rejections::wrong_port },
+    Act {
+        caption: "an application that does not accept, and more connections than its queue takes",
+        play: rejections::full_queue,
+    },
+    Act { caption: "a firewall rule drops, another one rejects", play: rejections::firewall },
+    Act {
+        caption: "an idle connection is closed, and the next request meets the close",
+        play: rejections::keepalive_race,
+    },
+    Act { caption: "a worker is killed in the middle of a request", play: rejections::killed_worker },
+    Act { caption: "a client does not wait for the answer", play: rejections::impatient_client },
     Act { caption: "a request that gets no answer: no line yet, see \"waiting\" at the end", play: unanswered },
 ];
 

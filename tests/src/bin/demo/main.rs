@@ -3,6 +3,7 @@
 
 mod acts;
 mod interrupt;
+mod rejections;
 mod scene;
 mod watch;
 
@@ -53,7 +54,7 @@ fn show(lab: &Lab, command: std::process::Command) -> Result<ExitCode> {
 }
 
 const CLOSING: &str = "
--- Shown: real connections, traced in the kernel, each request cut into its stages.
+-- Shown: real connections, traced in the kernel: each request cut into its stages, each refusal with its cause.
 -- On a host behind your load balancer: sudo tracer watch --port 8080";
 
 /// Writes a line to standard error, whoever still reads it.
