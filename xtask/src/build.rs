@@ -1,6 +1,10 @@
 //! `build`: the release binary. One static file per architecture, the BPF object inside.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -31,15 +35,26 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Builds the release binary of one architecture and returns its path. Checks that it is static.
 pub fn release(arch: Arch) -> Result<PathBuf> {
+    sh::run(cargo("build", arch).args(["--release", "-p", "tracer"]))?;
+    let binary = paths::target().join(arch.target()).join("release/tracer");
+    check(&binary, arch)?;
+    Ok(binary)
+}
+
+/// A task of cargo, such as `build`, for static programs of one architecture.
+pub fn cargo(task: &str, arch: Arch) -> Command {
     let target = arch.target();
     // rustup ships this linker and musl's start files: no cross compiler is needed, as the tree has no C.
     let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
-    let mut cargo = sh::command("cargo", ["build", "--release", "--target", target, "-p", "tracer"]);
-    sh::run(cargo.current_dir(paths::root()).env(linker, "rust-lld"))?;
+    let mut cargo = sh::command("cargo", [task, "--target", target]);
+    cargo.current_dir(paths::root()).env(linker, "rust-lld");
+    cargo
+}
 
-    let binary = paths::target().join(target).join("release/tracer");
-    let elf = elf::read(&binary).context("cargo built something else than expected")?;
+/// An error where the program is not for this architecture, or not static.
+pub fn check(binary: &Path, arch: Arch) -> Result<()> {
+    let elf = elf::read(binary).context("cargo built something else than expected")?;
     ensure!(elf.machine == arch.elf_machine(), "{} is not for {}", binary.display(), arch.debian());
     ensure!(elf.is_static, "{} needs a dynamic loader; it has to be static", binary.display());
-    Ok(binary)
+    Ok(())
 }

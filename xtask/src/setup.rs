@@ -10,12 +10,14 @@ use crate::{arch::Arch, paths, sh};
 const BPF_LINKER: &str = "0.10.0";
 
 /// Debian packages.
-const PACKAGES: [&str; 14] = [
-    // The lab: namespaces, firewall, load balancer, web server, load, independent clocks and views.
+const PACKAGES: [&str; 16] = [
+    // The lab: namespaces, firewall, load balancer, servers, load, independent clocks and views.
     "iproute2",
     "nftables",
     "haproxy",
     "nginx-light",
+    "nodejs",
+    "gunicorn",
     "wrk",
     "tcpdump",
     "bpftool",

@@ -50,9 +50,9 @@ fn cargo_test(mut cargo: std::process::Command) -> Result<usize> {
 }
 
 /// The number of passed tests in a line such as `test result: ok. 3 passed; 0 failed; …`; of any other line 0.
-fn passed_in(line: &str) -> usize {
-    let count = line.strip_prefix("test result: ok. ").and_then(|rest| rest.split(" passed").next());
-    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+pub fn passed_in(line: &str) -> usize {
+    let (_, counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")).unwrap_or_default();
+    counts.split(" passed").next().and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 fn part(name: &str) {
@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn passed_tests_are_counted_from_the_result_lines() {
         assert_eq!(passed_in("test result: ok. 24 passed; 0 failed; 1 ignored; 0 measured"), 24);
-        assert_eq!(passed_in("test result: FAILED. 3 passed; 1 failed"), 0);
+        assert_eq!(passed_in("test result: FAILED. 3 passed; 1 failed; 0 ignored"), 3);
+        assert_eq!(passed_in("test result: FAILED. "), 0);
         assert_eq!(passed_in("test sums ... ok"), 0);
     }
 }

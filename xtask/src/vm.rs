@@ -2,18 +2,18 @@
 //! runs a script or a command in each and reads the result from the serial console.
 
 mod apt;
+mod host;
 mod image;
 mod initramfs;
 mod kernel;
 mod modules;
 mod qemu;
+mod rejections;
 mod transcript;
 mod verdict;
 
 use std::{
-    env,
-    ffi::OsString,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     image::Image,
+    initramfs::File,
     kernel::{Kernel, Series},
     verdict::Verdict,
 };
@@ -29,6 +30,9 @@ use crate::{arch::Arch, build, elf, paths, setup};
 
 /// The test that runs in the machine.
 const TEST: &str = include_str!("vm/guest.sh");
+
+/// Seconds that a machine may take, unless told: three times what the slowest needs on a host that does nothing else.
+const LIMIT: u64 = 420;
 
 /// Arguments of `vm`.
 #[derive(clap::Args, Default)]
@@ -49,7 +53,7 @@ pub struct Args {
     #[arg(long)]
     update: bool,
     /// Seconds after which a machine is killed
-    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    #[arg(long, default_value_t = LIMIT, value_name = "SECONDS")]
     timeout: u64,
     /// Run this shell command in each machine instead of the test, and print what it prints
     #[arg(last = true, value_name = "COMMAND")]
@@ -59,7 +63,7 @@ pub struct Args {
 impl Args {
     /// The kernels that a quick test run boots: the oldest and the newest.
     pub fn ends() -> Self {
-        Self { kernel: vec![Series::V6_1, Series::Newest], arch: vec![Arch::Amd64], timeout: 120, ..Self::default() }
+        Self { kernel: vec![Series::V6_1, Series::Newest], arch: vec![Arch::Amd64], timeout: LIMIT, ..Self::default() }
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -69,12 +73,6 @@ impl Args {
         };
         kernel::ALL.iter().filter(wanted).copied().collect()
     }
-}
-
-/// A static program of the host, and its name in `/bin` of a machine.
-struct Program {
-    path: PathBuf,
-    name: OsString,
 }
 
 /// Boots each kernel that the arguments ask for and returns how many there were. An error when one of them failed.
@@ -89,9 +87,9 @@ pub fn run(args: &Args) -> Result<usize> {
         if of_arch.is_empty() {
             continue;
         }
-        let programs = programs_for(arch, args)?;
+        let files = files_for(arch, args)?;
         for kernel in of_arch {
-            let passed = boot(kernel, &programs, args).with_context(|| format!("kernel {kernel}"))?;
+            let passed = boot(kernel, &files, args).with_context(|| format!("kernel {kernel}"))?;
             failed += usize::from(!passed);
         }
     }
@@ -101,43 +99,45 @@ pub fn run(args: &Args) -> Result<usize> {
     Ok(kernels.len())
 }
 
-/// The programs to put into machines of one architecture: tracer, and those that the arguments name.
-fn programs_for(arch: Arch, args: &Args) -> Result<Vec<Program>> {
+/// What to put into machines of one architecture: tracer, the tests, and what the arguments name.
+fn files_for(arch: Arch, args: &Args) -> Result<Vec<File>> {
     let given = env::var_os("TRACER_BIN").map(PathBuf::from);
     let tracer = match given {
         Some(path) if is_for(arch, &path)? => path,
         _ => build::release(arch)?,
     };
-    let mut programs = vec![Program { path: tracer, name: "tracer".into() }];
+    let mut files = rejections::files(arch)?;
+    files.push(File { from: tracer, to: "/bin/tracer".into() });
     for path in &args.put {
         if is_for(arch, path)? {
             let name = path.file_name().with_context(|| format!("{} is not a file", path.display()))?;
-            programs.push(Program { path: path.clone(), name: name.to_owned() });
+            files.push(File { from: path.clone(), to: Path::new("/bin").join(name) });
         }
     }
-    Ok(programs)
+    Ok(files)
 }
 
 /// Whether a program is for this architecture. An error when it can run in no machine at all.
 fn is_for(arch: Arch, program: &Path) -> Result<bool> {
     let elf = elf::read(program)?;
-    ensure!(elf.is_static, "{} is not static: there are no libraries in the machine", program.display());
+    ensure!(elf.is_static, "{} is not static: the machine has no libraries for it", program.display());
     Ok(elf.machine == arch.elf_machine())
 }
 
 /// Boots one kernel, prints its line, and tells whether it passed.
-fn boot(kernel: Kernel, programs: &[Program], args: &Args) -> Result<bool> {
+fn boot(kernel: Kernel, files: &[File], args: &Args) -> Result<bool> {
     let image = Image::open(kernel)?;
     let temporary = tempfile::tempdir_in(paths::kernels())?;
     let limit = Duration::from_secs(args.timeout);
     let boot = |job: &str, on_line: &mut dyn FnMut(&str)| {
-        let initramfs = initramfs::pack(&image, programs, job, temporary.path())?;
+        let initramfs = initramfs::pack(&image, files, job, temporary.path())?;
         qemu::run(kernel.arch, &image, &initramfs, limit, on_line)
     };
     let (run, verdict);
     if args.command.is_empty() {
-        run = boot(TEST, &mut |_| {})?;
-        verdict = Verdict::of_test(&run, kernel);
+        let tests = rejections::tests_for(kernel);
+        run = boot(&test_job(tests), &mut |_| {})?;
+        verdict = Verdict::of_test(&run, kernel, tests.len());
     } else {
         println!("--- {}", image.release);
         let mut output = transcript::Output::of("command");
@@ -153,6 +153,11 @@ fn boot(kernel: Kernel, programs: &[Program], args: &Args) -> Result<bool> {
         println!("    console: {}", log.display());
     }
     Ok(verdict.passed())
+}
+
+/// A job that runs the test, and in it these tests of rejections.
+fn test_job(tests: &[&str]) -> String {
+    format!("REJECTIONS='{}'\n{TEST}", tests.join(" "))
 }
 
 /// A job that runs one command of the shell.

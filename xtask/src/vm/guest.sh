@@ -41,7 +41,14 @@ killed() {
     wget -q -O /dev/null "http://127.0.0.1:$PORT/small" && [ -z "$left" ]
 }
 
+# The end-to-end tests of rejections that are for this kernel.
+rejections() {
+    # shellcheck disable=SC2086 # one argument a test
+    TRACER_BIN=/bin/tracer /lab/rejections --exact --test-threads=1 $REJECTIONS
+}
+
 section check tracer check --all --json
 section serve serve
 section watch watch
 section killed killed
+[ -z "$REJECTIONS" ] || section rejections rejections

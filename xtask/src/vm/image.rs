@@ -38,8 +38,9 @@ impl Image {
 
 /// Downloads what `kernels` need and is not there; with `update`, replaces what is there by the newest version.
 pub fn fetch(kernels: &[Kernel], update: bool) -> Result<()> {
-    let missing = |path: PathBuf| update || !path.exists();
-    if !kernels.iter().any(|&kernel| missing(directory(kernel).join("release")) || missing(busybox(kernel.arch))) {
+    let lacks_kernel = |kernel| update || !is_complete(kernel);
+    let lacks_busybox = |arch| update || !busybox(arch).exists();
+    if !kernels.iter().any(|&kernel| lacks_kernel(kernel) || lacks_busybox(kernel.arch)) {
         return Ok(());
     }
     fs::create_dir_all(paths::kernels()).with_context(|| format!("cannot create {}", paths::kernels().display()))?;
@@ -48,16 +49,21 @@ pub fn fetch(kernels: &[Kernel], update: bool) -> Result<()> {
 
     let archive = Archive::open()?;
     for arch in Arch::ALL {
-        if kernels.iter().any(|kernel| kernel.arch == arch) && missing(busybox(arch)) {
+        if kernels.iter().any(|kernel| kernel.arch == arch) && lacks_busybox(arch) {
             download_busybox(arch, &archive)?;
         }
     }
     for &kernel in kernels {
-        if missing(directory(kernel).join("release")) {
+        if lacks_kernel(kernel) {
             download_kernel(kernel, &archive).with_context(|| format!("cannot prepare {kernel}"))?;
         }
     }
     Ok(())
+}
+
+/// Whether the cached image was made whole, and for the modules that are needed today.
+fn is_complete(kernel: Kernel) -> bool {
+    directory(kernel).join("release").exists() && modules::are_complete(&directory(kernel).join("modules"))
 }
 
 fn directory(kernel: Kernel) -> PathBuf {

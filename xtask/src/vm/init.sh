@@ -5,7 +5,8 @@
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /root
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
-export PATH=/bin HOME=/root TERM=dumb RUST_BACKTRACE=1
+# /usr/sbin: what came from the host. Programs find it before what busybox has; the shell runs its own.
+export PATH=/usr/sbin:/bin HOME=/root TERM=dumb RUST_BACKTRACE=1
 
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::sh;
 
 /// What is used in the virtual machine; on a host the kernel loads these by itself.
-const NEEDED: [&str; 12] = [
+const NEEDED: [&str; 16] = [
     "veth",
     "sch_ingress",
     "sch_tbf",
@@ -20,12 +20,21 @@ const NEEDED: [&str; 12] = [
     "cls_bpf",
     "act_bpf",
     "nf_tables",
+    "nf_conntrack_netlink",
     "nft_ct",
     "nft_limit",
+    "nft_numgen",
+    "nft_reject_ipv4",
+    "nft_reject_ipv6",
     "nft_reject_inet",
     "inet_diag",
     "tcp_diag",
 ];
+
+/// Whether `target` holds all that are needed today.
+pub fn are_complete(target: &Path) -> bool {
+    fs::read_to_string(target.join("needed")).is_ok_and(|needed| needed == NEEDED.join("\n"))
+}
 
 /// Writes the needed modules of `tree`, not compressed, into `target`, and their order of loading into its file `order`.
 pub fn extract(tree: &Path, release: &str, target: &Path) -> Result<()> {
@@ -35,6 +44,7 @@ pub fn extract(tree: &Path, release: &str, target: &Path) -> Result<()> {
         extraction.add(name)?;
     }
     fs::write(target.join("order"), extraction.order.join("\n") + "\n")?;
+    fs::write(target.join("needed"), NEEDED.join("\n"))?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::{
     qemu::Run,
     transcript::{self, Section},
 };
-use crate::arch::Arch;
+use crate::{arch::Arch, test::passed_in};
 
 /// What a kernel cannot yield, by design.
 #[derive(Clone, Copy)]
@@ -57,8 +57,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Judges a run of the test: all hooks attached, and requests recorded with all their stages.
-    pub fn of_test(run: &Run, kernel: Kernel) -> Self {
+    /// Judges a run of the test: all hooks attached, requests recorded with all their stages, and as many tests of
+    /// rejections passed as were to run.
+    pub fn of_test(run: &Run, kernel: Kernel, rejections: usize) -> Self {
         let (mut verdict, sections) = Self::of_machine(run);
         for name in ["check", "serve", "watch", "killed"] {
             verdict.expect_success(&sections, name);
@@ -68,6 +69,9 @@ impl Verdict {
         }
         if let Some(watch) = transcript::find(&sections, "watch") {
             verdict.judge_records(&watch.lines, Limits::of(kernel));
+        }
+        if rejections > 0 {
+            verdict.judge_rejections(&sections, rejections);
         }
         verdict
     }
@@ -154,6 +158,16 @@ impl Verdict {
         }
     }
 
+    fn judge_rejections(&mut self, sections: &[Section], expected: usize) {
+        self.expect_success(sections, "rejections");
+        let lines = transcript::find(sections, "rejections").map_or(&[][..], |section| &section.lines);
+        let passed: usize = lines.iter().map(|line| passed_in(line)).sum();
+        self.counts.push(("rejections", format!("{passed}/{expected}")));
+        if passed != expected {
+            self.problems.push(format!("rejections: {passed} of {expected} tests passed"));
+        }
+    }
+
     fn judge_hooks(&mut self, status: &Value, limits: Limits) {
         let hooks = status["hooks"].as_array().map_or(&[][..], Vec::as_slice);
         let refused: Vec<&Value> = hooks.iter().filter(|hook| hook["attached"].is_null()).collect();
@@ -206,12 +220,12 @@ mod tests {
     }
 
     fn problems(watch: &str) -> String {
-        Verdict::of_test(&run(watch, 0), AMD64).problems.join("\n")
+        Verdict::of_test(&run(watch, 0), AMD64, 0).problems.join("\n")
     }
 
     #[test]
     fn a_kernel_that_yields_all_passes_with_a_line() {
-        let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{REQUEST}\n{STATUS}"), 0), AMD64);
+        let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{REQUEST}\n{STATUS}"), 0), AMD64, 0);
         assert!(verdict.passed(), "{:?}", verdict.problems);
         let line = verdict.line("6.1.0-50-cloud-amd64");
         assert_eq!(line, "6.1.0-50-cloud-amd64               ok       boot  5.1 s   ways 6   hooks 2/2   requests 2");
@@ -221,7 +235,7 @@ mod tests {
     fn a_refused_hook_fails() {
         let refused =
             r#"{"kind":"status","hooks":[{"hook":"born","attached":"tp_btf"},{"hook":"drop","refused":"no BTF"}]}"#;
-        let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{refused}"), 0), AMD64);
+        let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{refused}"), 0), AMD64, 0);
         assert!(!verdict.passed());
         assert!(verdict.line("x").contains("hooks 1/2") && verdict.line("x").contains("no BTF"));
     }
@@ -244,18 +258,34 @@ mod tests {
     }
 
     #[test]
+    fn every_test_of_rejections_has_to_run_and_to_pass() {
+        let judge = |lines: &str, status: i32| {
+            let mut run = run(&format!("{REQUEST}\n{STATUS}"), 0);
+            let section = format!("@@ begin rejections\n{lines}\n\n@@ end rejections {status}");
+            run.console.extend(section.lines().map(str::to_owned));
+            Verdict::of_test(&run, AMD64, 2)
+        };
+        let verdict = judge("test result: ok. 2 passed; 0 failed", 0);
+        assert!(verdict.passed() && verdict.line("x").ends_with("rejections 2/2"), "{verdict:?}");
+        assert!(!judge("test result: ok. 1 passed; 0 failed; 1 ignored", 0).passed());
+        assert_eq!(judge("test a ... FAILED\ntest result: FAILED. 1 passed; 1 failed", 101).problems.len(), 2);
+        let absent = Verdict::of_test(&run(&format!("{REQUEST}\n{STATUS}"), 0), AMD64, 2);
+        assert_eq!(absent.problems[0], "rejections: was not reached");
+    }
+
+    #[test]
     fn only_what_a_kernel_cannot_yield_is_forgiven_to_it() {
         let request = REQUEST.replace(r#""merged":[]"#, r#""merged":["egress"]"#);
         let status = r#"{"kind":"status","hooks":[{"hook":"state","attached":"tp_btf"},{"hook":"write","refused":"no fentry"}]}"#;
         let run = run(&format!("{request}\n{status}"), 0);
-        let passed = |series| Verdict::of_test(&run, Kernel { arch: Arch::Arm64, series }).passed();
+        let passed = |series| Verdict::of_test(&run, Kernel { arch: Arch::Arm64, series }, 0).passed();
         assert!(passed(Series::V6_1));
         assert!(!passed(Series::V6_12));
     }
 
     #[test]
     fn a_failed_command_shows_its_last_words() {
-        let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{STATUS}"), 3), AMD64);
+        let verdict = Verdict::of_test(&run(&format!("{REQUEST}\n{STATUS}"), 3), AMD64, 0);
         assert_eq!(verdict.problems, [format!("check: exit 3: {CHECK}")]);
     }
 
@@ -272,6 +302,6 @@ mod tests {
         let mut run = run(&format!("{REQUEST}\n{STATUS}"), 0);
         let last = run.console.len() - 2;
         run.console[last] = "WARNING: CPU: 0 PID: 1 at kernel/bpf/verifier.c:1".to_owned();
-        assert!(!Verdict::of_test(&run, AMD64).passed());
+        assert!(!Verdict::of_test(&run, AMD64, 0).passed());
     }
 }
