@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use lab::client::{Client, Request};
-use lab::clock::{monotonic_ns, sleep};
-use lab::{Lab, attempt};
+use lab::clock::{MS, monotonic_ns, sleep};
+use lab::{Busy, Lab, attempt};
 
 use crate::bench::{assert_exact, check_request, ms, ns, precise_lab, start_tracer, ways};
 use crate::kernel_lock::{SlowPage, save_syns};
@@ -37,6 +37,8 @@ fn request_to_a_locked_socket(lab: &Lab, listen: SocketAddr, address: SocketAddr
     })?;
     let mut bytes = vec![0; usize::try_from(sent.bytes)?];
     server.read_exact(&mut bytes).context("cannot read the request")?;
+    let late_ns = monotonic_ns() - released_ns;
+    ensure!(late_ns <= MS, Busy(format!("read {} us after it could be", late_ns / 1000)));
     server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").context("cannot answer")?;
     client.receive(&request, sent)?;
     Ok((client.local, released_ns - sent.first_byte_ns))

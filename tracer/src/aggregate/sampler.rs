@@ -97,7 +97,8 @@ impl Sampler {
         for of_cause in held.chunk_by(|one, other| one.cause == other.cause) {
             let (most, others) = of_cause.split_at(of_cause.len().min(BUDGET as usize));
             kept.extend_from_slice(most);
-            kept.extend(others.iter().cloned().reduce(together));
+            let mut others = others.iter();
+            kept.extend(others.next().cloned().map(|first| others.fold(first, together)));
         }
         kept.sort_by_key(|it| (it.last, it.cause, it.local));
         kept.into_iter().for_each(on);
@@ -116,7 +117,7 @@ fn may_spend(spent: &mut HashMap<Cause, (u64, u32), FixedState>, cause: Cause, n
 }
 
 /// Two kinds of one cause as one: of several listeners and peers.
-fn together(one: Rejection, other: Rejection) -> Rejection {
+fn together(one: Rejection, other: &Rejection) -> Rejection {
     let several = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     Rejection {
         count: one.count + other.count,
