@@ -16,9 +16,11 @@ use tracer_common::{
     connection::{self, Acknowledgement, Tcp},
     endpoint::{Endpoint, Tuple},
     offsets::{MISSING, Offset, Offsets},
-    rejection::{Ender, How, Packet as Sort, Queue},
+    rejection::{Ender, How, Queue},
     settings::Settings,
 };
+
+pub use self::packet::Packet;
 
 /// Set by user space from the running kernel's BTF.
 #[unsafe(no_mangle)]
@@ -43,6 +45,9 @@ macro_rules! setting {
         unsafe { read_volatile(addr_of!(SETTINGS.$field)) }
     }};
 }
+
+// Behind the macros that it uses.
+mod packet;
 
 /// Whether any of the filter bits is set.
 #[inline(always)]
@@ -303,198 +308,6 @@ pub enum SynQueue {
     AtLimit,
     /// A SYN is dropped.
     Full,
-}
-
-/// A `struct sk_buff`.
-#[derive(Clone, Copy)]
-pub struct Packet(Object);
-
-/// TCP's own view of a packet that it is about to receive.
-pub struct Received {
-    /// Sequence number of the first byte.
-    pub start: u32,
-    /// Sequence number after the last payload byte.
-    pub end: u32,
-    /// What it acknowledges.
-    pub acknowledges: u32,
-}
-
-impl Packet {
-    /// From a hook's argument.
-    #[inline(always)]
-    pub fn new(pointer: *const c_void) -> Self {
-        Self(Object(pointer.cast()))
-    }
-
-    #[inline(always)]
-    pub fn is_null(self) -> bool {
-        self.0.0.is_null()
-    }
-
-    /// The socket that owns the packet.
-    #[inline(always)]
-    pub fn sock(self) -> Option<Sock> {
-        let pointer: *const u8 = self.0.load(offset!(skb_sk))?;
-        (!pointer.is_null()).then_some(Sock(Object(pointer)))
-    }
-
-    /// When it reached the device: nanoseconds of `CLOCK_REALTIME`; 0 if not stamped.
-    #[inline(always)]
-    pub fn stamped(self) -> u64 {
-        self.0.load_or_zero(offset!(skb_tstamp))
-    }
-
-    /// What `tcp_v4_rcv` and `tcp_v6_rcv` have put into the control block.
-    #[inline(always)]
-    pub fn received(self) -> Option<Received> {
-        let cb = offset!(skb_cb);
-        let (seq, end, ack, flags) = (offset!(cb_seq), offset!(cb_end_seq), offset!(cb_ack_seq), offset!(cb_tcp_flags));
-        if cb == MISSING || seq == MISSING || end == MISSING || ack == MISSING || flags == MISSING {
-            return None;
-        }
-        let start: u32 = self.0.load(cb + seq)?;
-        let end: u32 = self.0.load(cb + end)?;
-        let flags: u8 = self.0.load(cb + flags)?;
-        // A SYN (2) and a FIN (1) count as a byte each.
-        let phantom = u32::from(flags & 1) + u32::from(flags >> 1 & 1);
-        Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
-    }
-
-    /// A packet of the connection `tuple` at the device. `None` if it is another one: around a tunnel's device the same
-    /// socket owns a packet of the tunnel's protocol.
-    #[inline(always)]
-    pub fn sent(self, tuple: &Tuple) -> Option<Sent> {
-        let head: u64 = self.0.load(offset!(skb_head))?;
-        let data: u64 = self.0.load(offset!(skb_data))?;
-        let length: u32 = self.0.load(offset!(skb_len))?;
-        let transport: u16 = self.0.load(offset!(skb_transport_header))?;
-        let header = head + u64::from(transport);
-        // Port, port, sequence, acknowledgement; length of the header, flags and window.
-        let mut words = [0_u32; 4];
-        // SAFETY: the helper checks the address and fills what fits the destination.
-        let failed = unsafe { bpf_probe_read_kernel((&raw mut words).cast(), 16, header as *const c_void) };
-        if failed != 0 {
-            return None;
-        }
-        if u32::from_be(words[0]) != u32::from(tuple.local.port) << 16 | u32::from(tuple.peer.port) {
-            return None;
-        }
-        let start = u32::from_be(words[1]);
-        let last = u32::from_be(words[3]);
-        let before = (header - data) as u32 + (last >> 28) * 4;
-        // A SYN's window is not scaled, a reset's says nothing.
-        let window = (last >> 16 & 6 == 0).then_some(last as u16);
-        Some(Sent { start, end: start.wrapping_add(length.wrapping_sub(before)), window })
-    }
-
-    /// The network namespace of the device that it is at, by inode number.
-    #[inline(always)]
-    pub fn netns(self) -> u32 {
-        let of_device = || {
-            let device: *const u8 = self.0.load(offset!(skb_dev)).filter(|device: &*const u8| !device.is_null())?;
-            let net: *const u8 = Object(device).load(offset!(dev_net)).filter(|net: &*const u8| !net.is_null())?;
-            Object(net).load(offset!(net_inum))
-        };
-        of_device().or_else(|| self.sock().map(Sock::netns)).unwrap_or(0)
-    }
-
-    /// Whether this host made it, and did not receive it.
-    #[inline(always)]
-    pub fn is_own(self) -> bool {
-        self.0.load_or_zero::<i32>(offset!(skb_iif)) == 0
-    }
-
-    /// The address of its IP header; 0 if it has none yet.
-    #[inline(always)]
-    fn network_header(self) -> u64 {
-        let head: u64 = self.0.load_or_zero(offset!(skb_head));
-        match self.0.load::<u16>(offset!(skb_network_header)) {
-            Some(offset) if offset != 0 && head != 0 => head + u64::from(offset),
-            _ => 0,
-        }
-    }
-
-    /// Its ends, if it is TCP over IP (not behind extension headers), written into `from` and `to`; returns what it is
-    /// and how many bytes of payload it has.
-    #[inline(always)]
-    pub fn headers(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<(Sort, u32)> {
-        let at = addresses(self.network_header(), IPPROTO_TCP, from, to)?;
-        let words: [u32; 4] = probe(at.transport, 0)?;
-        let last = u32::from_be(words[3]);
-        let payload = at.length.saturating_sub((last >> 28) * 4);
-        let ports = u32::from_be(words[0]);
-        from.port = (ports >> 16) as u16;
-        to.port = ports as u16;
-        Some((Sort::of((last >> 16) as u8, payload), payload))
-    }
-
-    /// The TCP connection that an ICMP error is about, written into `from` and `to` as in the packet that came. `None` if
-    /// it is none of those that say "unreachable".
-    #[inline(always)]
-    pub fn unreachable(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<()> {
-        const UNREACHABLE_V4: u8 = 3;
-        const UNREACHABLE_V6: u8 = 1;
-        let header = self.network_header();
-        let at = match addresses(header, IPPROTO_ICMP, from, to) {
-            Some(at) => at,
-            None => addresses(header, IPPROTO_ICMPV6, from, to)?,
-        };
-        let kind: [u8; 1] = probe(at.transport, 0)?;
-        if kind[0] != UNREACHABLE_V4 && kind[0] != UNREACHABLE_V6 {
-            return None;
-        }
-        let at = addresses(at.transport + 8, IPPROTO_TCP, from, to)?;
-        let ports = u32::from_be(probe::<u32>(at.transport, 0)?);
-        from.port = (ports >> 16) as u16;
-        to.port = ports as u16;
-        Some(())
-    }
-}
-
-const IPPROTO_ICMP: u8 = 1;
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_ICMPV6: u8 = 58;
-
-/// A packet that leaves: its payload as sequence numbers `start..end`, and the window that it advertises.
-pub struct Sent {
-    /// Sequence number of the first byte.
-    pub start: u32,
-    /// Sequence number after the last one.
-    pub end: u32,
-    /// Not scaled; absent in a SYN or a reset.
-    pub window: Option<u16>,
-}
-
-/// Where the header behind the IP header begins, and the bytes from there on.
-struct Transport {
-    transport: u64,
-    length: u32,
-}
-
-/// Writes the addresses in the IP header at `header` into `from` and `to`, if it carries `protocol`.
-#[inline(always)]
-fn addresses(header: u64, protocol: u8, from: &mut Endpoint, to: &mut Endpoint) -> Option<Transport> {
-    let first: [u32; 5] = probe(header, 0)?;
-    let head = u32::from_be(first[0]);
-    if head >> 28 == 4 {
-        if (u32::from_be(first[2]) >> 16) as u8 != protocol {
-            return None;
-        }
-        *from = Endpoint::v4(first[3].to_ne_bytes(), 0);
-        *to = Endpoint::v4(first[4].to_ne_bytes(), 0);
-        let ip_length = (head >> 24 & 15) * 4;
-        return Some(Transport {
-            transport: header + u64::from(ip_length),
-            length: (head & 0xffff).saturating_sub(ip_length),
-        });
-    }
-    let second = u32::from_be(first[1]);
-    if head >> 28 != 6 || (second >> 8) as u8 != protocol {
-        return None;
-    }
-    *from = Endpoint::v6(probe(header, 8)?, 0);
-    *to = Endpoint::v6(probe(header, 24)?, 0);
-    Some(Transport { transport: header + 40, length: second >> 16 })
 }
 
 /// Reads an unsigned word at `address + offset`, where the verifier knows no type.

@@ -51,6 +51,9 @@ impl Bench {
         let served = self.target.wait_for(requests)?;
         self.tracer.wait_for(ms(5000), |output| output.connections.len() >= connections)?;
         let trace = self.tracer.stop()?;
+        // What the kernel left out, as tracer itself says, cannot be in the trace.
+        let missed = trace.status.counters.get("events_missed").copied().unwrap_or(0);
+        ensure!(missed == 0, Busy(format!("the kernel left {missed} events out")));
         assert_eq!(served.len(), requests, "{served:?}");
         assert_eq!((trace.requests.len(), trace.connections.len()), (requests, connections), "{trace:#?}");
         // The same port may be chosen towards two of the target's ports; the connections are told apart by it here.

@@ -49,7 +49,8 @@ Examples:
   tracer watch --json -n 100 | jq .stages_ns    100 requests as JSON
   tracer watch -w slow.tracer -d 5m             keep the records for tracer report slow.tracer
 
-Stages: a * marks the one that took the longest if that was 1 ms or more, < one whose time is in the stage before it, - one not measured.";
+Stages: a * marks the one that took the longest if that was 1 ms or more, < one whose time is in the stage before it,
+- one not measured.";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -67,13 +68,13 @@ pub struct ShowArgs {
     /// Only requests from this network or address; may be repeated
     #[arg(long = "peer", value_name = "CIDR", value_parser = network)]
     pub peers: Vec<IpNet>,
-    /// Show only requests that took at least this long (250ms, 1.5s; rejections are shown, the figures count all)
+    /// Show only requests that took at least this long (250ms, 1.5s), and all rejections
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub min: Option<Duration>,
     /// Show only what was rejected, no line a request
     #[arg(long, conflicts_with = "summary")]
     pub rejections: bool,
-    /// The load balancer's idle timeout [default: 60s; for a recording, that which it was made with]
+    /// The load balancer's idle timeout [default: 60s, or the recording's]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub idle_timeout: Option<Duration>,
     /// JSON: one object a line, the last one is the status

@@ -13,14 +13,13 @@ use crate::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT, TIMED_OUT_AT_LAST,
+        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, LEAST_REQUEST, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
+        TIMED_OUT_AT_LAST,
     },
     record::{ConnectionRecord, Process, RequestRecord},
     rejection::{How, ListenerKey, ListenerTally},
 };
 
-/// An HTTP request of a load balancer is longer, with its own headers; TLS says good-bye in 24 to 31 bytes.
-const LEAST_REQUEST: u64 = 40;
 /// Zero window for less is an upload in full swing.
 const LEAST_ZERO_WINDOW: u64 = 1_000_000_000;
 /// Not acknowledged for less may be a packet lost.
@@ -235,8 +234,8 @@ fn without_peer(
 }
 
 /// A TLS close alert looks like an unanswered request: too short for one, and not the first on its connection.
-const fn is_farewell(bytes_in: u64, sequence: u32, adopted: bool) -> bool {
-    bytes_in < LEAST_REQUEST && (sequence > 1 || adopted)
+fn is_farewell(bytes_in: u64, sequence: u32, adopted: bool) -> bool {
+    bytes_in < u64::from(LEAST_REQUEST) && (sequence > 1 || adopted)
 }
 
 fn process(process: &Process) -> Option<ProcessName> {

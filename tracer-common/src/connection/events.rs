@@ -1,0 +1,350 @@
+//! What each event does to a connection.
+
+use super::{
+    ACTIVE, ADOPTED, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, Change, Connection, ENDS,
+    LEAST_REQUEST, MIDWAY, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, Segment, TIMED_OUT,
+    TIMED_OUT_AT_LAST, Tcp, state,
+};
+use crate::{record::ConnectionRecord, sequence::after};
+
+impl Connection {
+    /// Starts to follow the streams at `tcp`: nothing received or written so far counts.
+    #[inline(always)]
+    pub fn follow(&mut self, tcp: Tcp) {
+        self.input_end = tcp.expected;
+        self.answer_start = tcp.written;
+        self.written_end = tcp.written;
+        self.output_end = tcp.written;
+        self.acknowledged_end = tcp.written;
+    }
+
+    /// Joins in the middle of a request, of which nothing is reported. `answered` is whether part of the response was
+    /// written already.
+    #[inline(always)]
+    pub fn follow_midway(&mut self, tcp: Tcp, answered: bool) {
+        self.follow(tcp);
+        self.flags |= ACTIVE | MIDWAY;
+        if answered {
+            self.answer_start = tcp.written.wrapping_sub(1);
+        }
+    }
+
+    /// Whether the current request was answered, and all of the answer acknowledged.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        self.request.bytes_out != 0 && self.acknowledged_end == self.written_end
+    }
+
+    /// A segment arrived on the established connection. `report` is called for each request that it ends.
+    #[inline(always)]
+    pub fn segment(&mut self, segment: Segment, tcp: Tcp, now: u64, report: impl Fn(&Self, Report)) {
+        self.count_written(tcp.written);
+        let all = segment.acknowledges == tcp.written;
+        if all {
+            self.acknowledge(if segment.arrived == 0 { now } else { segment.arrived }, &report);
+        }
+        self.count_unseen(tcp.expected);
+        // TCP refuses what begins beyond its window.
+        let refused = after(segment.start, tcp.expected.wrapping_add(tcp.window));
+        let payload = segment.end != segment.start && after(segment.end, tcp.expected) && !refused;
+        if payload && after(segment.end, self.input_end) {
+            if self.flags & ACTIVE == 0 || (all && self.is_answering()) {
+                self.end_request(&report);
+                self.begin_request(segment.arrived, now);
+            }
+            self.count_received(segment.end);
+        }
+    }
+
+    /// The application read; `now` is when the read returned. True if it was the first read of a request, whose
+    /// reader is then to be noted.
+    #[inline(always)]
+    pub fn read(&mut self, tcp: Tcp, now: u64) -> bool {
+        // Once a side has closed, the numbers count its FIN, and every byte before it has been counted.
+        if self.flags & ENDS == 0 {
+            self.count_written(tcp.written);
+            self.count_unseen(tcp.expected);
+        }
+        let moments = &mut self.request.moments;
+        if self.flags & ACTIVE == 0 || moments.first_write != 0 || self.written_end != self.answer_start {
+            return false;
+        }
+        let first = moments.first_read == 0;
+        if first {
+            moments.first_read = now;
+        }
+        moments.last_read = now;
+        first
+    }
+
+    /// The application is about to write. Later writes of the same response change nothing.
+    #[inline(always)]
+    pub fn write(&mut self, now: u64) {
+        if self.flags & ACTIVE != 0 && self.request.moments.first_write == 0 {
+            self.request.moments.first_write = now;
+        }
+    }
+
+    /// A packet with the payload `start..end` was given to the device. What was sent before is a retransmission and
+    /// moves nothing.
+    #[inline(always)]
+    pub fn sent(&mut self, start: u32, end: u32, now: u64) {
+        if self.flags & ACTIVE == 0 || start == end || !after(end, self.output_end) {
+            return;
+        }
+        self.output_end = end;
+        let moments = &mut self.request.moments;
+        if moments.first_out == 0 {
+            moments.first_out = now;
+        }
+        moments.last_out = now;
+    }
+
+    /// A packet left that tells the peer whether there is room for more. Not under the socket's lock: only packets
+    /// that leave change these fields.
+    #[inline(always)]
+    pub fn advertised(&mut self, is_zero: bool, now: u64) {
+        if is_zero {
+            if self.zero_since == 0 && self.flags & (ACTIVE | ENDS) == ACTIVE {
+                self.zero_since = now;
+            }
+        } else if self.zero_since != 0 {
+            self.request.zero_window += now.saturating_sub(self.zero_since);
+            self.zero_since = 0;
+        }
+    }
+
+    /// Nanoseconds for which the window was closed during the current request.
+    #[inline(always)]
+    #[must_use]
+    pub const fn zero_window(&self, now: u64) -> u64 {
+        let open = if self.zero_since == 0 { 0 } else { now.saturating_sub(self.zero_since) };
+        self.request.zero_window.saturating_add(open)
+    }
+
+    /// What became of the current request, as in [`ConnectionRecord::pending`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn pending(&self) -> u32 {
+        if self.flags & MIDWAY != 0 {
+            ConnectionRecord::UNKNOWN
+        } else if self.sequence == 0 {
+            ConnectionRecord::NOTHING
+        } else if self.request.bytes_out == 0 {
+            ConnectionRecord::UNANSWERED
+        } else if self.acknowledged_end != self.written_end {
+            ConnectionRecord::CUT
+        } else {
+            ConnectionRecord::NOTHING
+        }
+    }
+
+    /// A packet of the response was sent again.
+    #[inline(always)]
+    pub fn retransmitted(&mut self) {
+        if self.flags & ACTIVE != 0 {
+            self.request.retransmits += 1;
+        }
+    }
+
+    /// `accept()` returned the connection.
+    #[inline(always)]
+    pub fn accepted(&mut self, now: u64) {
+        if self.moments.accepted == 0 {
+            self.moments.accepted = now;
+        }
+    }
+
+    /// A reset arrived.
+    #[inline(always)]
+    pub fn reset_received(&mut self, now: u64) {
+        self.flags |= RESET_ARRIVED;
+        self.ended_by(RESET_BY_PEER, now);
+    }
+
+    /// The TCP state changes. `report` is called for the request that this ends.
+    #[inline(always)]
+    pub fn state_changed(
+        &mut self,
+        change: Change,
+        (acknowledgement, tcp): (Acknowledgement, Tcp),
+        now: u64,
+        report: impl Fn(&Self, Report),
+    ) {
+        let Change { old, new, timed_out, .. } = change;
+        // Once a FIN is queued, `write_seq` counts it too: the bytes written are known before that.
+        let Acknowledgement { unacknowledged, latest } = acknowledgement;
+        let finishing = matches!(old, state::FIN_WAIT1 | state::CLOSING | state::LAST_ACK);
+        if finishing && unacknowledged == tcp.written {
+            self.acknowledge(now, &report);
+        } else {
+            if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) {
+                self.count_written(tcp.written);
+            }
+            if unacknowledged == self.written_end && self.acknowledged_end != self.written_end {
+                // Acknowledged after a FIN, where no hook sees it.
+                self.acknowledged_end = self.written_end;
+                self.request.moments.acknowledged = latest;
+                self.flags |= CHANGED;
+            }
+        }
+        // A process that works off the packets which came while it held the lock ends nothing itself.
+        let by_peer = new == state::CLOSE_WAIT || timed_out || self.flags & RESET_ARRIVED != 0;
+        if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) && !by_peer && self.by.pid == 0 {
+            self.by = change.by;
+        }
+        match (old, new) {
+            (state::ESTABLISHED, state::FIN_WAIT1) => {
+                self.dismiss_farewell();
+                self.ended_by(CLOSED_BY_APPLICATION, now);
+            }
+            (state::ESTABLISHED, state::CLOSE_WAIT) => {
+                self.count_unseen(tcp.expected.wrapping_sub(1));
+                self.ended_by(CLOSED_BY_PEER, now);
+            }
+            (_, state::CLOSE) => {
+                if timed_out {
+                    self.flags |= TIMED_OUT_AT_LAST;
+                }
+                self.unread = change.unread;
+                let end = match old {
+                    _ if timed_out => TIMED_OUT,
+                    // The FIN was before tracing began.
+                    state::CLOSE_WAIT | state::LAST_ACK => CLOSED_BY_PEER,
+                    state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => CLOSED_BY_APPLICATION,
+                    _ => RESET_BY_HOST,
+                };
+                self.ended_by(end, now);
+                self.end_request(&report);
+                self.flags &= !ACTIVE;
+            }
+            _ => {}
+        }
+    }
+
+    /// What is written last, when all of the response has been acknowledged before, is a TLS close alert if it is so
+    /// short: nobody waits for it.
+    #[inline(always)]
+    fn dismiss_farewell(&mut self) {
+        let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
+        if self.flags & ACTIVE != 0 && self.request.reports != 0 && unacknowledged < LEAST_REQUEST {
+            self.acknowledged_end = self.written_end;
+        }
+    }
+
+    #[inline(always)]
+    fn ended_by(&mut self, end: u32, now: u64) {
+        if self.flags & ENDS == 0 {
+            self.flags |= end;
+            self.ended = now;
+            let last = self.last_event();
+            self.idle = if last == 0 { 0 } else { now.saturating_sub(last) };
+        }
+    }
+
+    /// The latest moment that is known of it.
+    #[inline(always)]
+    const fn last_event(&self) -> u64 {
+        let m = &self.request.moments;
+        let mut last = self.moments.established;
+        if m.queued > last {
+            last = m.queued;
+        }
+        if m.last_read > last {
+            last = m.last_read;
+        }
+        if m.last_out > last {
+            last = m.last_out;
+        }
+        if m.acknowledged > last { m.acknowledged } else { last }
+    }
+
+    #[inline(always)]
+    const fn is_answering(&self) -> bool {
+        self.written_end != self.answer_start
+    }
+
+    /// All that was written is acknowledged.
+    #[inline(always)]
+    fn acknowledge(&mut self, moment: u64, report: &impl Fn(&Self, Report)) {
+        if self.flags & ACTIVE == 0 || self.acknowledged_end == self.written_end {
+            return;
+        }
+        self.acknowledged_end = self.written_end;
+        self.request.moments.acknowledged = moment;
+        self.flags |= CHANGED;
+        if self.request.reports == 0 {
+            self.report(Report::Answered, report);
+        } else {
+            self.flags |= REOPENED;
+        }
+    }
+
+    /// The current request is over: nothing can follow.
+    #[inline(always)]
+    fn end_request(&mut self, report: &impl Fn(&Self, Report)) {
+        if self.flags & ACTIVE != 0 {
+            if self.acknowledged_end != self.written_end {
+                // Part of the response was never acknowledged, as far as was seen.
+                self.request.moments.acknowledged = 0;
+                self.flags |= CHANGED;
+            }
+            if self.flags & CHANGED != 0 || self.request.reports == 0 {
+                self.report(Report::Over, report);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn report(&mut self, why: Report, report: &impl Fn(&Self, Report)) {
+        if self.flags & MIDWAY == 0 {
+            report(self, why);
+        }
+        self.request.reports += 1;
+        self.flags &= !CHANGED;
+    }
+
+    #[inline(always)]
+    fn begin_request(&mut self, arrived: u64, queued: u64) {
+        self.request = Request::default();
+        self.request.moments.arrived = arrived;
+        self.request.moments.queued = queued;
+        if self.zero_since != 0 && queued > self.zero_since {
+            self.zero_since = queued;
+        }
+        self.sequence += 1;
+        self.answer_start = self.written_end;
+        self.output_end = self.written_end;
+        self.acknowledged_end = self.written_end;
+        self.flags = (self.flags | ACTIVE) & !(CHANGED | REOPENED | MIDWAY);
+    }
+
+    /// Bytes that `segment` did not see: they came with the handshake's last ACK, and hence when the connection was
+    /// established.
+    #[inline(always)]
+    fn count_unseen(&mut self, expected: u32) {
+        if after(expected, self.input_end) {
+            if self.flags & ACTIVE == 0 {
+                let first = self.sequence == 0 && self.flags & ADOPTED == 0;
+                self.begin_request(0, if first { self.moments.established } else { 0 });
+            }
+            self.count_received(expected);
+        }
+    }
+
+    #[inline(always)]
+    fn count_received(&mut self, end: u32) {
+        self.flags |= CHANGED;
+        self.request.bytes_in += u64::from(end.wrapping_sub(self.input_end));
+        self.input_end = end;
+    }
+
+    #[inline(always)]
+    fn count_written(&mut self, written: u32) {
+        if self.flags & ACTIVE != 0 {
+            self.request.bytes_out += u64::from(written.wrapping_sub(self.written_end));
+        }
+        self.written_end = written;
+    }
+}
