@@ -44,7 +44,8 @@ impl Held {
         self.programs.len() + self.links.len() + self.maps.len()
     }
 
-    /// Waits until `bpftool` lists none of them. The kernel frees them a moment after their last holder is gone.
+    /// Waits until `bpftool` lists none of them. The kernel frees them a moment after their last holder is gone: in a
+    /// work queue, behind what else it has to free, such as a namespace with a large table.
     pub fn assert_gone(&self) -> Result<()> {
         for (kind, ours) in [("link", &self.links), ("prog", &self.programs), ("map", &self.maps)] {
             let mut left = BTreeSet::new();
@@ -52,7 +53,7 @@ impl Held {
                 left = listed(kind).map_or_else(|_| ours.clone(), |all| ours.intersection(&all).copied().collect());
                 left.is_empty()
             };
-            wait_until("the kernel to have freed everything", ms(5000), gone)
+            wait_until("the kernel to have freed everything", ms(30_000), gone)
                 .with_context(|| format!("bpftool {kind} still lists {left:?}"))?;
         }
         Ok(())
