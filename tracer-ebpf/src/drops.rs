@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Netfilter drops a packet as soon as it has answered it.
-const ANSWER_NS: u64 = 10_000_000;
+const ANSWER_NS: u64 = 100_000_000;
 /// A connection on which something has just happened is not idle: what comes after its close may be the rest of that.
 const IDLE_NS: u64 = 100_000_000;
 /// A connection that was closed is remembered no longer than its port is (`TIME_WAIT` and a little more).

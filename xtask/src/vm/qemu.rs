@@ -56,9 +56,11 @@ fn command(arch: Arch, image: &Image, initramfs: &Path) -> Command {
         // The architected algorithm of pointer authentication is very slow to emulate.
         Arch::Arm64 => ("qemu-system-aarch64", "virt", "max,pauth-impdef=on", "ttyAMA0"),
     };
+    // One thread: with one a processor, a kernel that patches its own code (static keys, such as the one for packet
+    // stamps) now and then runs the half of an instruction on the other processor, and panics.
     // setpriv: QEMU dies with this process, however that ends.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", qemu, "-machine", machine, "-accel", "tcg", "-cpu", cpu]);
+    command.args(["--pdeathsig", "KILL", qemu, "-machine", machine, "-accel", "tcg,thread=single", "-cpu", cpu]);
     command.args(["-m", "1G", "-smp", "2", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     // slab_debug: from 7.0 the kernel allocates socket storage with kmalloc_nolock(), which wants either cmpxchg16b,
     // which this emulation lacks and every machine has, or slabs with debugging on.
