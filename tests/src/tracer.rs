@@ -16,7 +16,9 @@ use crate::topology::Lab;
 mod record;
 mod rejection;
 
-pub use record::{Connection, ConnectionStages, Hook, Request, RequestStages, Status, Summary};
+pub use record::{
+    Connection, ConnectionStages, Counter, Hook, Reconciliation, Request, RequestStages, Status, Summary,
+};
 pub use rejection::{Conntrack, Kernel, ProcessName, Rejection, Rule};
 
 /// The environment variable that names the program to test.

@@ -190,8 +190,33 @@ pub struct Status {
     /// The kernel's counters by name.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// What was seen, held against the kernel's own counters, by network namespace.
+    #[serde(default)]
+    pub reconciliation: Vec<Reconciliation>,
     /// How each hook is attached, or why it is not.
     pub hooks: Vec<Hook>,
+}
+
+/// The kernel's counters of a network namespace.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// The inode number of the namespace.
+    pub netns: u32,
+    /// One for each counter.
+    pub rows: Vec<Counter>,
+}
+
+/// A counter of the kernel.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name.
+    pub name: String,
+    /// By how much it rose.
+    pub kernel: u64,
+    /// How much of that was seen.
+    pub explained: u64,
+    /// The rest.
+    pub difference: i64,
 }
 
 /// A hook.

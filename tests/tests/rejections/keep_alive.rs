@@ -1,6 +1,7 @@
 //! The application closes connections that the load balancer would use again.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 
 use anyhow::{Context, Result};
@@ -80,6 +81,38 @@ fn assert_race<'a>(trace: &'a Trace, peers: &[SocketAddr], comm: &str, idle_ms: 
     // The second request never reached the application: there is none of it.
     assert_eq!(trace.requests.len(), peers.len(), "{:#?}", trace.requests);
     told
+}
+
+/// A server that speaks TLS writes a close alert of 24 bytes before its FIN. Neither has come when the request is sent.
+#[test]
+fn a_request_crosses_a_tls_close() -> Result<()> {
+    let lab = Lab::new()?;
+    let client = lab::client::Client::new(&lab.lb);
+    let tracer = start_tracer(&lab, &[])?;
+    let request = Request::get("/");
+    let mut peers = Vec::new();
+    for way in ways() {
+        let listener = lab.target.enter(|| TcpListener::bind(way).context("cannot listen"))?;
+        let mut connection = client.connect(way)?;
+        let (mut server, _) = listener.accept().context("cannot accept")?;
+        let sent = connection.send(&request)?;
+        server.read_exact(&mut vec![0; usize::try_from(sent.bytes)?]).context("cannot read the request")?;
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").context("cannot answer")?;
+        connection.receive(&request, sent)?;
+        sleep(ms(1200));
+        let held = Rules::start(&lab.lb, Hook::Input, &[&format!("{} drop", matching::TCP)])?;
+        server.write_all(&[21; 24]).context("cannot write the alert")?;
+        drop(server);
+        wait_for_state(&lab.target, way.port(), connection.local.port(), state::FIN_WAIT1)?;
+        connection.send(&request)?;
+        sleep(ms(100));
+        drop(held);
+        peers.push(connection.local);
+    }
+    let trace = settle(tracer)?;
+    let told = assert_on_connections(&trace, "keepalive_race", &peers, None, &["keepalive_too_short"]);
+    assert!(told.iter().all(|told| told.idle_ns.is_some_and(|idle| idle > 1_000_000_000)), "{told:#?}");
+    Ok(())
 }
 
 fn with_target(meeting: Meeting) -> Result<()> {

@@ -11,4 +11,5 @@ mod packets;
 mod queues;
 mod routes;
 mod scene;
+mod told;
 mod waiting;

@@ -230,6 +230,11 @@ impl Connection {
         let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
         if self.flags & ACTIVE != 0 && self.request.reports != 0 && unacknowledged < LEAST_REQUEST {
             self.acknowledged_end = self.written_end;
+            // It is no sign of life either: the response had left before it was acknowledged.
+            let moments = &mut self.request.moments;
+            if moments.last_out > moments.acknowledged {
+                moments.last_out = moments.acknowledged;
+            }
         }
     }
 

@@ -55,6 +55,8 @@ fn a_tls_close_alert_is_not_waited_for() {
         (record.pending, record.flags & CLOSED_BY_APPLICATION),
         (ConnectionRecord::NOTHING, CLOSED_BY_APPLICATION)
     );
+    assert!(record.idle >= 5000 * STEP, "{}", record.idle);
+    assert_eq!(scenario.requests()[0].bytes_out, 5000, "nothing of it is told of the response");
     // A response as short as that, or a part of one, is waited for.
     let mut scenario = Scenario::new();
     scenario.handshake().request(100).read().write(24).send_lost().close().gone();
