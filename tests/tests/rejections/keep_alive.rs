@@ -28,6 +28,11 @@ enum Meeting {
 
 /// Uses a connection each way, waits until the application closes it, and uses it again. Returns the peers.
 fn reuse(lab: &Lab, meeting: Meeting) -> Result<Vec<SocketAddr>> {
+    // Before the application begins to count: a slow machine takes its time to make a rule.
+    let held = match meeting {
+        Meeting::Crosses => Some(Rules::start(&lab.lb, Hook::Input, &[&format!("{} drop", matching::FINS)])?),
+        Meeting::ComesLate => None,
+    };
     let client = lab::client::Client::new(&lab.lb);
     let mut open = Vec::new();
     for way in ways() {
@@ -35,10 +40,6 @@ fn reuse(lab: &Lab, meeting: Meeting) -> Result<Vec<SocketAddr>> {
         connection.request(&Request::get("/"))?;
         open.push(connection);
     }
-    let held = match meeting {
-        Meeting::Crosses => Some(Rules::start(&lab.lb, Hook::Input, &[&format!("{} drop", matching::FINS)])?),
-        Meeting::ComesLate => None,
-    };
     let peers = open.iter().map(|connection| connection.local).collect();
     for connection in &mut open {
         meet(&lab.target, connection, meeting)?;
