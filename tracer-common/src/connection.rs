@@ -8,13 +8,15 @@
 //! current request.
 //!
 //! A request is reported when every byte that the application wrote is acknowledged. Whether that was the whole
-//! response only the future tells, and no program here can wait for it: if the application writes on, the request is
-//! *reopened*, and reported once more when the next request begins or the connection closes, or from user space's
-//! sweep (`tracer_ebpf::sweep`). A later report replaces an earlier one.
+//! response only the future tells, and no program here can wait for it: if the application writes on, it is reported once
+//! more, when that is acknowledged. After a few times the request is *reopened* instead, and reported when the next one
+//! begins or the connection closes, or from user space's sweep (`tracer_ebpf::sweep`). A later report replaces an earlier
+//! one.
 //!
 //! The kernel calls all of this under the socket's lock, except [`Connection::sent`], [`Connection::accepted`] and,
 //! where the hook is a function's entry, [`Connection::write`]: these write fields that nothing else writes while they
-//! can run, and tolerate a stale view of the others.
+//! can run, and tolerate a stale view of the others. Where a moment is often not needed the clock is passed, and not the
+//! time: reading it is what costs most in the smallest of the programs.
 
 mod events;
 
@@ -132,8 +134,15 @@ pub struct Segment {
     pub end: u32,
     /// What it acknowledges.
     pub acknowledges: u32,
+}
+
+/// The moments of a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
     /// When it reached the network device; 0: not stamped.
     pub arrived: u64,
+    /// When TCP got it: now.
+    pub queued: u64,
 }
 
 /// What the kernel's TCP knew at an event.

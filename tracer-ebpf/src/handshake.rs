@@ -1,5 +1,7 @@
 //! The handshake's packets, before there is a socket: SYN in, SYN-ACK out; and why nothing comes of some.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, TC_ACT_UNSPEC, bpf_sock, bpf_sock_tuple},
     cty::c_void,
@@ -27,7 +29,8 @@ const STALE_NS: u64 = 130_000_000_000;
 /// `tcx` or `clsact` ingress, for every packet that an interface receives. It looks at SYNs for listeners of this host.
 #[classifier]
 pub fn tc_ingress(context: TcContext) -> i32 {
-    if let Some((tuple, sequence)) = syn(&context)
+    if !is_plainly_no_syn(&context)
+        && let Some((tuple, sequence)) = syn(&context)
         && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(tuple.local.port))
         && let Some(listener) = find_listener(&context, &tuple)
     {
@@ -51,14 +54,14 @@ struct Listener {
 #[inline(always)]
 fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
     let now = now();
-    if let Some(handshake) = HANDSHAKES.get_ptr_mut(tuple) {
-        // SAFETY: the map keeps the value's memory while the program runs.
-        let handshake = unsafe { &mut *handshake };
-        // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both.
-        if handshake.sequence == sequence && now.wrapping_sub(handshake.seen) < SAME_NS {
-            return;
-        }
-        handshake.seen = now;
+    // SAFETY: the map keeps the value's memory while the program runs.
+    let handshake = HANDSHAKES.get_ptr_mut(tuple).map(|handshake| unsafe { &mut *handshake });
+    // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both.
+    if let Some(handshake) = &handshake
+        && handshake.sequence == sequence
+        && now.wrapping_sub(handshake.seen) < SAME_NS
+    {
+        return;
     }
     let (is_syn_queue_full, unseen) = syn_queue_drops(listener.syn_queue);
     let refused = if is_syn_queue_full {
@@ -70,9 +73,8 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
     };
     let mut repeats = u32::from(unseen && is_syn_queue_full);
     let mut event = refused;
-    if let Some(handshake) = HANDSHAKES.get_ptr_mut(tuple) {
-        // SAFETY: the map keeps the value's memory while the program runs.
-        let handshake = unsafe { &mut *handshake };
+    if let Some(handshake) = handshake {
+        handshake.seen = now;
         if handshake.sequence != sequence {
             *handshake = Handshake { syn: now, seen: now, listener: listener.address, sequence, ..Handshake::NONE };
         } else if handshake.synack == 0 && handshake.explained & !AGAIN == 0 && refused.is_none() {
@@ -204,10 +206,12 @@ fn store(tuple: &Tuple, times: Handshake) {
     }
 }
 
+/// Loads words of the packet, in network byte order, from `offset` behind the start of its network header.
 #[inline(always)]
-fn load<T: Copy>(context: &TcContext, offset: u32, mut value: T) -> Option<T> {
+fn load<const WORDS: usize>(context: &TcContext, offset: u32) -> Option<[u32; WORDS]> {
     const FROM_NETWORK_HEADER: u32 = 1; // BPF_HDR_START_NET
-    let destination = (&raw mut value).cast::<c_void>();
+    let mut words = [0_u32; WORDS];
+    let destination = (&raw mut words).cast::<c_void>();
     // SAFETY: the helper fills exactly the destination or fails. Relative to the network header, so that it works
     // on devices without an Ethernet header as well.
     let failed = unsafe {
@@ -215,62 +219,87 @@ fn load<T: Copy>(context: &TcContext, offset: u32, mut value: T) -> Option<T> {
             context.skb.skb.cast(),
             offset,
             destination,
-            size_of::<T>() as u32,
+            size_of_val(&words) as u32,
             FROM_NETWORK_HEADER,
         )
     };
-    (failed == 0).then_some(value)
+    (failed == 0).then_some(words)
 }
 
-/// The ends of the connection that the packet wants to open, and its sequence number, if it is a SYN.
+/// Whether the packet is TCP over IPv4 and no SYN, as far as a look into it tells that costs no call: most are. A packet
+/// that begins with its IP header is taken for no Ethernet frame: 0x45 would be an address of several stations.
+#[inline(always)]
+fn is_plainly_no_syn(context: &TcContext) -> bool {
+    const ETHERNET: usize = 14;
+    const TCP: u8 = 6;
+    const SYN: u8 = 2;
+    let (data, end) = (context.data(), context.data_end());
+    // As far as TCP's flags.
+    if data + ETHERNET + 34 > end {
+        return false;
+    }
+    // SAFETY: inside the packet, as the verifier has seen.
+    let byte = |at: usize| unsafe { read_volatile((data + at) as *const u8) };
+    byte(0) != 0x45
+        && byte(12) == 8
+        && byte(13) == 0
+        && byte(ETHERNET) == 0x45
+        && byte(ETHERNET + 9) == TCP
+        && byte(ETHERNET + 33) & SYN == 0
+}
+
+/// The ends of the connection that the packet wants to open, and its sequence number, if it is a SYN. Both headers are
+/// loaded at once: every packet that comes pays for it.
 #[inline(always)]
 fn syn(context: &TcContext) -> Option<(Tuple, u32)> {
     const IPV4: u16 = 0x0800_u16.to_be();
     const IPV6: u16 = 0x86dd_u16.to_be();
-    const TCP: u8 = 6;
+    const TCP: u32 = 6;
     // SAFETY: a context field that the verifier knows.
     let protocol = unsafe { (*context.skb.skb).protocol } as u16;
     match protocol {
         IPV4 => {
-            let [version_and_length, ..] = load(context, 0, [0_u8; 2])?;
-            let [next] = load(context, 9, [0_u8; 1])?;
-            let header = u32::from(version_and_length & 15) * 4;
-            if next != TCP || !is_syn(context, header)? {
+            let words: [u32; 10] = load(context, 0)?;
+            if u32::from_be(words[2]) >> 16 & 0xff != TCP {
                 return None;
             }
-            let [source, destination] = load(context, 12, [[0_u8; 4]; 2])?;
-            let [source_port, destination_port] = load(context, header, [0_u16; 2])?;
-            let [sequence] = load(context, header + 4, [0_u32; 1])?;
-            let tuple = Tuple {
-                peer: Endpoint::v4(source, u16::from_be(source_port)),
-                local: Endpoint::v4(destination, u16::from_be(destination_port)),
+            let header = (u32::from_be(words[0]) >> 24 & 15) * 4;
+            let (ports, sequence) = if header == 20 {
+                opening([words[5], words[6], words[7], words[8]])?
+            } else {
+                // There are options.
+                opening(load(context, header)?)?
             };
-            Some((tuple, sequence))
+            let [peer, local] = [words[3], words[4]].map(u32::to_ne_bytes);
+            Some((Tuple { peer: Endpoint::v4(peer, ports.0), local: Endpoint::v4(local, ports.1) }, sequence))
         }
         IPV6 => {
-            let [next] = load(context, 6, [0_u8; 1])?;
-            if next != TCP || !is_syn(context, 40)? {
+            let words: [u32; 14] = load(context, 0)?;
+            if u32::from_be(words[1]) >> 8 & 0xff != TCP {
                 return None;
             }
-            let [source, destination] = load(context, 8, [[0_u8; 16]; 2])?;
-            let [source_port, destination_port] = load(context, 40, [0_u16; 2])?;
-            let [sequence] = load(context, 44, [0_u32; 1])?;
-            let tuple = Tuple {
-                peer: Endpoint::v6(source, u16::from_be(source_port)),
-                local: Endpoint::v6(destination, u16::from_be(destination_port)),
+            let (ports, sequence) = opening([words[10], words[11], words[12], words[13]])?;
+            // SAFETY: four words are 16 bytes.
+            let address = |at: usize| unsafe {
+                core::mem::transmute::<[u32; 4], [u8; 16]>([words[at], words[at + 1], words[at + 2], words[at + 3]])
             };
-            Some((tuple, sequence))
+            let (peer, local) = (Endpoint::v6(address(2), ports.0), Endpoint::v6(address(6), ports.1));
+            Some((Tuple { peer, local }, sequence))
         }
         _ => None,
     }
 }
 
+/// The ports, source and destination, and the sequence number of a TCP header, by its first words, if it is a SYN's.
 #[inline(always)]
-fn is_syn(context: &TcContext, header: u32) -> Option<bool> {
-    const SYN: u8 = 2;
-    const ACK: u8 = 16;
-    let [flags] = load(context, header + 13, [0_u8; 1])?;
-    Some(flags & (SYN | ACK) == SYN)
+fn opening(header: [u32; 4]) -> Option<((u16, u16), u32)> {
+    const SYN: u32 = 2;
+    const ACK: u32 = 16;
+    if u32::from_be(header[3]) >> 16 & (SYN | ACK) != SYN {
+        return None;
+    }
+    let ports = u32::from_be(header[0]);
+    Some((((ports >> 16) as u16, ports as u16), header[1]))
 }
 
 /// Whom this host would let open a connection: a listener has the port, or a connection with the same ends that has just
@@ -324,13 +353,15 @@ fn listener_seen(tcp: &TcpSock) -> Listener {
     let (queue, netns) = (tcp.accept_queue(), sock.netns());
     let syn_queue = tcp.syn_queue(queue);
     let key = ListenerKey { netns, local: sock.tuple().local };
-    if LISTENERS.get_ptr_mut(key).is_none()
-        && LISTENERS.insert(key, ListenerTally::default(), BPF_NOEXIST.into()).is_err()
-        && LISTENERS.get_ptr_mut(key).is_none()
-    {
+    let tally = LISTENERS.get_ptr_mut(key).or_else(|| {
+        // Another CPU may be faster.
+        let _ = LISTENERS.insert(key, ListenerTally::default(), BPF_NOEXIST.into());
+        LISTENERS.get_ptr_mut(key)
+    });
+    if tally.is_none() {
         count(Counter::ListenersUncounted);
     }
-    if let Some(tally) = LISTENERS.get_ptr_mut(key) {
+    if let Some(tally) = tally {
         // SAFETY: the value of a map, which stays valid while the program runs. Several CPUs may write at once: then
         // the latest or the longest is one of theirs.
         let tally = unsafe { &mut *tally };

@@ -13,8 +13,7 @@ use crate::{
 pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
     let sock = Sock::new(context.arg(0));
     if let Some((connection, tcp)) = find_or_adopt(&context, sock) {
-        let now = now();
-        if counted(connection, |connection| connection.read(tcp.tcp(), now)) {
+        if let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now)) {
             note_reader(&context, connection);
             take_accept_time(connection, sock);
             report_opened(connection, now);

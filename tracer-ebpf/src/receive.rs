@@ -1,7 +1,7 @@
 //! Request bytes and acknowledgements arriving.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::connection::Segment;
+use tracer_common::connection::{Segment, Times};
 
 use crate::{
     kernel::{Packet, Sock},
@@ -18,15 +18,14 @@ pub fn tcp_probe(context: BtfTracePointContext) -> u32 {
         && let packet = Packet::new(context.arg(1))
         && let Some(received) = packet.received()
     {
-        let now = now();
-        let segment = Segment {
-            start: received.start,
-            end: received.end,
-            acknowledges: received.acknowledges,
-            arrived: monotonic(packet.stamped(), now),
+        let segment = Segment { start: received.start, end: received.end, acknowledges: received.acknowledges };
+        let times = || {
+            let queued = now();
+            Times { arrived: monotonic(packet.stamped(), queued), queued }
         };
         counted(connection, |connection| {
-            connection.segment(segment, tcp.tcp(), now, |connection, why| report_request(connection, why, tcp, now));
+            connection
+                .segment(segment, tcp.tcp(), times, |connection, why, now| report_request(connection, why, tcp, now));
         });
     }
     0

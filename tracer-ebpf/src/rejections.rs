@@ -98,10 +98,12 @@ pub fn in_namespace(netns: u32, field: impl FnOnce(&mut NamespaceTally) -> &mut 
     if !is_tracing() {
         return;
     }
-    if NAMESPACES.get_ptr_mut(netns).is_none() {
+    let tally = NAMESPACES.get_ptr_mut(netns).or_else(|| {
+        // Another CPU may be faster.
         let _ = NAMESPACES.insert(netns, NamespaceTally::default(), BPF_NOEXIST.into());
-    }
-    if let Some(tally) = NAMESPACES.get_ptr_mut(netns) {
+        NAMESPACES.get_ptr_mut(netns)
+    });
+    if let Some(tally) = tally {
         // SAFETY: the value of a map, which stays valid while the program runs.
         add(field(unsafe { &mut *tally }), 1);
     }

@@ -9,7 +9,7 @@ use crate::{
     kernel::{Packet, Sock},
     rejections::in_namespace,
     traced::{
-        GET, born, counted, find, ignore_outgoing, now, report_closed, report_request, storage, take_accept_time,
+        GET, born, counted, find, ignore_outgoing, known, now, report_closed, report_request, storage, take_accept_time,
     },
 };
 
@@ -50,7 +50,9 @@ fn change(context: &BtfTracePointContext) -> (Sock, u8, u8) {
 
 #[inline(always)]
 fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
-    let Some(connection) = storage(sock, GET) else { return };
+    // A socket that closes has given back its port already.
+    let found = if new == state::CLOSE { storage(sock, GET) } else { known(sock) };
+    let Some(connection) = found else { return };
     if new == state::CLOSE {
         take_accept_time(connection, sock);
     }
@@ -63,7 +65,7 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     counted(connection, |connection| {
         let unread = view.1.expected.wrapping_sub(tcp.unread());
         let change = Change { old, new, timed_out: sock.has_timed_out(), by: sock.ender(), unread };
-        connection.state_changed(change, view, now, |connection, why| {
+        connection.state_changed(change, view, now, |connection, why, now| {
             report_request(connection, why, tcp, now);
         });
     });

@@ -1,10 +1,7 @@
 //! The sweep: user space reads the requests that no event will report soon.
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_seq_write};
-use tracer_common::{
-    connection::{ACTIVE, CHANGED, Connection, IGNORED, MIDWAY},
-    record::RequestRecord,
-};
+use tracer_common::{connection::Connection, record::RequestRecord};
 
 use crate::{
     kernel::Sock,
@@ -41,9 +38,7 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
             return 0;
         }
         let connection = &*value;
-        let unreported = connection.request.reports == 0 || connection.flags & CHANGED != 0;
-        if connection.flags & (ACTIVE | IGNORED | MIDWAY) == ACTIVE
-            && unreported
+        if connection.is_to_be_looked_at()
             && is_wanted_reader(connection)
             && let Some(tcp) = Sock::new(sock).as_tcp()
         {

@@ -17,7 +17,7 @@ use tracer_common::{
 use crate::{
     drops, handshake,
     kernel::{self, Sock, TcpSock},
-    maps::{ACCEPTS, CONNECTIONS, count, emit, is_known_port, is_tracing, is_wanted_peer},
+    maps::{ACCEPTS, CONNECTIONS, add_port, count, emit, is_known_port, is_tracing, is_wanted_peer},
 };
 
 /// [`storage`] looks only.
@@ -46,19 +46,28 @@ pub fn storage<'a>(sock: Sock, flags: u64) -> Option<&'a mut Connection> {
 /// The connection of `sock`, if it is traced and wanted.
 #[inline(always)]
 pub fn find<'a>(sock: Sock) -> Option<&'a mut Connection> {
-    storage(sock, GET).filter(|connection| connection.flags & connection::IGNORED == 0)
+    known(sock).filter(|connection| connection.flags & connection::IGNORED == 0)
+}
+
+/// The state of `sock`, wanted or not, if it is on a port that is served: that costs no call, and keeps the connections
+/// that this host opens itself from costing one.
+#[inline(always)]
+pub fn known<'a>(sock: Sock) -> Option<&'a mut Connection> {
+    if is_known_port(sock.local_port()) { storage(sock, GET) } else { None }
 }
 
 /// The connection of the established socket `sock`; one that was open before tracing began is adopted.
 #[inline(always)]
 pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a mut Connection, TcpSock)> {
+    if !is_known_port(sock.local_port()) {
+        return None;
+    }
     if let Some(connection) = storage(sock, GET) {
         let wanted = connection.flags & connection::IGNORED == 0;
         return if wanted { Some((connection, sock.as_tcp()?)) } else { None };
     }
     // Through which interface an open connection came is not known.
-    let unwanted = kernel::has_filter(Settings::INTERFACE_FILTER);
-    if unwanted || !is_known_port(sock.local_port()) || !is_tracing() {
+    if kernel::has_filter(Settings::INTERFACE_FILTER) || !is_tracing() {
         return None;
     }
     let tcp_sock = sock.as_tcp()?;
@@ -83,8 +92,13 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
 /// Begins to trace the connection `sock`, which is established now, if it is wanted.
 #[inline(always)]
 pub fn born(sock: Sock) {
-    if !is_tracing() || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(sock.local_port())) {
+    let port = sock.local_port();
+    if !is_tracing() || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(port)) {
         return;
+    }
+    // Not that of its listener where a transparent proxy accepts.
+    if !is_known_port(port) {
+        add_port(port);
     }
     let Some(tcp_sock) = sock.as_tcp() else { return };
     let Some(connection) = create(sock) else { return };

@@ -24,7 +24,6 @@ pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
         handshake::synack_sent(sock.local_port(), sock, now());
     } else if let Some(connection) = find(sock) {
         if let Some(sent) = packet.sent(&connection.tuple) {
-            let now = now();
             connection.sent(sent.start, sent.end, now);
             if let Some(window) = sent.window {
                 connection.advertised(window == 0, now);

@@ -13,7 +13,7 @@ use crate::{
 #[inline(always)]
 fn written(sock: Sock) {
     if let Some(connection) = find(sock) {
-        connection.write(now());
+        connection.write(now);
     }
 }
 

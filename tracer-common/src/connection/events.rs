@@ -2,10 +2,16 @@
 
 use super::{
     ACTIVE, ADOPTED, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, Change, Connection, ENDS,
-    LEAST_REQUEST, MIDWAY, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, Segment, TIMED_OUT,
-    TIMED_OUT_AT_LAST, Tcp, state,
+    IGNORED, LEAST_REQUEST, MIDWAY, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, Segment,
+    TIMED_OUT, TIMED_OUT_AT_LAST, Tcp, Times, state,
 };
 use crate::{record::ConnectionRecord, sequence::after};
+
+/// The first pieces of a response are reported as they are acknowledged, and those that come after a pause: few responses
+/// have more. Only the end of those that have is looked for by the sweep, which costs a look at every connection.
+const AT_ONCE: u32 = 3;
+/// Nanoseconds.
+const PAUSE_NS: u64 = 100_000_000;
 
 impl Connection {
     /// Starts to follow the streams at `tcp`: nothing received or written so far counts.
@@ -36,13 +42,32 @@ impl Connection {
         self.request.bytes_out != 0 && self.acknowledged_end == self.written_end
     }
 
-    /// A segment arrived on the established connection. `report` is called for each request that it ends.
+    /// Whether there is something about the current request that was not reported, and may not be soon.
     #[inline(always)]
-    pub fn segment(&mut self, segment: Segment, tcp: Tcp, now: u64, report: impl Fn(&Self, Report)) {
+    #[must_use]
+    pub const fn is_to_be_looked_at(&self) -> bool {
+        let is_reported = self.request.reports != 0 && self.flags & CHANGED == 0 && self.is_answered();
+        self.flags & (ACTIVE | IGNORED | MIDWAY) == ACTIVE && !is_reported
+    }
+
+    /// A segment arrived on the established connection; `times` tells when. `report` is called for each request that it
+    /// ends, with the time.
+    #[inline(always)]
+    pub fn segment(
+        &mut self,
+        segment: Segment,
+        tcp: Tcp,
+        times: impl Fn() -> Times,
+        report: impl Fn(&Self, Report, u64),
+    ) {
         self.count_written(tcp.written);
         let all = segment.acknowledges == tcp.written;
-        if all {
-            self.acknowledge(if segment.arrived == 0 { now } else { segment.arrived }, &report);
+        // Not an `Option`: the verifier of Linux 6.1 lets nobody read what was not written, not even to copy it.
+        let mut known = Times { arrived: 0, queued: 0 };
+        if all && self.has_unacknowledged() {
+            known = times();
+            let Times { arrived, queued } = known;
+            self.acknowledge(if arrived == 0 { queued } else { arrived }, queued, &report);
         }
         self.count_unseen(tcp.expected);
         // TCP refuses what begins beyond its window.
@@ -50,17 +75,21 @@ impl Connection {
         let payload = segment.end != segment.start && after(segment.end, tcp.expected) && !refused;
         if payload && after(segment.end, self.input_end) {
             if self.flags & ACTIVE == 0 || (all && self.is_answering()) {
-                self.end_request(&report);
-                self.begin_request(segment.arrived, now);
+                if known.queued == 0 {
+                    known = times();
+                }
+                let Times { arrived, queued } = known;
+                self.end_request(queued, &report);
+                self.begin_request(arrived, queued);
             }
             self.count_received(segment.end);
         }
     }
 
-    /// The application read; `now` is when the read returned. True if it was the first read of a request, whose
-    /// reader is then to be noted.
+    /// The application read; `now` is when the read returned. If it was the first read of a request, whose reader is then
+    /// to be noted, that moment.
     #[inline(always)]
-    pub fn read(&mut self, tcp: Tcp, now: u64) -> bool {
+    pub fn read(&mut self, tcp: Tcp, now: impl FnOnce() -> u64) -> Option<u64> {
         // Once a side has closed, the numbers count its FIN, and every byte before it has been counted.
         if self.flags & ENDS == 0 {
             self.count_written(tcp.written);
@@ -68,31 +97,33 @@ impl Connection {
         }
         let moments = &mut self.request.moments;
         if self.flags & ACTIVE == 0 || moments.first_write != 0 || self.written_end != self.answer_start {
-            return false;
+            return None;
         }
-        let first = moments.first_read == 0;
-        if first {
-            moments.first_read = now;
-        }
+        let now = now();
         moments.last_read = now;
-        first
+        if moments.first_read != 0 {
+            return None;
+        }
+        moments.first_read = now;
+        Some(now)
     }
 
     /// The application is about to write. Later writes of the same response change nothing.
     #[inline(always)]
-    pub fn write(&mut self, now: u64) {
+    pub fn write(&mut self, now: impl FnOnce() -> u64) {
         if self.flags & ACTIVE != 0 && self.request.moments.first_write == 0 {
-            self.request.moments.first_write = now;
+            self.request.moments.first_write = now();
         }
     }
 
     /// A packet with the payload `start..end` was given to the device. What was sent before is a retransmission and
     /// moves nothing.
     #[inline(always)]
-    pub fn sent(&mut self, start: u32, end: u32, now: u64) {
+    pub fn sent(&mut self, start: u32, end: u32, now: impl FnOnce() -> u64) {
         if self.flags & ACTIVE == 0 || start == end || !after(end, self.output_end) {
             return;
         }
+        let now = now();
         self.output_end = end;
         let moments = &mut self.request.moments;
         if moments.first_out == 0 {
@@ -104,13 +135,13 @@ impl Connection {
     /// A packet left that tells the peer whether there is room for more. Not under the socket's lock: only packets
     /// that leave change these fields.
     #[inline(always)]
-    pub fn advertised(&mut self, is_zero: bool, now: u64) {
+    pub fn advertised(&mut self, is_zero: bool, now: impl FnOnce() -> u64) {
         if is_zero {
             if self.zero_since == 0 && self.flags & (ACTIVE | ENDS) == ACTIVE {
-                self.zero_since = now;
+                self.zero_since = now();
             }
         } else if self.zero_since != 0 {
-            self.request.zero_window += now.saturating_sub(self.zero_since);
+            self.request.zero_window += now().saturating_sub(self.zero_since);
             self.zero_since = 0;
         }
     }
@@ -170,14 +201,16 @@ impl Connection {
         change: Change,
         (acknowledgement, tcp): (Acknowledgement, Tcp),
         now: u64,
-        report: impl Fn(&Self, Report),
+        report: impl Fn(&Self, Report, u64),
     ) {
         let Change { old, new, timed_out, .. } = change;
         // Once a FIN is queued, `write_seq` counts it too: the bytes written are known before that.
         let Acknowledgement { unacknowledged, latest } = acknowledgement;
         let finishing = matches!(old, state::FIN_WAIT1 | state::CLOSING | state::LAST_ACK);
         if finishing && unacknowledged == tcp.written {
-            self.acknowledge(now, &report);
+            if self.has_unacknowledged() {
+                self.acknowledge(now, now, &report);
+            }
         } else {
             if matches!(old, state::ESTABLISHED | state::CLOSE_WAIT) {
                 self.count_written(tcp.written);
@@ -216,7 +249,7 @@ impl Connection {
                     _ => RESET_BY_HOST,
                 };
                 self.ended_by(end, now);
-                self.end_request(&report);
+                self.end_request(now, &report);
                 self.flags &= !ACTIVE;
             }
             _ => {}
@@ -270,17 +303,21 @@ impl Connection {
         self.written_end != self.answer_start
     }
 
-    /// All that was written is acknowledged.
+    /// Whether something was written in the current request that was not seen acknowledged.
     #[inline(always)]
-    fn acknowledge(&mut self, moment: u64, report: &impl Fn(&Self, Report)) {
-        if self.flags & ACTIVE == 0 || self.acknowledged_end == self.written_end {
-            return;
-        }
+    const fn has_unacknowledged(&self) -> bool {
+        self.flags & ACTIVE != 0 && self.acknowledged_end != self.written_end
+    }
+
+    /// All that was written is acknowledged, which it was not before.
+    #[inline(always)]
+    fn acknowledge(&mut self, moment: u64, now: u64, report: &impl Fn(&Self, Report, u64)) {
+        let since = moment.saturating_sub(self.request.moments.acknowledged);
         self.acknowledged_end = self.written_end;
         self.request.moments.acknowledged = moment;
         self.flags |= CHANGED;
-        if self.request.reports == 0 {
-            self.report(Report::Answered, report);
+        if self.request.reports < AT_ONCE || since > PAUSE_NS {
+            self.report(Report::Answered, now, report);
         } else {
             self.flags |= REOPENED;
         }
@@ -288,7 +325,7 @@ impl Connection {
 
     /// The current request is over: nothing can follow.
     #[inline(always)]
-    fn end_request(&mut self, report: &impl Fn(&Self, Report)) {
+    fn end_request(&mut self, now: u64, report: &impl Fn(&Self, Report, u64)) {
         if self.flags & ACTIVE != 0 {
             if self.acknowledged_end != self.written_end {
                 // Part of the response was never acknowledged, as far as was seen.
@@ -296,15 +333,15 @@ impl Connection {
                 self.flags |= CHANGED;
             }
             if self.flags & CHANGED != 0 || self.request.reports == 0 {
-                self.report(Report::Over, report);
+                self.report(Report::Over, now, report);
             }
         }
     }
 
     #[inline(always)]
-    fn report(&mut self, why: Report, report: &impl Fn(&Self, Report)) {
+    fn report(&mut self, why: Report, now: u64, report: &impl Fn(&Self, Report, u64)) {
         if self.flags & MIDWAY == 0 {
-            report(self, why);
+            report(self, why, now);
         }
         self.request.reports += 1;
         self.flags &= !CHANGED;

@@ -124,17 +124,17 @@ fn the_time_with_a_closed_window_belongs_to_the_request() {
     let mut scenario = Scenario::new();
     scenario.handshake();
     // Nothing is under way: there is nobody to wait.
-    scenario.connection.advertised(true, scenario.now);
+    scenario.connection.advertised(true, || scenario.now);
     assert_eq!(scenario.connection.zero_since, 0);
     scenario.request(10);
     let begun = scenario.now;
-    scenario.connection.advertised(true, begun);
-    scenario.connection.advertised(true, begun + STEP);
+    scenario.connection.advertised(true, || begun);
+    scenario.connection.advertised(true, || begun + STEP);
     assert_eq!(scenario.connection.zero_window(begun + 3 * STEP), 3 * STEP);
-    scenario.connection.advertised(false, begun + 5 * STEP);
-    scenario.connection.advertised(false, begun + 6 * STEP);
-    scenario.connection.advertised(true, begun + 8 * STEP);
-    scenario.connection.advertised(false, begun + 9 * STEP);
+    scenario.connection.advertised(false, || begun + 5 * STEP);
+    scenario.connection.advertised(false, || begun + 6 * STEP);
+    scenario.connection.advertised(true, || begun + 8 * STEP);
+    scenario.connection.advertised(false, || begun + 9 * STEP);
     assert_eq!(scenario.connection.zero_window(begun + 20 * STEP), 6 * STEP);
     scenario.wait(20 * STEP).read().respond(5);
     assert_eq!(scenario.requests()[0].zero_window, 6 * STEP);

@@ -80,16 +80,29 @@ fn bytes_pipelined_before_the_response_belong_to_the_same_request() {
 fn a_response_in_pieces_is_one_request_reported_again() {
     let mut scenario = Scenario::new();
     scenario.handshake().request(100).read().respond(10).wait(100 * STEP).respond(20).respond(30);
-    assert_eq!(scenario.reports().len(), 1);
+    // The first three at once.
+    let pieces = |scenario: &Scenario| {
+        let pieces = scenario.reports().into_iter().map(|report| (report.sequence, report.revision, report.bytes_out));
+        pieces.collect::<Vec<_>>()
+    };
+    assert_eq!(pieces(&scenario), [(1, 0, 10), (1, 1, 30), (1, 2, 60)]);
+    assert_eq!(scenario.connection.flags & REOPENED, 0);
+    scenario.respond(40).respond(50);
+    assert_eq!(scenario.reports().len(), 3);
     assert_ne!(scenario.connection.flags & REOPENED, 0);
-    scenario.request(5);
-    let [first, last] = scenario.reports()[..] else { panic!() };
-    assert_eq!((first.sequence, first.revision, first.bytes_out), (1, 0, 10));
-    assert_eq!((last.sequence, last.revision, last.bytes_out), (1, 1, 60));
+    // A piece after a pause, too.
+    scenario.wait(PAUSE).respond(60);
+    assert_eq!(pieces(&scenario)[3..], [(1, 3, 210)]);
+    scenario.respond(70).request(5);
+    assert_eq!(pieces(&scenario)[4..], [(1, 4, 280)]);
+    let last = scenario.reports()[4];
     assert!(is_complete(&last) && is_final(&last));
-    assert_eq!(scenario.steps()[5], Some(100 + 3 + 3 + 2 + 2 - 2));
+    assert_eq!(scenario.steps()[5], Some(100 + PAUSE / STEP + 6 * 4));
     assert_eq!(scenario.connection.flags & REOPENED, 0);
 }
+
+/// Nanoseconds after which a piece comes late.
+const PAUSE: u64 = 200_000_000;
 
 #[test]
 fn a_further_piece_is_reported_at_the_close_too() {
@@ -101,7 +114,7 @@ fn a_further_piece_is_reported_at_the_close_too() {
         }
         scenario.peer_resets();
         let request = scenario.requests()[0];
-        assert_eq!((request.revision, request.bytes_out, is_final(&request)), (1, 30, true));
+        assert_eq!((request.revision, request.bytes_out, is_final(&request)), (1, 30, unacknowledged));
         assert_eq!((is_complete(&request), request.moments.acknowledged == 0), (!unacknowledged, unacknowledged));
     }
 }

@@ -1,10 +1,7 @@
 //! Event orders that real kernels produce and that are easy to get wrong: FINs that count as bytes, bytes that no hook
 //! sees, acknowledgements between FINs.
 
-use tracer_common::{
-    connection::{ACTIVE, CHANGED},
-    stage::RequestMoments,
-};
+use tracer_common::stage::RequestMoments;
 
 use crate::scenario::{STEP, Scenario, is_complete};
 
@@ -144,7 +141,7 @@ fn stale_acknowledged_in_sweep() {
     s.handshake().request(10).read().respond(10).respond(10).write(30).send().wait(100 * STEP);
     s.read(); // any event that counts the bytes
     let c = &s.connection;
-    let listed = c.flags & ACTIVE != 0 && (c.request.reports == 0 || c.flags & CHANGED != 0);
+    let listed = c.is_to_be_looked_at();
     let r = tracer_common::record::RequestRecord::of(c, false, 0, s.now);
     assert!(listed && !is_complete(&r));
     let split = r.moments.split(0, s.now).split; // "looked at although it was not over"

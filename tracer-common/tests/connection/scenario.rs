@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use tracer_common::{
-    connection::{ADOPTED, Acknowledgement, Change, Connection, Report, Segment, Tcp, state},
+    connection::{ADOPTED, Acknowledgement, Change, Connection, Report, Segment, Tcp, Times, state},
     record::RequestRecord,
     rejection::Ender,
     stage::RequestSplit,
@@ -117,10 +117,11 @@ impl Scenario {
     /// A segment arrives as the network gave it, whatever its numbers; TCP's own are left as they are.
     pub fn arrives(&mut self, start: u32, end: u32, acknowledges: u32) -> &mut Self {
         if self.state == state::ESTABLISHED {
-            let segment = Segment { start, end, acknowledges, arrived: self.now };
+            let segment = Segment { start, end, acknowledges };
+            let arrived = self.now;
             self.now += STEP;
-            let (now, tcp) = (self.now, self.tcp());
-            self.connection.segment(segment, tcp, now, record(&self.reports, now));
+            let (queued, tcp) = (self.now, self.tcp());
+            self.connection.segment(segment, tcp, || Times { arrived, queued }, record(&self.reports));
         }
         if self.unacknowledged != acknowledges {
             self.acknowledged_at = self.now;
@@ -137,12 +138,12 @@ impl Scenario {
     }
 
     pub fn read(&mut self) -> &mut Self {
-        self.connection.read(self.tcp(), self.now);
+        self.connection.read(self.tcp(), || self.now);
         self.wait(STEP)
     }
 
     pub fn write(&mut self, length: u32) -> &mut Self {
-        self.connection.write(self.now);
+        self.connection.write(|| self.now);
         self.written = self.written.wrapping_add(length);
         self.wait(STEP)
     }
@@ -156,7 +157,7 @@ impl Scenario {
 
     /// The same, but the peer does not get it.
     pub fn send_lost(&mut self) -> &mut Self {
-        self.connection.sent(self.sent, self.written, self.now);
+        self.connection.sent(self.sent, self.written, || self.now);
         self.sent = self.written;
         self.wait(STEP)
     }
@@ -164,7 +165,7 @@ impl Scenario {
     /// All that the peer has not acknowledged is sent again; it gets it.
     pub fn retransmit(&mut self) -> &mut Self {
         self.connection.retransmitted();
-        self.connection.sent(self.unacknowledged, self.sent, self.now);
+        self.connection.sent(self.unacknowledged, self.sent, || self.now);
         self.peer_received = self.sent;
         self.wait(STEP)
     }
@@ -226,7 +227,7 @@ impl Scenario {
 
     fn ends(&mut self, new: u8, timed_out: bool) -> &mut Self {
         let (tcp, now) = (self.tcp(), self.now);
-        let report = record(&self.reports, now);
+        let report = record(&self.reports);
         let acknowledgement = Acknowledgement { unacknowledged: self.unacknowledged, latest: self.acknowledged_at };
         let change = Change { old: self.state, new, timed_out, by: self.by, unread: self.unread };
         self.connection.state_changed(change, (acknowledgement, tcp), now, report);
@@ -274,6 +275,6 @@ pub fn is_final(request: &RequestRecord) -> bool {
     request.flags & RequestRecord::FINAL != 0
 }
 
-fn record(reports: &RefCell<Vec<RequestRecord>>, now: u64) -> impl Fn(&Connection, Report) {
-    move |connection, why| reports.borrow_mut().push(RequestRecord::of(connection, why == Report::Over, 0, now))
+fn record(reports: &RefCell<Vec<RequestRecord>>) -> impl Fn(&Connection, Report, u64) {
+    |connection, why, now| reports.borrow_mut().push(RequestRecord::of(connection, why == Report::Over, 0, now))
 }
