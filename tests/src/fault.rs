@@ -7,6 +7,6 @@ mod program;
 mod rules;
 
 pub use conntrack::fill_conntrack;
-pub use packets::{Segment, send_segments};
+pub use packets::{Segment, send_segments, send_segments_here};
 pub use program::{Cgroup, DropProgram};
 pub use rules::{Hook, Rules, matching};

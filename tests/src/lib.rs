@@ -21,6 +21,7 @@
 //! name says otherwise.
 
 mod attempt;
+pub mod bpf;
 pub mod capture;
 pub mod client;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod fault;
 pub mod flood;
 pub mod gunicorn;
 pub mod haproxy;
+pub mod interrupt;
 mod json_log;
 pub mod netns;
 pub mod nginx;
@@ -37,6 +39,7 @@ pub mod process;
 pub mod target;
 pub mod topology;
 pub mod tracer;
+pub mod usage;
 pub mod wrk;
 
 pub use attempt::{Busy, attempt};

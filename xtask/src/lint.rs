@@ -7,12 +7,14 @@ use crate::{paths, sh};
 /// Runs every check; stops at the first that fails.
 pub fn run() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--exclude", "tracer-ebpf", "--all-targets", "--", "-D", "warnings"])?;
+    let host = ["clippy", "--workspace", "--exclude", "tracer-ebpf", "--exclude", "bench-ebpf", "--all-targets"];
+    cargo(&[&host[..], &["--", "-D", "warnings"]].concat())?;
     if sh::succeeds(&mut sh::command("cargo", ["+nightly", "clippy", "--version"])) {
         let target = ["--target", "bpfel-unknown-none", "-Z", "build-std=core"];
-        cargo(&[&["+nightly", "clippy", "-p", "tracer-ebpf"], &target[..], &["--", "-D", "warnings"]].concat())?;
+        let programs = ["+nightly", "clippy", "-p", "tracer-ebpf", "-p", "bench-ebpf"];
+        cargo(&[&programs[..], &target[..], &["--", "-D", "warnings"]].concat())?;
     } else {
-        eprintln!("lint: no clippy for tracer-ebpf; `rustup component add --toolchain nightly clippy` brings it");
+        eprintln!("lint: no clippy for the BPF programs; `rustup component add --toolchain nightly clippy` brings it");
     }
     if sh::succeeds(&mut sh::command("cargo", ["deny", "--version"])) {
         // Not the advisories: what they say changes without a change here.

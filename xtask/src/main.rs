@@ -1,6 +1,7 @@
 //! Every task of a developer, one file each. `cargo xtask --help` lists them.
 
 mod arch;
+mod bench;
 mod build;
 mod demo;
 mod elf;
@@ -32,6 +33,9 @@ enum Task {
     Build(build::Args),
     /// Run mixed traffic through the lab and watch it
     Demo,
+    /// Measure what tracer costs, beside nothing and beside what a user would run instead
+    #[command(disable_help_flag = true)]
+    Bench(bench::Args),
     /// Run every test: host, lint, end to end, virtual machines
     Test(test::Args),
     /// Run the release binary on other kernels, in virtual machines
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build(args) => build::run(&args),
         Task::Demo => demo::run(),
+        Task::Bench(args) => bench::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args).map(drop),
         Task::Lint => lint::run(),

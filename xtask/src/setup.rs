@@ -10,7 +10,7 @@ use crate::{arch::Arch, paths, sh};
 const BPF_LINKER: &str = "0.10.0";
 
 /// Debian packages.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
     // The lab: namespaces, firewall, load balancer, servers, load, independent clocks and views.
     "iproute2",
     "nftables",
@@ -21,6 +21,8 @@ const PACKAGES: [&str; 16] = [
     "wrk",
     "tcpdump",
     "bpftool",
+    // Beside tracer in benchmarks.
+    "bpftrace",
     // Virtual machines: emulators, and tools to take kernels and modules out of packages.
     "qemu-system-x86",
     "qemu-system-arm",

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::{arch::Arch, build, lint, paths, privileged, setup, sh, vm};
+use crate::{arch::Arch, bench, build, lint, paths, privileged, setup, sh, vm};
 
 /// Arguments of `test`.
 #[derive(clap::Args)]
@@ -20,6 +20,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut passed = 0;
     part("host");
     passed += cargo_test(sh::command("cargo", ["test"]))?;
+    passed += cargo_test(sh::command("cargo", ["test", "-p", "tracer-bench"]))?;
     part("lint");
     lint::run()?;
     part("end to end");
@@ -27,8 +28,20 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.fast {
         part("virtual machines");
         passed += vm::run(&vm::Args::ends())?;
+        part("benchmark, a report");
+        report()?;
     }
     println!("\n{passed} passed, 0 failed");
+    Ok(())
+}
+
+/// What tracer costs, in short. Nothing is judged by it: times depend on the machine, and on what else it does.
+fn report() -> Result<()> {
+    let binary = build::release(Arch::Amd64)?;
+    let mut bench = bench::command(&binary, &["--quick".into()])?;
+    if let Err(error) = sh::run(&mut bench) {
+        println!("no report: {error:#}");
+    }
     Ok(())
 }
 

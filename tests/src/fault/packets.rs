@@ -85,25 +85,31 @@ fn checksum(bytes: &[u8]) -> u16 {
 /// # Errors
 /// Where the process is not root, or a segment is not taken.
 pub fn send_segments(namespace: &Namespace, segments: &[Segment]) -> Result<()> {
+    namespace.enter(|| send_segments_here(segments))
+}
+
+/// As [`send_segments`], from the namespace of the calling thread.
+///
+/// # Errors
+/// As [`send_segments`].
+pub fn send_segments_here(segments: &[Segment]) -> Result<()> {
     let Some(first) = segments.first() else { return Ok(()) };
     let family = if first.source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    namespace.enter(|| {
-        // With this protocol the sender makes the IP header, for both families.
-        let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))
-            .context("cannot make a raw socket: run as root")?;
-        for batch in segments.chunks(BATCH) {
-            let packets = batch.iter().map(Segment::packet).collect::<Result<Vec<_>>>()?;
-            // A raw socket takes no port.
-            let address = |segment: &Segment| SocketAddr::new(segment.destination.ip(), 0).as_any();
-            let addresses: Vec<_> = batch.iter().map(address).collect();
-            let slices: Vec<_> = packets.iter().map(|packet| [IoSlice::new(packet)]).collect();
-            let mut controls: Vec<_> = batch.iter().map(|_| SendAncillaryBuffer::default()).collect();
-            let parts = addresses.iter().zip(&slices).zip(&mut controls);
-            let mut messages: Vec<_> =
-                parts.map(|((address, slice), control)| MMsgHdr::new_with_addr(address, slice, control)).collect();
-            let sent = sendmmsg(&socket, &mut messages, SendFlags::empty()).context("cannot send packets")?;
-            ensure!(sent == batch.len(), "{sent} of {} packets were taken", batch.len());
-        }
-        Ok(())
-    })
+    // With this protocol the sender makes the IP header, for both families.
+    let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))
+        .context("cannot make a raw socket: run as root")?;
+    for batch in segments.chunks(BATCH) {
+        let packets = batch.iter().map(Segment::packet).collect::<Result<Vec<_>>>()?;
+        // A raw socket takes no port.
+        let address = |segment: &Segment| SocketAddr::new(segment.destination.ip(), 0).as_any();
+        let addresses: Vec<_> = batch.iter().map(address).collect();
+        let slices: Vec<_> = packets.iter().map(|packet| [IoSlice::new(packet)]).collect();
+        let mut controls: Vec<_> = batch.iter().map(|_| SendAncillaryBuffer::default()).collect();
+        let parts = addresses.iter().zip(&slices).zip(&mut controls);
+        let mut messages: Vec<_> =
+            parts.map(|((address, slice), control)| MMsgHdr::new_with_addr(address, slice, control)).collect();
+        let sent = sendmmsg(&socket, &mut messages, SendFlags::empty()).context("cannot send packets")?;
+        ensure!(sent == batch.len(), "{sent} of {} packets were taken", batch.len());
+    }
+    Ok(())
 }

@@ -2,7 +2,6 @@
 //! `tracer watch` on it. Needs root, and nothing of AWS. `cargo xtask demo` builds and starts it.
 
 mod acts;
-mod interrupt;
 mod rejections;
 mod scene;
 mod watch;
@@ -13,7 +12,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::Lab;
+use lab::{Lab, interrupt};
 
 use scene::Scene;
 use watch::Watch;

@@ -14,6 +14,9 @@ extern "C" fn note(_signal: libc::c_int) {
 }
 
 /// From here on the signals are noted and end nothing. Children start with the default again.
+///
+/// # Errors
+/// Where the kernel refuses to.
 pub fn listen() -> Result<()> {
     for signal in SIGNALS {
         let handler: extern "C" fn(libc::c_int) = note;
@@ -27,6 +30,7 @@ pub fn listen() -> Result<()> {
 }
 
 /// Whether one of them came.
+#[must_use]
 pub fn came() -> bool {
     CAME.load(Ordering::Relaxed)
 }

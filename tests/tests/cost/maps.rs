@@ -1,0 +1,70 @@
+//! The maps: kernel memory that is taken for as long as tracer runs.
+
+use anyhow::Result;
+use lab::bpf::{self, Map};
+
+use crate::{Bill, Scene};
+
+const KIB: u64 = 1 << 10;
+
+/// A map: its name, its type, the most bytes of a key and of a value, the most entries, and the most memory, KiB.
+struct Budget(&'static str, &'static str, [u64; 3], u64);
+
+/// The maps, by name. Sizes are what they are, memory is what was found on Linux 6.18, and a fifth added; that of per-CPU
+/// maps does for 64 CPUs. Before 6.4 the kernel told what a map may take at most, not what it takes.
+const BUDGETS: &[Budget] = &[
+    Budget(".rodata", "array", [4, 640, 1], 2),
+    Budget("ACCEPTS", "hash", [8, 8, 16_384], 1540),
+    Budget("ANSWERED", "lru_hash", [40, 16, 1024], 146),
+    Budget("AT_LIMIT", "array", [4, 4, 1], 2),
+    Budget("AYA_LOGS", "ringbuf", [0, 0, 128 << 10], 170),
+    Budget("CLOSED", "lru_hash", [40, 56, 8192], 1550),
+    Budget("CONNECTIONS", "sk_storage", [4, 296, 0], 2),
+    Budget("COUNTERS", "percpu_array", [4, 8, 14], 10),
+    Budget("HANDSHAKES", "lru_hash", [40, 40, 16_384], 2800),
+    Budget("LISTENERS", "hash", [24, 32, 1024], 21),
+    Budget("NAMESPACES", "hash", [4, 16, 1024], 21),
+    Budget("PEERS", "lpm_trie", [20, 4, 1024], 0),
+    Budget("PORTS", "array", [4, 8, 1024], 11),
+    Budget("REALTIME_OFFSET", "array", [4, 8, 1], 2),
+    Budget("REASONS", "array", [4, 1, 256], 4),
+    Budget("RECORDS", "ringbuf", [0, 0, 8 << 20], 9900),
+    Budget("REJECTIONS", "hash", [56, 32, 4096], 78),
+    Budget("REJECTIONS_BY_E", "hash", [56, 32, 256], 6),
+    Budget("REJECTIONS_BY_L", "hash", [56, 32, 1024], 21),
+    Budget("SCRATCH", "percpu_array", [4, 208, 3], 50),
+];
+
+/// The most memory of all maps together, KiB.
+const TOTAL: u64 = 14 << 10;
+
+#[test]
+fn maps_are_within_the_budget() -> Result<()> {
+    let scene = Scene::new()?;
+    let tracer = scene.trace(&[])?;
+    let maps = bpf::maps(tracer.pid())?;
+    tracer.stop()?;
+    let mut bill = Bill::default();
+    for map in &maps {
+        let Some(budget) = BUDGETS.iter().find(|budget| budget.0 == map.name) else {
+            bill.objection(format!("no budget for {map:?}"));
+            continue;
+        };
+        hold(map, budget, &mut bill);
+    }
+    let total = maps.iter().map(|map| map.memory).sum::<u64>();
+    assert!(total > 0, "the kernel does not tell the maps' memory");
+    bill.item("all maps, KiB", total.div_ceil(KIB), TOTAL);
+    bill.assert_within();
+    Ok(())
+}
+
+fn hold(map: &Map, &Budget(name, kind, [key, value, entries], memory): &Budget, bill: &mut Bill) {
+    if map.kind != kind {
+        bill.objection(format!("{name} is of type {}, its budget is for {kind}", map.kind));
+    }
+    bill.item(format_args!("{name}, bytes of a key"), map.key, key);
+    bill.item(format_args!("{name}, bytes of a value"), map.value, value);
+    bill.item(format_args!("{name}, entries"), map.entries, entries);
+    bill.item(format_args!("{name}, KiB"), map.memory.div_ceil(KIB), memory);
+}
