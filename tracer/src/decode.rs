@@ -82,6 +82,12 @@ pub fn encode_request(record: &RequestRecord) -> &[u8] {
     bytes_of(record)
 }
 
+/// The bytes of a record that [`decode`] turns back into it.
+#[must_use]
+pub fn encode_connection(record: &ConnectionRecord) -> &[u8] {
+    bytes_of(record)
+}
+
 /// A record: plain integers without padding, valid for any bit pattern.
 trait Plain: Copy {}
 impl Plain for RequestRecord {}
@@ -117,11 +123,6 @@ pub mod tests {
         rejection::Ender,
         stage::{ConnectionMoments, RequestMoments},
     };
-
-    /// The bytes of a connection record.
-    pub fn encode_connection(record: &ConnectionRecord) -> &[u8] {
-        bytes_of(record)
-    }
 
     /// An empty request record.
     pub fn request() -> RequestRecord {

@@ -3,13 +3,16 @@
 use crate::{
     aggregate::{Summary, figures::Change, rejections},
     clock::Clock,
-    decode::{Record, decode, encode_request},
+    decode::{DecodeError, Record, decode, encode_request},
     enrich::{
         netstat::Reconciliation,
         process::{Fact, Processes},
     },
     explain::{Limits, explain},
-    output::{json, json_rejection, json_summary, reconciliation, summary, terminal::Terminal, text::Lines, verdict},
+    output::{
+        json, json::Objects, json_rejection, json_summary, reconciliation, summary, terminal::Terminal, text::Lines,
+        verdict,
+    },
     recording::write::{Recorder, WriteError},
     rejection::Rejection,
     request::Request,
@@ -88,6 +91,7 @@ struct Shown<W> {
     clock: Clock,
     options: Options,
     lines: Option<Lines>,
+    objects: Objects,
     processes: Processes,
     summary: Summary,
     limits: Limits,
@@ -108,8 +112,9 @@ impl<W: Write> Pipeline<W> {
             _ => None,
         };
         let (summary, limits) = (Summary::default(), Limits::default());
-        let shown =
-            Shown { out, clock, options, lines, processes, summary, limits, any: false, matched: 0, error: None };
+        let objects = Objects::new(clock);
+        let (any, matched, error) = (false, 0, None);
+        let shown = Shown { out, clock, options, lines, objects, processes, summary, limits, any, matched, error };
         Self {
             tracker: Tracker::default(),
             shown,
@@ -155,11 +160,20 @@ impl<W: Write> Pipeline<W> {
     ///
     /// If `out` cannot be written to.
     pub fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Ok(record) = decode(bytes) else {
+        self.decoded(&decode(bytes), bytes)
+    }
+
+    /// The same for a record that was decoded before.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn decoded(&mut self, record: &Result<Record, DecodeError>, bytes: &[u8]) -> io::Result<()> {
+        let Ok(record) = record else {
             self.undecodable += 1;
             return Ok(());
         };
-        let reported = match &record {
+        let reported = match record {
             Record::Request(record) => {
                 self.resolve(record);
                 record.reported
@@ -169,7 +183,7 @@ impl<W: Write> Pipeline<W> {
         };
         self.keep(|recorder| recorder.record(bytes));
         let shown = &mut self.shown;
-        self.tracker.record(&record, &mut |event| shown.event(&event));
+        self.tracker.record(record, &mut |event| shown.event(&event));
         self.tracker.tick(reported, &mut |event| shown.event(&event));
         self.shown.result()
     }
@@ -305,7 +319,7 @@ impl<W: Write> Shown<W> {
                 self.any = true;
                 lines.request(&mut self.out, &request)
             }
-            (View::Json, _) => json::request(&mut self.out, self.clock, &request),
+            (View::Json, _) => self.objects.request(&mut self.out, &request),
             _ => Ok(()),
         }
     }
@@ -330,7 +344,7 @@ impl<W: Write> Shown<W> {
 
     fn closed(&mut self, record: &ConnectionRecord) -> io::Result<()> {
         let wanted = self.options.view == View::Json && record.moments.split().total >= self.options.min;
-        if wanted && !self.is_done() { json::connection(&mut self.out, self.clock, record) } else { Ok(()) }
+        if wanted && !self.is_done() { self.objects.connection(&mut self.out, record) } else { Ok(()) }
     }
 
     fn finish(mut self, waiting: &[RequestRecord], run: &Run<'_>) -> io::Result<()> {
@@ -345,7 +359,7 @@ impl<W: Write> Shown<W> {
         let out = &mut self.out;
         match self.options.view {
             View::Json | View::JsonRejections | View::JsonFigures => {
-                waiting.iter().try_for_each(|request| json::waiting(out, self.clock, request))?;
+                waiting.iter().try_for_each(|request| self.objects.waiting(out, request))?;
                 json_summary::summary(out, &ending)?;
                 json::status(out, rejections::total(&rejected), run)?;
             }

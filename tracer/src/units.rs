@@ -1,14 +1,21 @@
 //! Quantities for people: three significant digits at most, ASCII only.
 
+use crate::direct::{Direct, ascii, digits};
 use std::fmt;
 
 /// A duration in nanoseconds: `812ns`, `41.0us`, `1.23ms`, `1.40s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Nanoseconds(pub u64);
 
+impl Direct for Nanoseconds {
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        scaled(out, self.0, &["ns", "us", "ms", "s"])
+    }
+}
+
 impl fmt::Display for Nanoseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        scaled(f, self.0, &["ns", "us", "ms", "s"])
+        self.write_to(f)
     }
 }
 
@@ -16,9 +23,15 @@ impl fmt::Display for Nanoseconds {
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(pub u64);
 
+impl Direct for Bytes {
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        scaled(out, self.0, &["B", "kB", "MB", "GB", "TB"])
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        scaled(f, self.0, &["B", "kB", "MB", "GB", "TB"])
+        self.write_to(f)
     }
 }
 
@@ -46,33 +59,42 @@ impl fmt::Display for Plural {
 /// `part` of `whole` in percent, rounded; 0 of nothing.
 #[must_use]
 pub fn percent(part: u64, whole: u64) -> u64 {
+    // A `u128` is divided in software.
+    if let Some(doubled) = part.checked_mul(200).and_then(|parts| parts.checked_add(whole))
+        && let Some(parts) = whole.checked_mul(2)
+    {
+        return doubled.checked_div(parts).unwrap_or(0);
+    }
     let (part, whole) = (u128::from(part), u128::from(whole));
     let percent = (part * 200 + whole).checked_div(2 * whole).unwrap_or(0);
     u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
 /// `value` in the greatest of `units`, each a thousand times the one before, with three significant digits.
-fn scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[&str]) -> fmt::Result {
-    // Rounded first, so that what rounds up to 1000 moves on to the next unit.
+fn scaled(out: &mut impl fmt::Write, value: u64, units: &[&str]) -> fmt::Result {
     let (mut unit, mut index) = (1, 0);
-    let mut rounded = value;
-    while rounded / unit >= 1000 && index + 1 < units.len() {
+    // What rounds up to 1000 moves on to the next unit.
+    while index + 1 < units.len() && value >= unit * 1000 - unit / 2 {
         unit *= 1000;
         index += 1;
-        rounded = round(value);
     }
-    let decimals = match rounded / unit {
-        _ if index == 0 => 0,
-        0..=9 => 2,
-        10..=99 => 1,
-        _ => 0,
-    };
-    let fraction = rounded % unit / (unit / 10u64.pow(decimals)).max(1);
-    match decimals {
-        0 => write!(f, "{}{}", rounded / unit, units[index]),
-        1 => write!(f, "{}.{fraction}{}", rounded / unit, units[index]),
-        _ => write!(f, "{}.{fraction:02}{}", rounded / unit, units[index]),
+    // Likewise what rounds up to 10 or 100 has a decimal less.
+    if index > 0 && value < unit * 10 - unit / 200 {
+        let mut text = *b"0.00";
+        let hundredths = (value + unit / 200) / (unit / 100);
+        digits(&mut text[..1], hundredths / 100);
+        digits(&mut text[2..], hundredths);
+        ascii(out, &text)?;
+    } else if index > 0 && value < unit * 100 - unit / 20 {
+        let mut text = *b"00.0";
+        let tenths = (value + unit / 20) / (unit / 10);
+        digits(&mut text[..2], tenths / 10);
+        digits(&mut text[3..], tenths);
+        ascii(out, &text)?;
+    } else {
+        (round(value) / unit).write_to(out)?;
     }
+    out.write_str(units[index])
 }
 
 /// Rounds to three significant digits.
@@ -84,6 +106,23 @@ fn round(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_text_is_the_value_rounded_to_three_digits(value: u64, shift in 0..64) {
+            let value = value >> shift;
+            let text = Nanoseconds(value).to_string();
+            let at = text.find(|it: char| it.is_alphabetic()).unwrap();
+            let (number, unit) = text.split_at(at);
+            let unit = match unit { "ns" => 1.0, "us" => 1e3, "ms" => 1e6, _ => 1e9 };
+            #[expect(clippy::cast_precision_loss, reason = "three digits of it are looked at")]
+            let (shown, rounded) = (number.parse::<f64>().unwrap() * unit, round(value) as f64);
+            prop_assert!((shown - rounded).abs() <= rounded * 1e-9, "{value}: {text}");
+            let fits = if value < 1000 { number.len() <= 3 } else { number.len() == 4 || (number.len() == 3 && !number.contains('.')) };
+            prop_assert!(fits || value >= 999_500_000_000, "{value}: {text}");
+        }
+    }
 
     #[test]
     fn durations_have_three_digits_and_the_unit_that_fits() {

@@ -106,8 +106,10 @@ impl Figures {
             change.count(&mut self.accept_wait, wait);
         }
         count_split(&request.split, &mut self.stages, change);
-        for stage in (0..self.merged.len()).filter(|&stage| request.split.is_merged(stage)) {
-            change.count(&mut self.merged[stage], 1);
+        if request.split.merged != 0 {
+            for stage in (0..self.merged.len()).filter(|&stage| request.split.is_merged(stage)) {
+                change.count(&mut self.merged[stage], 1);
+            }
         }
     }
 
@@ -125,9 +127,10 @@ impl From<&Figures> for Totals {
 }
 
 fn count_split<const N: usize>(split: &Split<N>, stages: &mut [Distribution; N], change: Change) {
-    for (distribution, time) in stages.iter_mut().zip(split.stages) {
-        if let Some(time) = time {
-            change.time(distribution, time);
-        }
+    let times = stages.iter_mut().zip(split.stages).filter_map(|(distribution, time)| Some((distribution, time?)));
+    // Decided once, not for every stage.
+    match change {
+        Change::Add => times.for_each(|(distribution, time)| distribution.add(time)),
+        Change::Remove => times.for_each(|(distribution, time)| distribution.remove(time)),
     }
 }

@@ -1,6 +1,7 @@
 //! `tracer watch`: shows every request, and every rejection, as it happens.
 
 mod refusals;
+mod ticker;
 
 use crate::{
     cli::WatchArgs,
@@ -22,10 +23,11 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use ticker::Ticker;
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracer_common::{counter::Counter, record::RequestRecord};
 
@@ -85,13 +87,11 @@ struct Sink<W> {
 impl<W: Write> Sink<W> {
     fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
         let record = decode(bytes);
-        if !matches!(record, Ok(Record::Rejection(_))) {
-            self.pipeline.record(bytes)?;
-        }
-        match record {
-            Ok(Record::Rejection(record)) => self.refusals.event(&record),
-            Ok(Record::Closed(record)) => self.refusals.closed(&record),
-            Ok(Record::Request(record)) if Refusals::is_of_interest(&record) => self.refusals.ended(&record),
+        self.pipeline.decoded(&record, bytes)?;
+        match &record {
+            Ok(Record::Rejection(record)) => self.refusals.event(record),
+            Ok(Record::Closed(record)) => self.refusals.closed(record),
+            Ok(Record::Request(record)) if Refusals::is_of_interest(record) => self.refusals.ended(record),
             _ => {}
         }
         Ok(())
@@ -150,8 +150,7 @@ async fn follow(
     announce(probe, args);
     let mut kernel_log =
         if args.kernel_log { Some(probe.kernel_log().context("opening the kernel log")?) } else { None };
-    let mut fetch = interval(FETCH);
-    fetch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let fetch = Ticker::every(FETCH).context("setting a timer")?;
     let end = args.duration.map(|time| Instant::now() + time);
     let mut sweeps = Sweeps::new(args.show.limits());
     while !sink.pipeline.is_done() {
@@ -160,7 +159,8 @@ async fn follow(
             _ = interrupted.recv() => break,
             _ = terminated.recv() => break,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
-            _ = fetch.tick() => {
+            ticked = fetch.tick() => {
+                ticked.context("waiting for a timer")?;
                 probe.keep_time()?;
                 if let Some(log) = &mut kernel_log {
                     log.flush();

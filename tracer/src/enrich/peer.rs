@@ -1,5 +1,6 @@
 //! The peer: its address as people write it, and the network that it is grouped by.
 
+use crate::direct::Direct;
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -16,6 +17,22 @@ pub fn address(endpoint: &Endpoint) -> IpAddr {
 #[must_use]
 pub fn socket(endpoint: &Endpoint) -> SocketAddr {
     SocketAddr::new(address(endpoint), endpoint.port)
+}
+
+/// Address and port, as text that is written directly: the same as that of [`socket`].
+#[derive(Clone, Copy, Debug)]
+pub struct Socket<'a>(pub &'a Endpoint);
+
+impl Direct for Socket<'_> {
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let IpAddr::V4(address) = address(self.0) else { return write!(out, "{}", socket(self.0)) };
+        for (index, byte) in address.octets().into_iter().enumerate() {
+            out.write_str(if index == 0 { "" } else { "." })?;
+            u64::from(byte).write_to(out)?;
+        }
+        out.write_char(':')?;
+        u64::from(self.0.port).write_to(out)
+    }
 }
 
 /// The network that a peer is grouped by: its /24 (IPv4) or its /64 (IPv6), the sizes of common subnets.
@@ -53,6 +70,7 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_peer_is_grouped_by_its_subnet() {
@@ -63,5 +81,16 @@ mod tests {
         assert_eq!(Network::of(&v6).to_string(), "2001:db8:1:2::/64");
         assert_eq!(Network::of_address(address(&v4)), Network::of(&v4));
         assert_eq!(socket(&v6).to_string(), "[2001:db8:1:2:3:4:5:6]:80");
+    }
+
+    proptest! {
+        #[test]
+        fn a_socket_is_written_as_std_writes_it(v4: [u8; 4], v6: [u8; 16], port: u16) {
+            for endpoint in [Endpoint::v4(v4, port), Endpoint::v6(v6, port)] {
+                let mut text = String::new();
+                Socket(&endpoint).write_to(&mut text).unwrap();
+                prop_assert_eq!(text, socket(&endpoint).to_string());
+            }
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! JSON: one object a line, `kind` first, durations in integer nanoseconds, times in RFC 3339 UTC. What was not
 //! measured is absent.
 
+mod object;
+
 use crate::{
     clock::Clock,
-    enrich::{netstat::Reconciliation, peer},
+    direct::{Hexadecimal, Line},
+    enrich::{netstat::Reconciliation, peer::Socket},
     request::{Outcome, Request, comm},
     status::{Counters, Hook, Run},
 };
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use object::Object;
+use serde::{Serialize, Serializer};
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -15,6 +19,7 @@ use std::{
 use tracer_common::{
     connection,
     counter::Counter,
+    endpoint::Tuple,
     record::{ConnectionRecord, RequestRecord},
     stage::{ConnectionStage, RequestStage, Split},
 };
@@ -28,169 +33,158 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// The stages of a split that were measured, by name.
-struct Stages<'a, const N: usize>(&'a Split<N>, [&'static str; N]);
-
-impl<const N: usize> Stages<'_, N> {
-    fn is_empty(&self) -> bool {
-        self.0.stages.iter().all(Option::is_none)
-    }
-}
-
-impl<const N: usize> Serialize for Stages<'_, N> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, stage) in self.1.iter().zip(self.0.stages) {
-            if let Some(stage) = stage {
-                map.serialize_entry(name, &stage)?;
-            }
-        }
-        map.end()
-    }
-}
-
-/// The stages that were merged into the one before them.
-struct Merged<'a>(&'a Split<7>);
-
-impl Serialize for Merged<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq((0..7).filter(|&it| self.0.is_merged(it)).map(|it| RequestStage::ALL[it].name()))
-    }
-}
-
-#[derive(Serialize)]
-struct RequestObject<'a> {
-    kind: &'static str,
-    time: Text<&'a dyn Display>,
-    connection: Text<&'a dyn Display>,
-    sequence: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<u32>,
-    peer: Text<std::net::SocketAddr>,
-    local: Text<std::net::SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comm: Option<std::borrow::Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unit: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    adopted: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    completed: Option<bool>,
-    /// The stage that a waiting request is in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stage: Option<&'static str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    accept_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Stages::is_empty")]
-    stages_ns: Stages<'a, 7>,
-    merged: Merged<'a>,
-    retransmits: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    srtt_ns: Option<u64>,
-}
-
-/// Writes a request.
-///
-/// # Errors
-///
-/// If `out` cannot be written to.
-pub fn request(out: &mut impl Write, clock: Clock, request: &Request<'_>) -> io::Result<()> {
-    let completed = (request.outcome != Outcome::Complete).then_some(false);
-    request_object(out, clock, request, "request", completed, None)
-}
-
-/// Writes a request that was still waiting when tracing ended: its latest stage had lasted until then.
-///
-/// # Errors
-///
-/// If `out` cannot be written to.
-pub fn waiting(out: &mut impl Write, clock: Clock, request: &Request<'_>) -> io::Result<()> {
-    let stage = request.latest().map(|(part, _)| part.name());
-    request_object(out, clock, request, "waiting", None, stage)
-}
-
-fn request_object(
-    out: &mut impl Write,
+/// Writes requests and connections.
+#[derive(Debug)]
+pub struct Objects {
     clock: Clock,
-    request: &Request<'_>,
-    kind: &'static str,
-    completed: Option<bool>,
-    stage: Option<&'static str>,
-) -> io::Result<()> {
-    let record = request.record;
-    let read = record.process.pid != 0;
-    let object = RequestObject {
-        kind,
-        time: Text(&clock.rfc3339(request.start())),
-        connection: Text(&format_args!("{:016x}", record.connection)),
-        sequence: record.sequence,
-        revision: request.amended.then_some(record.revision),
-        peer: Text(peer::socket(&record.tuple.peer)),
-        local: Text(peer::socket(&record.tuple.local)),
-        pid: read.then_some(record.process.pid),
-        comm: read.then(|| comm(&record.process)),
-        unit: request.place.and_then(|place| place.unit()),
-        cgroup: request.place.map(|place| place.cgroup.as_str()),
-        adopted: (record.flags & RequestRecord::ADOPTED != 0).then_some(true),
-        completed,
-        stage,
-        bytes_in: record.bytes_in,
-        bytes_out: record.bytes_out,
-        accept_ns: request.accept,
-        total_ns: request.total(),
-        stages_ns: Stages(&request.split, RequestStage::ALL.map(RequestStage::name)),
-        merged: Merged(&request.split),
-        retransmits: record.retransmits,
-        srtt_ns: (record.srtt_us != 0).then(|| u64::from(record.srtt_us) * 1000),
-    };
-    line(out, &object)
+    /// The latest line: its memory is used again.
+    line: Line,
 }
 
-#[derive(Serialize)]
-struct ConnectionObject<'a> {
-    kind: &'static str,
-    time: Text<&'a dyn Display>,
-    connection: Text<&'a dyn Display>,
-    peer: Text<std::net::SocketAddr>,
-    local: Text<std::net::SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    adopted: Option<bool>,
-    #[serde(skip_serializing_if = "Stages::is_empty")]
-    stages_ns: Stages<'a, 3>,
-    requests: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    closed_by: Option<&'static str>,
+impl Objects {
+    /// For records of this clock.
+    #[must_use]
+    pub const fn new(clock: Clock) -> Self {
+        Self { clock, line: Line::new() }
+    }
+
+    /// Writes a request.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn request(&mut self, out: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
+        let completed = (request.outcome != Outcome::Complete).then_some(false);
+        self.request_object(out, request, "request", completed, None)
+    }
+
+    /// Writes a request that was still waiting when tracing ended: its latest stage had lasted until then.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn waiting(&mut self, out: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
+        let stage = request.latest().map(|(part, _)| part.name());
+        self.request_object(out, request, "waiting", None, stage)
+    }
+
+    /// Writes a connection that is gone.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn connection(&mut self, out: &mut impl Write, record: &ConnectionRecord) -> io::Result<()> {
+        let m = &record.moments;
+        let moments = [m.syn, m.synack, m.established, m.accepted];
+        let start = moments.into_iter().find(|&moment| moment != 0).unwrap_or(record.reported);
+        let mut object = self.begin("connection", start, record.connection);
+        ends(&mut object, &record.tuple);
+        if record.flags & connection::ADOPTED != 0 {
+            object.boolean("adopted", true);
+        }
+        stages(&mut object, &m.split(), ConnectionStage::ALL.map(ConnectionStage::name));
+        object.number("requests", record.requests.into());
+        if let Some(end) = closed_by(record.flags) {
+            object.string("closed_by", end);
+        }
+        object.end();
+        self.end(out)
+    }
+
+    fn request_object(
+        &mut self,
+        out: &mut impl Write,
+        request: &Request<'_>,
+        kind: &'static str,
+        completed: Option<bool>,
+        stage: Option<&'static str>,
+    ) -> io::Result<()> {
+        let record = request.record;
+        let mut object = self.begin(kind, request.start(), record.connection);
+        object.number("sequence", record.sequence.into());
+        if request.amended {
+            object.number("revision", record.revision.into());
+        }
+        ends(&mut object, &record.tuple);
+        reader(&mut object, request);
+        if record.flags & RequestRecord::ADOPTED != 0 {
+            object.boolean("adopted", true);
+        }
+        if let Some(completed) = completed {
+            object.boolean("completed", completed);
+        }
+        // The stage that a waiting request is in.
+        if let Some(stage) = stage {
+            object.string("stage", stage);
+        }
+        object.number("bytes_in", record.bytes_in);
+        object.number("bytes_out", record.bytes_out);
+        if let Some(accept) = request.accept {
+            object.number("accept_ns", accept);
+        }
+        if let Some(total) = request.total() {
+            object.number("total_ns", total);
+        }
+        stages(&mut object, &request.split, RequestStage::ALL.map(RequestStage::name));
+        let merged = (0..7).filter(|&it| request.split.is_merged(it)).map(|it| RequestStage::ALL[it].name());
+        object.names("merged", merged);
+        object.number("retransmits", record.retransmits.into());
+        if record.srtt_us != 0 {
+            object.number("srtt_ns", u64::from(record.srtt_us) * 1000);
+        }
+        object.end();
+        self.end(out)
+    }
+
+    /// What every object begins with.
+    fn begin(&mut self, kind: &'static str, start: u64, connection: u64) -> Object<'_> {
+        self.line.clear();
+        let mut object = Object::begin(&mut self.line);
+        object.string("kind", kind);
+        object.plain("time", &self.clock.rfc3339(start));
+        object.plain("connection", &Hexadecimal(connection));
+        object
+    }
+
+    fn end(&mut self, out: &mut impl Write) -> io::Result<()> {
+        self.line.push_str("\n");
+        out.write_all(self.line.as_bytes())
+    }
 }
 
-/// Writes a connection that is gone.
-///
-/// # Errors
-///
-/// If `out` cannot be written to.
-pub fn connection(out: &mut impl Write, clock: Clock, record: &ConnectionRecord) -> io::Result<()> {
-    let m = &record.moments;
-    let moments = [m.syn, m.synack, m.established, m.accepted];
-    let start = moments.into_iter().find(|&moment| moment != 0).unwrap_or(record.reported);
-    let object = ConnectionObject {
-        kind: "connection",
-        time: Text(&clock.rfc3339(start)),
-        connection: Text(&format_args!("{:016x}", record.connection)),
-        peer: Text(peer::socket(&record.tuple.peer)),
-        local: Text(peer::socket(&record.tuple.local)),
-        adopted: (record.flags & connection::ADOPTED != 0).then_some(true),
-        stages_ns: Stages(&m.split(), ConnectionStage::ALL.map(ConnectionStage::name)),
-        requests: record.requests,
-        closed_by: closed_by(record.flags),
-    };
-    line(out, &object)
+/// Both ends of the connection.
+fn ends(object: &mut Object<'_>, tuple: &Tuple) {
+    object.plain("peer", &Socket(&tuple.peer));
+    object.plain("local", &Socket(&tuple.local));
+}
+
+/// Who read the request.
+fn reader(object: &mut Object<'_>, request: &Request<'_>) {
+    let process = &request.record.process;
+    if process.pid != 0 {
+        object.number("pid", process.pid.into());
+        object.string("comm", &comm(process));
+    }
+    if let Some(place) = request.place {
+        if let Some(unit) = place.unit() {
+            object.string("unit", unit);
+        }
+        object.string("cgroup", &place.cgroup);
+    }
+}
+
+/// The stages of a split that were measured.
+fn stages<const N: usize>(object: &mut Object<'_>, split: &Split<N>, names: [&'static str; N]) {
+    if split.stages.iter().all(Option::is_none) {
+        return;
+    }
+    let mut stages = object.object("stages_ns");
+    for (name, stage) in names.into_iter().zip(split.stages) {
+        if let Some(stage) = stage {
+            stages.number(name, stage);
+        }
+    }
+    stages.end();
 }
 
 /// How a connection ended first.

@@ -1,5 +1,6 @@
 //! What standard output can show.
 
+use crate::direct::{Direct, Line};
 use std::{
     env, fmt,
     io::{self, IsTerminal},
@@ -18,9 +19,18 @@ pub const PLAIN: &str = "\x1b[0m";
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a str);
 
+impl Direct for Printable<'_> {
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        if self.0.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return out.write_str(self.0);
+        }
+        self.0.chars().try_for_each(|it| out.write_char(if it.is_control() { '?' } else { it }))
+    }
+}
+
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|it| write!(f, "{}", if it.is_control() { '?' } else { it }))
+        self.write_to(f)
     }
 }
 
@@ -49,9 +59,9 @@ impl Terminal {
     }
 
     /// Cuts off what does not fit into a line. [`BOLD`] and the like have no width.
-    pub fn cut(self, line: &mut String) {
-        let Some(end) = self.width.and_then(|width| beyond(line, width)) else { return };
-        line.truncate(line[..end].trim_end().len());
+    pub fn cut(self, line: &mut Line) {
+        let Some(end) = self.width.and_then(|width| beyond(line.as_str(), width)) else { return };
+        line.truncate(line.as_str()[..end].trim_end().len());
         line.push_str(if self.colour { PLAIN } else { "" });
     }
 
@@ -92,6 +102,13 @@ fn break_of(line: &str, width: usize) -> Option<usize> {
 
 /// Where the first character is that does not fit into `width`, if there is one.
 fn beyond(line: &str, width: usize) -> Option<usize> {
+    // No character is shorter than a byte.
+    if line.len() <= width {
+        return None;
+    }
+    if line.is_ascii() && !line.contains('\x1b') {
+        return Some(width);
+    }
     let (mut shown, mut in_escape) = (0, false);
     let beyond = line.char_indices().find(|&(_, character)| {
         in_escape |= character == '\x1b';
@@ -112,7 +129,7 @@ fn window_width() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BOLD, PLAIN, Terminal};
+    use super::{BOLD, Line, PLAIN, Terminal};
 
     fn of_width(width: usize) -> Terminal {
         Terminal { width: Some(width), colour: true, interactive: true }
@@ -126,9 +143,10 @@ mod tests {
             (format!("1{BOLD}2345{PLAIN}"), format!("1{BOLD}2345{PLAIN}")),
             (format!("1{BOLD}ä€456{PLAIN}7"), format!("1{BOLD}ä€45{PLAIN}")),
         ] {
-            let mut shown = line;
+            let mut shown = Line::new();
+            shown.push_str(&line);
             of_width(5).cut(&mut shown);
-            assert_eq!(shown, cut);
+            assert_eq!(shown.as_str(), cut);
         }
     }
 

@@ -8,7 +8,8 @@ use super::{
 use crate::{
     aggregate::rejections::{Class, Peer},
     clock::Clock,
-    enrich::peer,
+    direct::{Direct, Line},
+    enrich::peer::Socket,
     explain::Explanation,
     rejection::Rejection,
     request::{Outcome, Part, Request, comm},
@@ -23,7 +24,7 @@ use tracer_common::record::RequestRecord;
 /// Lines after which a terminal shows the header once more.
 const HEADER_EVERY: u32 = 40;
 /// What marks the stage that dominates, also where there is no colour.
-const MARK: char = '*';
+const MARK: &str = "*";
 /// The least time that is marked, in nanoseconds: what took longest of next to nothing says nothing.
 const MARKED_FROM: u64 = 1_000_000;
 /// A stage whose time is in the one before it.
@@ -46,8 +47,8 @@ pub struct Lines {
     units: bool,
     /// A rejection was shown.
     rejected: bool,
-    line: String,
-    cell: String,
+    line: Line,
+    cell: Line,
 }
 
 impl Lines {
@@ -63,8 +64,8 @@ impl Lines {
             since_header: None,
             units: false,
             rejected: false,
-            line: String::new(),
-            cell: String::new(),
+            line: Line::new(),
+            cell: Line::new(),
         }
     }
 
@@ -85,10 +86,10 @@ impl Lines {
             let column = self.columns[index];
             self.cell.clear();
             let mut cell = std::mem::take(&mut self.cell);
-            // Writing to a string cannot fail.
+            // It takes everything.
             let _ = self.fill(&mut cell, column, request);
             let marked = dominant.is_some_and(|part| is_of(column, part));
-            self.push(column, &cell, marked);
+            self.push(column, cell.as_str(), marked);
             self.cell = cell;
         }
         self.end_line(out)
@@ -120,10 +121,10 @@ impl Lines {
         let class = Class::of(rejection, explanation);
         let colour = if class == Class::Rejected { RED } else { YELLOW };
         let (colour, plain) = if self.terminal.colour { (colour, PLAIN) } else { ("", "") };
-        // Writing to a string cannot fail.
+        // It takes everything.
         let _ = write!(self.line, "{colour}{}{plain} {}", class.name(), Told(rejection, explanation));
-        self.line.push('\n');
-        out.write_all(self.terminal.fold(&self.line).as_bytes())
+        self.line.push_str("\n");
+        out.write_all(self.terminal.fold(self.line.as_str()).as_bytes())
     }
 
     /// Hosts without systemd and control groups have nothing to show in `UNIT`: it comes with the first that has one.
@@ -151,14 +152,14 @@ impl Lines {
 
     fn end_line(&mut self, out: &mut impl Write) -> io::Result<()> {
         self.terminal.cut(&mut self.line);
-        self.line.truncate(self.line.trim_end().len());
-        self.line.push('\n');
+        self.line.truncate(self.line.as_str().trim_end().len());
+        self.line.push_str("\n");
         out.write_all(self.line.as_bytes())
     }
 
     /// Appends a cell, padded to the width of its column.
     fn push(&mut self, column: Column, cell: &str, marked: bool) {
-        let length = cell.chars().count();
+        let length = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
         let mut width = match column {
             Column::Peer => grown(&mut self.peer_width, length),
             Column::Process => grown(&mut self.process_width, length),
@@ -168,44 +169,65 @@ impl Lines {
         width -= usize::from(mark);
         let padding = width.saturating_sub(length);
         if column.is_right() {
-            self.line.extend(std::iter::repeat_n(' ', padding));
+            self.pad(padding);
         }
         let bold = marked && self.terminal.colour;
         self.line.push_str(if bold { BOLD } else { "" });
         self.line.push_str(cell);
         if mark {
-            self.line.push(if marked { MARK } else { ' ' });
+            self.line.push_str(if marked { MARK } else { " " });
         }
         self.line.push_str(if bold { PLAIN } else { "" });
         if !column.is_right() {
-            self.line.extend(std::iter::repeat_n(' ', padding));
+            self.pad(padding);
         }
-        self.line.push(' ');
+        self.line.push_str(" ");
     }
 
-    fn fill(&self, cell: &mut String, column: Column, request: &Request<'_>) -> fmt::Result {
+    fn pad(&mut self, mut padding: usize) {
+        const SPACES: &str = "                                ";
+        while padding > 0 {
+            let spaces = &SPACES[..padding.min(SPACES.len())];
+            self.line.push_str(spaces);
+            padding -= spaces.len();
+        }
+    }
+
+    fn fill(&self, cell: &mut Line, column: Column, request: &Request<'_>) -> fmt::Result {
         let record = request.record;
         match column {
-            Column::Time => write!(cell, "{}", self.clock.time_of_day(request.start())),
-            Column::Peer => write!(cell, "{}", peer::socket(&record.tuple.peer)),
-            Column::Local => write!(cell, ":{}", record.tuple.local.port),
+            Column::Time => self.clock.time_of_day(request.start()).write_to(cell),
+            Column::Peer => Socket(&record.tuple.peer).write_to(cell),
+            Column::Local => {
+                cell.push_str(":");
+                u64::from(record.tuple.local.port).write_to(cell)
+            }
             Column::Process if record.process.pid == 0 => cell.write_str(ABSENT),
-            Column::Process => write!(cell, "{}[{}]", Printable(&comm(&record.process)), record.process.pid),
-            Column::In => write!(cell, "{}", Bytes(record.bytes_in)),
-            Column::Out => write!(cell, "{}", Bytes(record.bytes_out)),
+            Column::Process => {
+                Printable(&comm(&record.process)).write_to(cell)?;
+                cell.push_str("[");
+                u64::from(record.process.pid).write_to(cell)?;
+                cell.write_str("]")
+            }
+            Column::In => Bytes(record.bytes_in).write_to(cell),
+            Column::Out => Bytes(record.bytes_out).write_to(cell),
             Column::Total => time(cell, request.total()),
             Column::Accept => time(cell, request.accept),
             Column::Stage(stage) if request.split.is_merged(stage) => cell.write_str(MERGED),
             Column::Stage(stage) => time(cell, request.split.stages[stage]),
             Column::Mostly => match request.dominant() {
                 Some((part, longest)) => {
-                    let share = percent(longest, request.total().unwrap_or(0));
-                    write!(cell, "{} {} {share}%", part.name(), Nanoseconds(longest))
+                    cell.push_str(part.name());
+                    cell.push_str(" ");
+                    Nanoseconds(longest).write_to(cell)?;
+                    cell.push_str(" ");
+                    percent(longest, request.total().unwrap_or(0)).write_to(cell)?;
+                    cell.write_str("%")
                 }
                 None => cell.write_str(ABSENT),
             },
             Column::Note => note(cell, request),
-            Column::Unit => write!(cell, "{}", Printable(unit(request).unwrap_or(ABSENT))),
+            Column::Unit => Printable(unit(request).unwrap_or(ABSENT)).write_to(cell),
         }
     }
 }
@@ -229,14 +251,14 @@ fn is_of(column: Column, part: Part) -> bool {
     }
 }
 
-fn time(cell: &mut String, time: Option<u64>) -> fmt::Result {
+fn time(cell: &mut Line, time: Option<u64>) -> fmt::Result {
     match time {
-        Some(time) => write!(cell, "{}", Nanoseconds(time)),
+        Some(time) => Nanoseconds(time).write_to(cell),
         None => cell.write_str(ABSENT),
     }
 }
 
-fn note(cell: &mut String, request: &Request<'_>) -> fmt::Result {
+fn note(cell: &mut Line, request: &Request<'_>) -> fmt::Result {
     let outcome = match request.outcome {
         Outcome::Complete => None,
         Outcome::Unanswered => Some("unanswered"),
@@ -250,7 +272,7 @@ fn note(cell: &mut String, request: &Request<'_>) -> fmt::Result {
     }
     match request.record.retransmits {
         0 => {}
-        retransmits => write!(cell, "{}retrans:{retransmits}", if cell.is_empty() { "" } else { "," })?,
+        retransmits => write!(cell, "{}retrans:{retransmits}", if cell.as_bytes().is_empty() { "" } else { "," })?,
     }
     Ok(())
 }

@@ -122,37 +122,49 @@ impl<R: Read> Reader<R> {
     /// If the next block is not whole or cannot be.
     pub fn next(&mut self) -> Result<Option<Block<'_>>, ReadError> {
         let at = self.offset;
-        let read = self.fill(BLOCK_HEADER, at)?;
+        let mut header = [0; BLOCK_HEADER];
+        let read = self.fill(&mut header, at)?;
         if self.ended {
             return if read { Err(ReadError::Damaged { at, what: "something follows the end" }) } else { Ok(None) };
         }
         if !read {
             return Err(ReadError::Truncated { length: at, whole: at });
         }
-        // `fill` has read exactly the header.
-        let mut fields = &self.rest[..];
+        let mut fields = &header[..];
         let (kind, length) = (fields.get_u32_le(), fields.get_u32_le() as usize);
         let kind = Kind::ALL.into_iter().find(|&it| it as u32 == kind);
         let kind = kind.ok_or(ReadError::Damaged { at, what: "unknown kind of block" })?;
         if length > MAX_REST {
             return Err(ReadError::Damaged { at, what: "impossible length" });
         }
-        if !self.fill(length, at)? && length != 0 {
+        // Most are as long as the one before.
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.resize(length, 0);
+        let read = self.fill(&mut rest, at)?;
+        self.rest = rest;
+        if !read && length != 0 {
             return Err(ReadError::Truncated { length: self.offset, whole: at });
         }
         self.ended = kind == Kind::End;
         parse(kind, &self.rest).map(Some).ok_or(ReadError::Damaged { at, what: "unreadable block" })
     }
 
-    /// Reads `length` bytes into `rest`; false if there is not even one.
-    fn fill(&mut self, length: usize, whole: u64) -> Result<bool, ReadError> {
-        self.rest.clear();
-        let read = self.input.by_ref().take(length as u64).read_to_end(&mut self.rest)?;
-        self.offset += read as u64;
-        if read != 0 && read < length {
+    /// Fills `place`; false if there is not even one byte.
+    fn fill(&mut self, place: &mut [u8], whole: u64) -> Result<bool, ReadError> {
+        let mut filled = 0;
+        while filled < place.len() {
+            match self.input.read(&mut place[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.offset += filled as u64;
+        if filled != 0 && filled < place.len() {
             return Err(ReadError::Truncated { length: self.offset, whole });
         }
-        Ok(read != 0)
+        Ok(filled != 0)
     }
 }
 

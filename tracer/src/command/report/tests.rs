@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     clock::Clock,
-    decode::{encode_request, tests::encode_connection},
+    decode::{encode_connection, encode_request},
     enrich::netstat::{Reconciliation, Row},
     explain::Limits,
     recording::write::Recorder,

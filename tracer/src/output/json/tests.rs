@@ -17,7 +17,7 @@ fn a_first_request_with_its_unit() {
     let record = first();
     let it = Request { place: Some(&place), ..Request::of(&record) };
     assert_eq!(
-        text(|out| request(out, CLOCK, &it)),
+        text(|out| Objects::new(CLOCK).request(out, &it)),
         r#"{"kind":"request","time":"2023-11-14T22:13:30.000000Z","connection":"0000000000001a2b","sequence":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","pid":812,"comm":"gunicorn","unit":"web.service","cgroup":"/system.slice/web.service","bytes_in":512,"bytes_out":20480,"accept_ns":1400000000,"total_ns":1402499812,"stages_ns":{"ingress":20000,"pickup":41000,"upload":0,"service":1230000,"egress":55000,"download":812,"drain":1153000},"merged":[],"retransmits":0,"srtt_ns":412000}
 "#
     );
@@ -29,7 +29,7 @@ fn an_amended_request_with_merged_stages() {
     (record.moments.first_out, record.moments.last_out, record.revision) = (0, 0, 1);
     let it = Request { amended: true, ..Request::of(&record) };
     assert_eq!(
-        text(|out| request(out, CLOCK, &it)),
+        text(|out| Objects::new(CLOCK).request(out, &it)),
         r#"{"kind":"request","time":"2023-11-14T22:13:32.000000Z","connection":"0000000000001a2b","sequence":2,"revision":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","pid":812,"comm":"gunicorn","bytes_in":512,"bytes_out":20480,"total_ns":1224090000,"stages_ns":{"ingress":15000,"pickup":30000,"upload":0,"service":1200000000,"egress":24045000},"merged":["download","drain"],"retransmits":0,"srtt_ns":412000}
 "#
     );
@@ -39,12 +39,12 @@ fn an_amended_request_with_merged_stages() {
 fn an_unanswered_request() {
     let record = unanswered();
     assert_eq!(
-        text(|out| request(out, CLOCK, &Request::of(&record))),
+        text(|out| Objects::new(CLOCK).request(out, &Request::of(&record))),
         r#"{"kind":"request","time":"2023-11-14T22:13:33.000000Z","connection":"0000000000003c4d","sequence":1,"peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","pid":812,"comm":"gunicorn","adopted":true,"completed":false,"bytes_in":512,"bytes_out":0,"total_ns":3000000000,"stages_ns":{"ingress":10000,"pickup":20000,"upload":0,"service":2999970000},"merged":[],"retransmits":0}
 "#
     );
     assert_eq!(
-        text(|out| waiting(out, CLOCK, &Request::of(&record))),
+        text(|out| Objects::new(CLOCK).waiting(out, &Request::of(&record))),
         r#"{"kind":"waiting","time":"2023-11-14T22:13:33.000000Z","connection":"0000000000003c4d","sequence":1,"peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","pid":812,"comm":"gunicorn","adopted":true,"stage":"service","bytes_in":512,"bytes_out":0,"total_ns":3000000000,"stages_ns":{"ingress":10000,"pickup":20000,"upload":0,"service":2999970000},"merged":[],"retransmits":0}
 "#
     );
@@ -53,7 +53,7 @@ fn an_unanswered_request() {
 #[test]
 fn a_connection() {
     assert_eq!(
-        text(|out| connection(out, CLOCK, &closed())),
+        text(|out| Objects::new(CLOCK).connection(out, &closed())),
         r#"{"kind":"connection","time":"2023-11-14T22:13:29.999520Z","connection":"0000000000001a2b","peer":"10.0.1.23:41234","local":"10.0.2.5:8080","stages_ns":{"synack":30000,"handshake":400000,"accept":1400070000},"requests":2,"closed_by":"peer"}
 "#
     );
