@@ -12,12 +12,12 @@ use crate::{
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
     let sock = Sock::new(context.arg(0));
-    if let Some((connection, tcp)) = find_or_adopt(&context, sock) {
-        if let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now)) {
-            note_reader(&context, connection);
-            take_accept_time(connection, sock);
-            report_opened(connection, now);
-        }
+    if let Some((connection, tcp)) = find_or_adopt(&context, sock)
+        && let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now))
+    {
+        note_reader(&context, connection);
+        take_accept_time(connection, sock);
+        report_opened(connection, now);
     }
     0
 }

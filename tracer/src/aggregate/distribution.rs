@@ -1,6 +1,7 @@
 //! How a time is distributed.
 
 use hdrhistogram::Histogram;
+use std::borrow::Cow;
 
 /// The longest time that is told apart: an hour, in nanoseconds.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -9,7 +10,9 @@ const LONGEST: u64 = 3_600_000_000_000;
 #[derive(Debug)]
 pub struct Distribution {
     /// Allocated with the first value; grows with the greatest.
-    histogram: Option<Histogram<u32>>,
+    added: Option<Histogram<u32>>,
+    /// What was taken out again: to subtract each at once would cost a walk through all buckets.
+    removed: Option<Histogram<u32>>,
     /// Significant decimal digits of the quantiles.
     digits: u8,
     sum: u64,
@@ -19,34 +22,26 @@ impl Distribution {
     /// No times yet; quantiles will have `digits` significant decimal digits (1 to 5).
     #[must_use]
     pub const fn new(digits: u8) -> Self {
-        Self { histogram: None, digits, sum: 0 }
+        Self { added: None, removed: None, digits, sum: 0 }
     }
 
     /// Adds a time. One beyond an hour counts as an hour in the quantiles.
     pub fn add(&mut self, time: u64) {
         self.sum = self.sum.saturating_add(time);
-        if self.histogram.is_none() {
-            self.histogram = Histogram::new(self.digits).ok();
-        }
-        if let Some(histogram) = &mut self.histogram {
-            // It resizes itself up to any value, so this cannot fail.
-            let _ = histogram.record(time.min(LONGEST));
-        }
+        record(&mut self.added, self.digits, time);
     }
 
     /// Takes a time out that was added before.
     pub fn remove(&mut self, time: u64) {
         self.sum = self.sum.saturating_sub(time);
-        if let (Some(histogram), Ok(mut single)) = (&mut self.histogram, Histogram::<u32>::new(self.digits)) {
-            // Fails only for a time that was never added.
-            let _ = single.record(time.min(LONGEST)).map(|()| histogram.subtract(single));
-        }
+        record(&mut self.removed, self.digits, time);
     }
 
     /// The number of times.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.histogram.as_ref().map_or(0, Histogram::len)
+        let length = |histogram: &Option<Histogram<u32>>| histogram.as_ref().map_or(0, Histogram::len);
+        length(&self.added).saturating_sub(length(&self.removed))
     }
 
     /// Their exact sum.
@@ -58,14 +53,34 @@ impl Distribution {
     /// The time that the fraction `quantile` of all does not exceed; `None` if there is none.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        let histogram = self.histogram.as_ref().filter(|histogram| !histogram.is_empty())?;
-        Some(histogram.value_at_quantile(quantile))
+        Some(self.left()?.value_at_quantile(quantile))
     }
 
     /// The longest time; `None` if there is none.
     #[must_use]
     pub fn max(&self) -> Option<u64> {
-        self.histogram.as_ref().filter(|histogram| !histogram.is_empty()).map(Histogram::max)
+        self.left().map(|histogram| histogram.max())
+    }
+
+    /// What was added and not taken out, if there is something.
+    fn left(&self) -> Option<Cow<'_, Histogram<u32>>> {
+        let mut left = Cow::Borrowed(self.added.as_ref()?);
+        if let Some(removed) = &self.removed {
+            // Fails only for a time that was never added.
+            let _ = left.to_mut().subtract(removed);
+        }
+        Some(left).filter(|histogram| !histogram.is_empty())
+    }
+}
+
+/// Counts `time` in the histogram, which is made if there is none.
+fn record(histogram: &mut Option<Histogram<u32>>, digits: u8, time: u64) {
+    if histogram.is_none() {
+        *histogram = Histogram::new(digits).ok();
+    }
+    if let Some(histogram) = histogram {
+        // It resizes itself up to any value, so this cannot fail.
+        let _ = histogram.record(time.min(LONGEST));
     }
 }
 
