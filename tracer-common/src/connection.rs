@@ -189,6 +189,10 @@ pub enum Report {
     Over,
 }
 
+/// The shortest TLS close alert that is encrypted (TLS 1.3): shorter writes, such as the end of a chunked response, are
+/// none.
+const LEAST_ALERT: u32 = 24;
+
 /// Less payload than any request of a load balancer has, and more than a TLS close alert, which comes when the peer
 /// has no more to say: it is no request.
 pub const LEAST_REQUEST: u32 = 40;

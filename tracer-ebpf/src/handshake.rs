@@ -226,6 +226,8 @@ fn load<const WORDS: usize>(context: &TcContext, offset: u32) -> Option<[u32; WO
     (failed == 0).then_some(words)
 }
 
+const IPV4: u16 = 0x0800_u16.to_be();
+
 /// Whether the packet is TCP over IPv4 and no SYN, as far as a look into it tells that costs no call: most are. A packet
 /// that begins with its IP header is taken for no Ethernet frame: 0x45 would be an address of several stations.
 #[inline(always)]
@@ -233,6 +235,10 @@ fn is_plainly_no_syn(context: &TcContext) -> bool {
     const ETHERNET: usize = 14;
     const TCP: u8 = 6;
     const SYN: u8 = 2;
+    // SAFETY: a context field that the verifier knows.
+    if unsafe { (*context.skb.skb).protocol } as u16 != IPV4 {
+        return false;
+    }
     let (data, end) = (context.data(), context.data_end());
     // As far as TCP's flags.
     if data + ETHERNET + 34 > end {
@@ -252,7 +258,6 @@ fn is_plainly_no_syn(context: &TcContext) -> bool {
 /// loaded at once: every packet that comes pays for it.
 #[inline(always)]
 fn syn(context: &TcContext) -> Option<(Tuple, u32)> {
-    const IPV4: u16 = 0x0800_u16.to_be();
     const IPV6: u16 = 0x86dd_u16.to_be();
     const TCP: u32 = 6;
     // SAFETY: a context field that the verifier knows.

@@ -48,7 +48,7 @@ pub static HANDSHAKES: LruHashMap<Tuple, Handshake> = LruHashMap::with_max_entri
 
 /// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket.
 #[map]
-pub static ACCEPTS: HashMap<u64, u64> = HashMap::with_max_entries(16_384, 0);
+pub static ACCEPTS: HashMap<u64, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// What became of a packet that was dropped for the reason with that number: a set of [`class::ALWAYS`] and the like.
 #[map]

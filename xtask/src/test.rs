@@ -38,8 +38,12 @@ pub fn run(args: &Args) -> Result<()> {
 /// What tracer costs, in short. Nothing is judged by it: times depend on the machine, and on what else it does.
 fn report() -> Result<()> {
     let binary = build::release(Arch::Amd64)?;
-    let mut bench = bench::command(&binary, &["--quick".into()])?;
-    if let Err(error) = sh::run(&mut bench) {
+    let bench = bench::command(&binary, &["--quick".into()])?;
+    // As Ctrl-C does it: what was made is removed.
+    let mut limited = sh::command("timeout", ["--signal=INT", "--kill-after=60", "600"]);
+    limited.arg(bench.get_program()).args(bench.get_args()).current_dir(paths::root());
+    limited.envs(bench.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Err(error) = sh::run(&mut limited) {
         println!("no report: {error:#}");
     }
     Ok(())
@@ -60,12 +64,14 @@ fn end_to_end(fast: bool) -> Result<usize> {
     let which: &[&str] = if fast { &[] } else { &["--include-ignored"] };
     let mut unsteady = Vec::new();
     for target in targets()? {
-        let mut failed = Vec::new();
+        let (mut failed, mut ended) = (Vec::new(), false);
         let outcome = sh::run_and_read(cargo_test(&["--test", &target], which)?.current_dir(paths::root()), |line| {
             passed += passed_in(line);
+            ended |= line.starts_with("test result: ");
             failed.extend(failed_in(line).map(str::to_owned));
         });
-        if failed.is_empty() {
+        // A program that did not come to its end has tests that did not run.
+        if failed.is_empty() || !ended {
             outcome?;
         }
         for test in failed {

@@ -46,8 +46,10 @@ impl Attached for Watch {
         ensure!(exit.success(), "tracer failed ({exit}): {}", process.stderr()?);
         let last = last_line(process.stdout_path())?;
         let status: Status = serde_json::from_str(&last).with_context(|| format!("not a status of tracer: {last}"))?;
-        let unusable = status.records_undecodable + status.reports_unmatched;
-        Ok(Told { recorded: status.requests, lost: status.records_lost.map(|records| records + unusable) })
+        let unusable = status.records_undecodable + status.reports_unmatched + status.connections_forgotten;
+        let is_loss = |name: &str| ["_lost", "_failed", "_uncounted"].iter().any(|end| name.ends_with(end));
+        let losses: u64 = status.counters.iter().filter(|(name, _)| is_loss(name)).map(|(_, count)| count).sum();
+        Ok(Told { recorded: status.requests, lost: status.records_lost.map(|_| losses + unusable) })
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{Bill, Scene};
 const SECONDS: u64 = 3;
 /// Time on a CPU a second, milliseconds.
 const CPU_MS: u64 = 20;
-/// Times that it goes to sleep a second. It looks for records twenty times a second, and its timer wheel turns in between.
-const SLEEPS: u64 = 42;
+/// Times that it goes to sleep a second. It looks for records twenty times a second.
+const SLEEPS: u64 = 30;
 
 #[test]
 fn an_idle_host_is_left_alone() -> Result<()> {

@@ -14,7 +14,7 @@ struct Budget(&'static str, &'static str, [u64; 3], u64);
 /// maps does for 64 CPUs. Before 6.4 the kernel told what a map may take at most, not what it takes.
 const BUDGETS: &[Budget] = &[
     Budget(".rodata", "array", [4, 640, 1], 2),
-    Budget("ACCEPTS", "hash", [8, 8, 16_384], 1540),
+    Budget("ACCEPTS", "hash", [8, 8, 65_536], 1250),
     Budget("ANSWERED", "lru_hash", [40, 16, 1024], 146),
     Budget("AT_LIMIT", "array", [4, 4, 1], 2),
     Budget("AYA_LOGS", "ringbuf", [0, 0, 128 << 10], 170),
@@ -44,6 +44,12 @@ fn maps_are_within_the_budget() -> Result<()> {
     let tracer = scene.trace(&[])?;
     let maps = bpf::maps(tracer.pid())?;
     tracer.stop()?;
+    // An empty map that takes memory as it is filled takes some only where the kernel tells what may come.
+    let is_known = maps.iter().any(|map| map.name == "PEERS" && map.memory == 0);
+    if !is_known {
+        println!("this kernel tells no memory of maps as it is");
+        return Ok(());
+    }
     let mut bill = Bill::default();
     for map in &maps {
         let Some(budget) = BUDGETS.iter().find(|budget| budget.0 == map.name) else {

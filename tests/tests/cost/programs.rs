@@ -48,7 +48,8 @@ fn instructions_are_within_the_budget() -> Result<()> {
         };
         bill.item(format_args!("{name}, instructions verified"), *verified, *most_verified);
         bill.item(format_args!("{name}, instructions left"), *translated, *most_translated);
-        assert!(*verified > 0 && *translated > 0, "the kernel does not tell of {name}");
+        // The former is told from Linux 5.16 on.
+        assert!(*translated > 0, "the kernel does not tell of {name}");
     }
     bill.assert_within();
     Ok(())

@@ -2,8 +2,8 @@
 
 use super::{
     ACTIVE, ADOPTED, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, Change, Connection, ENDS,
-    IGNORED, LEAST_REQUEST, MIDWAY, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, Segment,
-    TIMED_OUT, TIMED_OUT_AT_LAST, Tcp, Times, state,
+    IGNORED, LEAST_ALERT, LEAST_REQUEST, MIDWAY, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report,
+    Request, Segment, TIMED_OUT, TIMED_OUT_AT_LAST, Tcp, Times, state,
 };
 use crate::{record::ConnectionRecord, sequence::after};
 
@@ -256,16 +256,17 @@ impl Connection {
         }
     }
 
-    /// What is written last, when all of the response has been acknowledged before, is a TLS close alert if it is so
-    /// short: nobody waits for it.
+    /// What is written last, when all of the response has been acknowledged before, is a TLS close alert if it is as long
+    /// as one: nobody waits for it.
     #[inline(always)]
     fn dismiss_farewell(&mut self) {
         let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
-        if self.flags & ACTIVE != 0 && self.request.reports != 0 && unacknowledged < LEAST_REQUEST {
+        let is_alert = (LEAST_ALERT..LEAST_REQUEST).contains(&unacknowledged);
+        if self.flags & ACTIVE != 0 && self.request.reports != 0 && is_alert {
             self.acknowledged_end = self.written_end;
             // It is no sign of life either: the response had left before it was acknowledged.
             let moments = &mut self.request.moments;
-            if moments.last_out > moments.acknowledged {
+            if moments.acknowledged != 0 && moments.last_out > moments.acknowledged {
                 moments.last_out = moments.acknowledged;
             }
         }
@@ -344,7 +345,7 @@ impl Connection {
             report(self, why, now);
         }
         self.request.reports += 1;
-        self.flags &= !CHANGED;
+        self.flags &= !(CHANGED | REOPENED);
     }
 
     #[inline(always)]
