@@ -20,6 +20,8 @@
 
 mod events;
 
+use core::mem::offset_of;
+
 use crate::{
     endpoint::Tuple,
     record::Process,
@@ -80,21 +82,13 @@ pub struct Request {
 }
 
 /// A connection that a listener of this host accepted.
+///
+/// Packets and the application are often handled on different CPUs, and each cache line that both write travels between
+/// them twice a request. So what an event looks at comes first: with the kernel's own head of the value (8 bytes) it fills
+/// one line, the moments of the request the next. What follows is written seldom, or on one side only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
-    /// The socket cookie.
-    pub id: u64,
-    /// The moments between its own stages.
-    pub moments: ConnectionMoments,
-    /// The current request; meaningful once one has begun.
-    pub request: Request,
-    /// Who read the current request.
-    pub process: Process,
-    /// Both ends.
-    pub tuple: Tuple,
-    /// Network namespace, by inode number.
-    pub netns: u32,
     /// [`ADOPTED`] and the like.
     pub flags: u32,
     /// Requests begun.
@@ -109,21 +103,36 @@ pub struct Connection {
     pub output_end: u32,
     /// The end of the bytes written when all of them were last seen acknowledged.
     pub acknowledged_end: u32,
+    /// Who read last: [`Process::pid`] of `process`.
+    pub reader: u32,
+    /// Since when the peer has been told that there is no room for more (zero window); 0: it may send.
+    pub zero_since: u64,
+    /// The socket cookie.
+    pub id: u64,
+    /// Network namespace, by inode number.
+    pub netns: u32,
+    /// Bytes that the application had not read when the connection closed.
+    pub unread: u32,
+    /// The current request; meaningful once one has begun.
+    pub request: Request,
+    /// Who read the current request.
+    pub process: Process,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// The moments between its own stages.
+    pub moments: ConnectionMoments,
+    /// The address of its socket in the kernel.
+    pub address: u64,
     /// When it first ended; 0: it has not.
     pub ended: u64,
     /// Nanoseconds without an event before that; 0: not known.
     pub idle: u64,
-    /// Since when the peer has been told that there is no room for more (zero window); 0: it may send.
-    pub zero_since: u64,
     /// The process that ended it on this side.
     pub by: Ender,
-    /// Bytes that the application had not read when the connection closed.
-    pub unread: u32,
-    /// Always 0.
-    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 8 + 32 + 96 + 32 + 40 + 8 * 4 + 24 + 24 + 8);
+const _: () = assert!(size_of::<Connection>() == 56 + 96 + 32 + 40 + 32 + 8 + 16 + 24);
+const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_in) == 120);
 
 /// A segment that arrived, before TCP has looked at it.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +183,7 @@ pub struct Change {
     pub new: u8,
     /// Whether the socket's error says that the peer could not be reached.
     pub timed_out: bool,
-    /// The process in whose context it happens, if it happens in one's.
+    /// The process in whose context it happens, if it happens in one's and `old` is a state that one can end.
     pub by: Ender,
     /// Bytes that the application has not read.
     pub unread: u32,

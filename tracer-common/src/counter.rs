@@ -23,10 +23,11 @@ pub enum Counter {
     ConnectionRecordsLost,
     /// Connections not traced because the kernel had no memory for their state.
     StorageFailed,
-    /// SYN or SYN-ACK times that could not be stored: the stages `synack` and `handshake` of that connection are absent.
-    HandshakeInsertFailed,
-    /// Accept times that could not be stored: the stage `accept` of that connection is absent.
-    AcceptInsertFailed,
+    /// Connections whose SYN and SYN-ACK were not seen, or whose times made way for those of others: their stages `synack` and
+    /// `handshake` are absent.
+    HandshakesLost,
+    /// Accept times that made way for those of others: the stage `accept` of that connection is absent.
+    AcceptsLost,
     /// Rejection records that found no room in the ring buffer; they are counted all the same.
     RejectionRecordsLost,
     /// Rejections that could not be counted, because there were too many kinds of them at once.
@@ -47,8 +48,8 @@ impl Counter {
         Self::RequestRecordsLost,
         Self::ConnectionRecordsLost,
         Self::StorageFailed,
-        Self::HandshakeInsertFailed,
-        Self::AcceptInsertFailed,
+        Self::HandshakesLost,
+        Self::AcceptsLost,
         Self::RejectionRecordsLost,
         Self::RejectionsUncounted,
         Self::ListenersUncounted,
@@ -71,8 +72,8 @@ impl Counter {
             Self::RequestRecordsLost => "request_records_lost",
             Self::ConnectionRecordsLost => "connection_records_lost",
             Self::StorageFailed => "storage_failed",
-            Self::HandshakeInsertFailed => "handshake_insert_failed",
-            Self::AcceptInsertFailed => "accept_insert_failed",
+            Self::HandshakesLost => "handshakes_lost",
+            Self::AcceptsLost => "accepts_lost",
             Self::RejectionRecordsLost => "rejection_records_lost",
             Self::RejectionsUncounted => "rejections_uncounted",
             Self::ListenersUncounted => "listeners_uncounted",

@@ -3,11 +3,12 @@
 //! User space resolves them from the kernel's BTF (`tracer::probe::btf`); the programs add them to a BTF-typed
 //! pointer and load directly (`tracer_ebpf::kernel`).
 
-/// A byte offset in a kernel struct, or [`MISSING`].
-pub type Offset = u32;
+/// A byte offset in a kernel struct, or [`MISSING`]. As narrow as may be: all of them lie in two cache lines, and a BPF
+/// program compares one with a constant in one instruction.
+pub type Offset = u16;
 
 /// The member does not exist in the running kernel: the verifier sees the constant and removes the code behind it.
-pub const MISSING: Offset = u32::MAX;
+pub const MISSING: Offset = Offset::MAX;
 
 /// Declares [`Offsets`] and the list of members that user space resolves for it: one place for both.
 macro_rules! offsets {
@@ -21,9 +22,13 @@ macro_rules! offsets {
             /// Nothing resolved.
             pub const UNRESOLVED: Self = Self { $($field: MISSING,)+ };
 
-            /// The offsets that `resolve(struct, member)` finds; a member may be a path, dots between its parts.
-            pub fn resolve(mut resolve: impl FnMut(&'static str, &'static str) -> Option<Offset>) -> Self {
-                Self { $($field: resolve($kernel_struct, $member).unwrap_or(MISSING),)+ }
+            /// The offsets in bytes that `resolve(struct, member)` finds; a member may be a path, dots between its parts.
+            /// One that is not less than [`MISSING`] counts as not found: no struct that is read here is as large.
+            pub fn resolve(mut resolve: impl FnMut(&'static str, &'static str) -> Option<u32>) -> Self {
+                let mut narrow = |kernel_struct, member| {
+                    resolve(kernel_struct, member).and_then(|offset| Offset::try_from(offset).ok()).unwrap_or(MISSING)
+                };
+                Self { $($field: narrow($kernel_struct, $member),)+ }
             }
 
             /// The members that were not found, as `struct.member`.
@@ -138,7 +143,7 @@ offsets! {
     socket_sk: "socket" "sk",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 49 * 4);
+const _: () = assert!(size_of::<Offsets>() == 49 * 2);
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +154,6 @@ mod tests {
         let offsets = Offsets::resolve(|_, member| (member != "ns.inum" && member != "tstamp").then_some(8));
         assert_eq!(offsets.net_inum, MISSING);
         assert_eq!(offsets.missing().collect::<Vec<_>>(), ["net.ns.inum", "sk_buff.tstamp"]);
-        assert_eq!(Offsets::UNRESOLVED.missing().count(), size_of::<Offsets>() / 4);
+        assert_eq!(Offsets::UNRESOLVED.missing().count(), size_of::<Offsets>() / 2);
     }
 }

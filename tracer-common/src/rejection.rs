@@ -5,7 +5,7 @@
 //! what it all means is for user space: nothing here is a cause yet.
 
 use crate::{
-    endpoint::{Endpoint, Tuple},
+    endpoint::{Address, Endpoint, Tuple},
     record::Kind,
 };
 
@@ -125,7 +125,7 @@ pub struct Key {
     pub local: Endpoint,
     /// The peer's network: the first 120 bits of an IPv4-mapped address (a /24), the first 64 of an IPv6 address. All
     /// zero where there was no room for another network.
-    pub network: [u8; 16],
+    pub network: Address,
 }
 
 impl Key {
@@ -141,12 +141,11 @@ impl Key {
     /// The peer's network, as in [`Key::network`].
     #[inline(always)]
     #[must_use]
-    pub const fn network_of(peer: &Endpoint) -> [u8; 16] {
-        let a = peer.address;
-        if matches!(a, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]) {
-            [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], 0]
-        } else {
-            [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], 0, 0, 0, 0, 0, 0, 0, 0]
+    pub const fn network_of(peer: &Endpoint) -> Address {
+        let [a, b, ..] = peer.address.words();
+        match peer.address.as_v4() {
+            Some(word) => Address::v4(word & 0xffff_ff00_u32.to_be()),
+            None => Address::v6([a, b, 0, 0]),
         }
     }
 }
@@ -267,7 +266,7 @@ impl RejectionRecord {
             packet: 0,
             flags: 0,
             local: Endpoint::NONE,
-            network: [0; 16],
+            network: Address::NONE,
         },
         peer: Endpoint::NONE,
         repeats: 0,
@@ -331,10 +330,10 @@ mod tests {
     fn networks_are_those_that_peers_are_grouped_by() {
         let v4 = Endpoint::v4([10, 0, 1, 23], 41234);
         assert_eq!(Key::network_of(&v4), Endpoint::v4([10, 0, 1, 0], 0).address);
-        let mut address = [7; 16];
-        let v6 = Endpoint::v6(address, 1);
-        address[8..].fill(0);
-        assert_eq!(Key::network_of(&v6), address);
+        let mut octets = [7; 16];
+        let v6 = Endpoint::v6(octets, 1);
+        octets[8..].fill(0);
+        assert_eq!(Key::network_of(&v6).octets(), octets);
     }
 
     #[test]

@@ -5,12 +5,16 @@ use aya_ebpf::{
     macros::{fexit, kretprobe, tracepoint},
     programs::{FExitContext, RetProbeContext, TracePointContext},
 };
-use tracer_common::{connection::state, counter::Counter, settings::Settings};
+use tracer_common::{
+    connection::{self, state},
+    counter::Counter,
+    settings::Settings,
+};
 
 use crate::{
     kernel::{self, Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
-    maps::{ACCEPTS, ANY, count, is_known_port, is_tracing},
-    traced::{GET, now, storage},
+    maps::{ACCEPTS, count, is_known_port, is_tracing},
+    traced::{CREATE, GET, now, storage},
 };
 
 /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`: the return value follows the
@@ -34,8 +38,13 @@ fn accepted(sock: Sock) -> u32 {
     }
     match storage(sock, GET) {
         Some(connection) => connection.accepted(now()),
-        // The kernel queues a connection for accept() just before it is established.
-        None if sock.state() == state::SYN_RECV => store(sock.pointer() as u64),
+        // The kernel queues a connection for accept() just before it is established: when it is, the rest is filled in.
+        None if sock.state() == state::SYN_RECV && is_wanted(sock.local_port()) => {
+            if let Some(connection) = storage(sock, CREATE) {
+                connection.flags = connection::IGNORED;
+                connection.accepted(now());
+            }
+        }
         None => {}
     }
     0
@@ -80,11 +89,22 @@ fn returned(context: &TracePointContext) {
 }
 
 #[inline(always)]
+fn is_wanted(port: u16) -> bool {
+    is_tracing() && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(port))
+}
+
+#[inline(always)]
 fn store(address: u64) {
-    if !is_tracing() || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(local_port_at(address))) {
+    if !is_wanted(local_port_at(address)) {
         return;
     }
-    if ACCEPTS.insert(address, now(), ANY).is_err() {
-        count(Counter::AcceptInsertFailed);
+    // The address of a socket that is gone may come again.
+    if let Some(moment) = ACCEPTS.find(&address) {
+        *moment = now();
+    } else if let Some((moment, is_lost)) = ACCEPTS.place(&address, |moment| *moment) {
+        *moment = now();
+        if is_lost {
+            count(Counter::AcceptsLost);
+        }
     }
 }

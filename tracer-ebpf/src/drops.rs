@@ -12,8 +12,8 @@ use tracer_common::{
 use crate::{
     kernel::{self, Packet, accept_queue_at},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, HANDSHAKES, REASONS, Scratch, add_port, is_known_port, is_tracing,
-        is_wanted_peer,
+        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, REASONS, Scratch, add_port, is_known_port,
+        is_tracing, is_wanted_peer,
     },
     rejections::{Builder, begin, reject, scratch},
     traced::now,
@@ -106,8 +106,7 @@ fn is_wanted(tuple: &Tuple, sort: Sort, class: u8) -> bool {
 /// Notes that it is known why nothing came of the handshake of `tuple`; returns the accept queue of its listener.
 #[inline(always)]
 fn explain(tuple: &Tuple, sort: Sort) -> Option<Queue> {
-    // SAFETY: the map keeps the value's memory while the program runs.
-    let handshake = unsafe { &mut *HANDSHAKES.get_ptr_mut(tuple)? };
+    let handshake = HANDSHAKES.find(tuple)?;
     // Without a SYN-ACK, an ACK belongs to something else.
     if !matches!(sort, Sort::Syn | Sort::SynAck) && handshake.synack == 0 {
         return None;
@@ -155,7 +154,7 @@ fn answered(tuple: &Tuple, flag: u16) {
 
 /// Remembers the connection, which is gone, if this host ended it while no request was under way.
 #[inline(always)]
-pub fn remember(connection: &Connection) {
+pub fn remember(connection: &Connection, now: u64) {
     if connection.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0
         && connection.idle >= IDLE_NS
         && connection.pending() == ConnectionRecord::NOTHING
@@ -169,13 +168,17 @@ pub fn remember(connection: &Connection) {
             padding: 0,
         };
         let _ = CLOSED.insert(connection.tuple, ended, ANY);
+        let _ = CLOSED_LATEST.set(0, now, ANY);
     }
 }
 
-/// Forgets the connection that had the same ends before.
+/// Forgets the connection that had the same ends before; without a look if none has been remembered for long.
 #[inline(always)]
-pub fn forget(tuple: &Tuple) {
-    let _ = CLOSED.remove(tuple);
+pub fn forget(tuple: &Tuple, now: u64) {
+    let latest = CLOSED_LATEST.get(0).copied().unwrap_or(0);
+    if latest != 0 && now.wrapping_sub(latest) < CLOSED_NS {
+        let _ = CLOSED.remove(tuple);
+    }
 }
 
 /// Takes the connection with these ends that was closed not long ago.

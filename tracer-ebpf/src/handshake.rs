@@ -11,14 +11,14 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::Counter,
-    endpoint::{Endpoint, Tuple},
+    endpoint::{Address, Endpoint, Tuple},
     rejection::{Event, ListenerKey, ListenerTally, Packet, Queue},
     settings::Settings,
 };
 
 use crate::{
     kernel::{self, Sock, SynQueue, TcpSock},
-    maps::{ANY, AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, at_limit, count, is_known_port},
+    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, at_limit, count, is_known_port},
     rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
 };
@@ -32,9 +32,10 @@ pub fn tc_ingress(context: TcContext) -> i32 {
     if !is_plainly_no_syn(&context)
         && let Some((tuple, sequence)) = syn(&context)
         && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(tuple.local.port))
-        && let Some(listener) = find_listener(&context, &tuple)
+        && let now = now()
+        && let Some(listener) = find_listener(&context, &tuple, now)
     {
-        syn_received(&tuple, sequence, &listener);
+        syn_received(&tuple, sequence, &listener, now);
     }
     TC_ACT_UNSPEC
 }
@@ -52,10 +53,8 @@ struct Listener {
 }
 
 #[inline(always)]
-fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener) {
-    let now = now();
-    // SAFETY: the map keeps the value's memory while the program runs.
-    let handshake = HANDSHAKES.get_ptr_mut(tuple).map(|handshake| unsafe { &mut *handshake });
+fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
+    let handshake = HANDSHAKES.find(tuple);
     // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both.
     if let Some(handshake) = &handshake
         && handshake.sequence == sequence
@@ -145,9 +144,7 @@ pub fn synack_sent(port: u16, sock: Sock, now: u64) {
         *rule = at_limit::ANSWERS;
     }
     let tuple = sock.tuple();
-    if let Some(times) = HANDSHAKES.get_ptr_mut(tuple) {
-        // SAFETY: the map keeps the value's memory while the program runs.
-        let times = unsafe { &mut *times };
+    if let Some(times) = HANDSHAKES.find(&tuple) {
         if times.synack == 0 {
             times.synack = now;
         } else if times.syn == 0 && now.saturating_sub(times.synack) > STALE_NS {
@@ -172,9 +169,7 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
         return 0;
     }
     let tuple = request.tuple();
-    let Some(handshake) = HANDSHAKES.get_ptr_mut(tuple) else { return 0 };
-    // SAFETY: the map keeps the value's memory while the program runs.
-    let handshake = unsafe { &mut *handshake };
+    let Some(handshake) = HANDSHAKES.find(&tuple) else { return 0 };
     handshake.resent = handshake.resent.saturating_add(1);
     // One that never left this host, or whose ACK was dropped here, is another cause.
     if handshake.resent == TWICE
@@ -193,16 +188,14 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
 /// The handshake's times of the connection `tuple`, which is established now.
 #[inline(always)]
 pub fn take(tuple: &Tuple) -> Option<Handshake> {
-    // SAFETY: the value is copied at once.
-    let times = unsafe { HANDSHAKES.get(tuple) }.copied()?;
-    let _ = HANDSHAKES.remove(tuple);
-    Some(times)
+    HANDSHAKES.take(tuple)
 }
 
 #[inline(always)]
 fn store(tuple: &Tuple, times: Handshake) {
-    if HANDSHAKES.insert(tuple, times, ANY).is_err() {
-        count(Counter::HandshakeInsertFailed);
+    // One that makes way is most often a SYN to which nothing follows: a connection that misses its own is counted.
+    if let Some((place, _)) = HANDSHAKES.place(tuple, |handshake| handshake.seen.max(handshake.synack)) {
+        *place = times;
     }
 }
 
@@ -275,8 +268,8 @@ fn syn(context: &TcContext) -> Option<(Tuple, u32)> {
                 // There are options.
                 opening(load(context, header)?)?
             };
-            let [peer, local] = [words[3], words[4]].map(u32::to_ne_bytes);
-            Some((Tuple { peer: Endpoint::v4(peer, ports.0), local: Endpoint::v4(local, ports.1) }, sequence))
+            let (peer, local) = (Address::v4(words[3]), Address::v4(words[4]));
+            Some((Tuple { peer: Endpoint::new(peer, ports.0), local: Endpoint::new(local, ports.1) }, sequence))
         }
         IPV6 => {
             let words: [u32; 14] = load(context, 0)?;
@@ -284,11 +277,8 @@ fn syn(context: &TcContext) -> Option<(Tuple, u32)> {
                 return None;
             }
             let (ports, sequence) = opening([words[10], words[11], words[12], words[13]])?;
-            // SAFETY: four words are 16 bytes.
-            let address = |at: usize| unsafe {
-                core::mem::transmute::<[u32; 4], [u8; 16]>([words[at], words[at + 1], words[at + 2], words[at + 3]])
-            };
-            let (peer, local) = (Endpoint::v6(address(2), ports.0), Endpoint::v6(address(6), ports.1));
+            let address = |at: usize| Address::v6([words[at], words[at + 1], words[at + 2], words[at + 3]]);
+            let (peer, local) = (Endpoint::new(address(2), ports.0), Endpoint::new(address(6), ports.1));
             Some((Tuple { peer, local }, sequence))
         }
         _ => None,
@@ -310,7 +300,7 @@ fn opening(header: [u32; 4]) -> Option<((u16, u16), u32)> {
 /// Whom this host would let open a connection: a listener has the port, or a connection with the same ends that has just
 /// ended (`TIME_WAIT`) makes way for it.
 #[inline(always)]
-fn find_listener(context: &TcContext, tuple: &Tuple) -> Option<Listener> {
+fn find_listener(context: &TcContext, tuple: &Tuple, now: u64) -> Option<Listener> {
     const LISTEN: u32 = 10;
     const TIME_WAIT: u32 = 6;
     // SAFETY: an all-zero value is valid, and so is writing either form of the union; the socket that the helper
@@ -318,19 +308,17 @@ fn find_listener(context: &TcContext, tuple: &Tuple) -> Option<Listener> {
     unsafe {
         let mut key: bpf_sock_tuple = core::mem::zeroed();
         let (peer, local) = (tuple.peer, tuple.local);
-        let is_v4 = peer.address[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-        let size = if is_v4 {
+        let size = if let (Some(source), Some(destination)) = (peer.address.as_v4(), local.address.as_v4()) {
             let v4 = &raw mut key.__bindgen_anon_1.ipv4;
-            (*v4).saddr = u32::from_ne_bytes([peer.address[12], peer.address[13], peer.address[14], peer.address[15]]);
-            (*v4).daddr =
-                u32::from_ne_bytes([local.address[12], local.address[13], local.address[14], local.address[15]]);
+            (*v4).saddr = source;
+            (*v4).daddr = destination;
             (*v4).sport = peer.port.to_be();
             (*v4).dport = local.port.to_be();
             size_of_val(&*v4)
         } else {
             let v6 = &raw mut key.__bindgen_anon_1.ipv6;
-            (*v6).saddr = core::mem::transmute::<[u8; 16], [u32; 4]>(peer.address);
-            (*v6).daddr = core::mem::transmute::<[u8; 16], [u32; 4]>(local.address);
+            (*v6).saddr = peer.address.words();
+            (*v6).daddr = local.address.words();
             (*v6).sport = peer.port.to_be();
             (*v6).dport = local.port.to_be();
             size_of_val(&*v6)
@@ -342,7 +330,7 @@ fn find_listener(context: &TcContext, tuple: &Tuple) -> Option<Listener> {
             return None;
         }
         let listener = match (*sock).state {
-            LISTEN => Sock::new(sock.cast_const().cast()).as_tcp().map(|tcp| listener_seen(&tcp)),
+            LISTEN => Sock::new(sock.cast_const().cast()).as_tcp().map(|tcp| listener_seen(&tcp, now)),
             TIME_WAIT => Some(Listener { address: 0, queue: Queue::default(), syn_queue: SynQueue::HasRoom, netns: 0 }),
             _ => None,
         };
@@ -351,9 +339,9 @@ fn find_listener(context: &TcContext, tuple: &Tuple) -> Option<Listener> {
     }
 }
 
-/// Notes the queue of the listener that gets a SYN.
+/// Notes the queue of the listener that gets a SYN `now`.
 #[inline(always)]
-fn listener_seen(tcp: &TcpSock) -> Listener {
+fn listener_seen(tcp: &TcpSock, now: u64) -> Listener {
     let sock = tcp.as_sock();
     let (queue, netns) = (tcp.accept_queue(), sock.netns());
     let syn_queue = tcp.syn_queue(queue);
@@ -371,7 +359,7 @@ fn listener_seen(tcp: &TcpSock) -> Listener {
         // the latest or the longest is one of theirs.
         let tally = unsafe { &mut *tally };
         add(&raw mut tally.syns, 1);
-        tally.last = now();
+        tally.last = now;
         tally.queue = queue;
         if queue.length >= tally.longest.length {
             tally.longest = queue;

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     connection::{self, Acknowledgement, Tcp},
-    endpoint::{Endpoint, Tuple},
+    endpoint::{Address, Endpoint, Tuple},
     offsets::{MISSING, Offset, Offsets},
     rejection::{Ender, How, Queue},
     settings::Settings,
@@ -121,6 +121,12 @@ impl Sock {
         self.0.load_or_zero(offset!(sk_num))
     }
 
+    /// The local port and the peer's, as the first word of a TCP header holds them, host byte order.
+    #[inline(always)]
+    pub fn ports(self) -> u32 {
+        u32::from(self.local_port()) << 16 | u32::from(u16::from_be(self.0.load_or_zero(offset!(sk_dport))))
+    }
+
     /// Both ends; also of request sockets.
     #[inline(always)]
     pub fn tuple(self) -> Tuple {
@@ -129,26 +135,20 @@ impl Sock {
         let local_port = self.local_port();
         if self.0.load_or_zero::<u16>(offset!(sk_family)) == AF_INET6 {
             Tuple {
-                peer: Endpoint::v6(self.address_v6(offset!(sk_v6_daddr)), peer_port),
-                local: Endpoint::v6(self.address_v6(offset!(sk_v6_rcv_saddr)), local_port),
+                peer: Endpoint::new(self.address_v6(offset!(sk_v6_daddr)), peer_port),
+                local: Endpoint::new(self.address_v6(offset!(sk_v6_rcv_saddr)), local_port),
             }
         } else {
-            let peer: u32 = self.0.load_or_zero(offset!(sk_daddr));
-            let local: u32 = self.0.load_or_zero(offset!(sk_rcv_saddr));
-            Tuple {
-                peer: Endpoint::v4(peer.to_ne_bytes(), peer_port),
-                local: Endpoint::v4(local.to_ne_bytes(), local_port),
-            }
+            let peer = Address::v4(self.0.load_or_zero(offset!(sk_daddr)));
+            let local = Address::v4(self.0.load_or_zero(offset!(sk_rcv_saddr)));
+            Tuple { peer: Endpoint::new(peer, peer_port), local: Endpoint::new(local, local_port) }
         }
     }
 
     #[inline(always)]
-    fn address_v6(self, offset: Offset) -> [u8; 16] {
-        // Two words: the verifier lets no load be wider than a register.
-        let high: u64 = self.0.load_or_zero(offset);
-        let low: u64 = self.0.load_or_zero(if offset == MISSING { MISSING } else { offset + 8 });
-        // SAFETY: two words are 16 bytes.
-        unsafe { core::mem::transmute([high, low]) }
+    fn address_v6(self, offset: Offset) -> Address {
+        let word = |at| self.0.load_or_zero(if offset == MISSING { MISSING } else { offset + at });
+        Address::v6([word(0), word(4), word(8), word(12)])
     }
 
     /// The network namespace, by inode number.

@@ -20,6 +20,7 @@ mod maps;
 mod read;
 mod receive;
 mod rejections;
+mod slots;
 mod state;
 mod sweep;
 mod traced;

@@ -12,10 +12,12 @@ use aya_ebpf::{
 use tracer_common::{
     connection::Connection,
     counter::Counter,
-    endpoint::Tuple,
+    endpoint::{Address, Tuple},
     rejection::{Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Tally},
     settings::PORT_WORDS,
 };
+
+use crate::slots::Slots;
 
 /// The state of each traced connection; it lives and dies with the socket.
 #[btf_map]
@@ -38,17 +40,18 @@ static REALTIME_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
-/// The peer prefixes to trace, addresses as in [`tracer_common::endpoint::Endpoint`].
+/// The peer prefixes to trace.
 #[map]
-static PEERS: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+static PEERS: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
-/// When a handshake's packets passed. LRU, because a SYN flood leaves entries that no connection takes out.
+/// When a handshake's packets passed. A SYN flood leaves entries that no connection takes out.
 #[map]
-pub static HANDSHAKES: LruHashMap<Tuple, Handshake> = LruHashMap::with_max_entries(16_384, 0);
+pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 2> = Slots::new();
 
-/// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket.
+/// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket. Many may wait
+/// for their first request: with eight slots a key none makes way where ten thousand do.
 #[map]
-pub static ACCEPTS: HashMap<u64, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static ACCEPTS: Slots<u64, u64, 16, 8> = Slots::new();
 
 /// What became of a packet that was dropped for the reason with that number: a set of [`class::ALWAYS`] and the like.
 #[map]
@@ -108,6 +111,10 @@ pub static NAMESPACES: HashMap<u32, NamespaceTally> = HashMap::with_max_entries(
 #[map]
 pub static CLOSED: LruHashMap<Tuple, Ended> = LruHashMap::with_max_entries(8192, 0);
 
+/// When one was last put into [`CLOSED`].
+#[map]
+pub static CLOSED_LATEST: Array<u64> = Array::with_max_entries(1, 0);
+
 /// When, and with what ([`Key::REJECTED_WITH_RESET`]), netfilter answered a packet that it drops just after.
 #[map]
 pub static ANSWERED: LruHashMap<Tuple, Answer> = LruHashMap::with_max_entries(1024, 0);
@@ -164,21 +171,25 @@ pub fn add(value: *mut u64, number: u64) {
     unsafe { asm!("lock *(u64 *)({value} + 0) += {number}", value = in(reg) value, number = in(reg) number) };
 }
 
-/// Hands the record that `write` writes to user space; counts `lost` where there is no room.
+/// Hands the record that `write` writes to user space, `now`; counts `lost` where there is no room.
 #[inline(always)]
-pub fn emit<T: 'static>(lost: Counter, write: impl FnOnce(*mut T)) {
+pub fn emit<T: 'static>(lost: Counter, now: u64, write: impl FnOnce(*mut T)) {
     let Some(mut entry) = RECORDS.reserve::<T>(0) else {
         count(lost);
         return;
     };
     write(entry.as_mut_ptr());
-    entry.submit(wake_up());
+    entry.submit(wake_up(now));
 }
 
-/// User space looks for records several times a second: it is woken early only when they pile up.
+/// User space looks for records several times a second: it is woken early only when they pile up. Whether they do is asked
+/// at one record of eight or so, as the clock happens to stand: the ring holds eight piles.
 #[inline(always)]
-fn wake_up() -> u64 {
+fn wake_up(now: u64) -> u64 {
     const PILE: u64 = 1 << 20;
+    if now >> 10 & 7 != 0 {
+        return BPF_RB_NO_WAKEUP.into();
+    }
     // SAFETY: a ring buffer map.
     let waiting = unsafe { bpf_ringbuf_query((&raw const RECORDS).cast_mut().cast(), BPF_RB_AVAIL_DATA.into()) };
     (if waiting > PILE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }).into()
@@ -203,7 +214,7 @@ pub fn add_port(port: u16) {
 
 /// Whether `peer` lies in a wanted prefix.
 #[inline(always)]
-pub fn is_wanted_peer(peer: [u8; 16]) -> bool {
+pub fn is_wanted_peer(peer: Address) -> bool {
     PEERS.get(aya_ebpf::maps::lpm_trie::Key::new(128, peer)).is_some()
 }
 

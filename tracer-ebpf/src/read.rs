@@ -4,7 +4,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     kernel::Sock,
-    traced::{counted, find_or_adopt, note_reader, now, report_opened, take_accept_time},
+    traced::{counted, find_or_adopt, in_use, note_reader, now},
 };
 
 /// `tcp_rcv_space_adjust(struct sock *sk)`: after each buffer that a read copied to the application. In the reader's
@@ -16,8 +16,7 @@ pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
         && let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now))
     {
         note_reader(&context, connection);
-        take_accept_time(connection, sock);
-        report_opened(connection, now);
+        in_use(connection, now);
     }
     0
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::HashMap};
 use tracer_common::{
     counter::Counter,
-    endpoint::Endpoint,
+    endpoint::{Address, Endpoint},
     rejection::{Event, Key, NamespaceTally, Packet, RejectionRecord, Tally},
 };
 
@@ -56,7 +56,7 @@ pub fn reject(record: &mut RejectionRecord, now: u64) {
     let mut tally = tally_of(&REJECTIONS, &record.key, now);
     if tally.is_none() {
         // No room for another network: those that come now are counted together, and in the end those of all ports.
-        record.key.network = [0; 16];
+        record.key.network = Address::NONE;
         tally = tally_of(&REJECTIONS_BY_LISTENER, &record.key, now);
     }
     if tally.is_none() {
@@ -79,7 +79,7 @@ pub fn reject(record: &mut RejectionRecord, now: u64) {
     tally.recorded = now;
     record.reported = now;
     // SAFETY: the slot is the ring buffer's, reserved for this record.
-    emit::<RejectionRecord>(Counter::RejectionRecordsLost, |slot| unsafe { *slot = *record });
+    emit::<RejectionRecord>(Counter::RejectionRecordsLost, now, |slot| unsafe { *slot = *record });
 }
 
 #[inline(always)]

@@ -2,7 +2,10 @@
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use tracer_common::connection::{self, Change, state};
+use tracer_common::{
+    connection::{self, Change, state},
+    rejection::Ender,
+};
 
 use crate::{
     drops,
@@ -54,7 +57,7 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     let found = if new == state::CLOSE { storage(sock, GET) } else { known(sock) };
     let Some(connection) = found else { return };
     if new == state::CLOSE {
-        take_accept_time(connection, sock);
+        take_accept_time(connection);
     }
     if connection.flags & connection::IGNORED != 0 {
         return;
@@ -64,13 +67,15 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     let view = (tcp.acknowledgement(), tcp.tcp());
     counted(connection, |connection| {
         let unread = view.1.expected.wrapping_sub(tcp.unread());
-        let change = Change { old, new, timed_out: sock.has_timed_out(), by: sock.ender(), unread };
+        let can_end = matches!(old, state::ESTABLISHED | state::CLOSE_WAIT);
+        let by = if can_end { sock.ender() } else { Ender::default() };
+        let change = Change { old, new, timed_out: sock.has_timed_out(), by, unread };
         connection.state_changed(change, view, now, |connection, why, now| {
             report_request(connection, why, tcp, now);
         });
     });
     if new == state::CLOSE {
-        drops::remember(connection);
+        drops::remember(connection, now);
         report_closed(connection, now);
         debug!(context, "closed connection {} with flags {:x}", connection.id, connection.flags);
     }

@@ -23,8 +23,8 @@ use crate::{
 /// [`storage`] looks only.
 pub const GET: u64 = 0;
 
-/// [`storage`] creates what is missing.
-const CREATE: u64 = BPF_SK_STORAGE_GET_F_CREATE as u64;
+/// [`storage`] creates what is missing, all zero.
+pub const CREATE: u64 = BPF_SK_STORAGE_GET_F_CREATE as u64;
 
 /// Now, in nanoseconds of `CLOCK_MONOTONIC`.
 #[inline(always)]
@@ -103,9 +103,11 @@ pub fn born(sock: Sock) {
     let Some(tcp_sock) = sock.as_tcp() else { return };
     let Some(connection) = create(sock) else { return };
     connection.follow(tcp_sock.tcp());
-    connection.moments.established = now();
-    drops::forget(&connection.tuple);
-    if let Some(times) = handshake::take(&connection.tuple) {
+    let now = now();
+    connection.moments.established = now;
+    drops::forget(&connection.tuple, now);
+    let handshake = handshake::take(&connection.tuple);
+    if let Some(times) = &handshake {
         connection.moments.syn = times.syn;
         connection.moments.synack = times.synack;
     }
@@ -114,6 +116,9 @@ pub fn born(sock: Sock) {
     }
     if connection.flags & connection::IGNORED == 0 {
         count(Counter::ConnectionsOpened);
+        if handshake.is_none() {
+            count(Counter::HandshakesLost);
+        }
     }
 }
 
@@ -135,6 +140,7 @@ fn create<'a>(sock: Sock) -> Option<&'a mut Connection> {
         return None;
     };
     connection.id = sock.cookie();
+    connection.address = sock.pointer() as u64;
     connection.tuple = sock.tuple();
     connection.netns = sock.netns();
     connection.flags = if is_wanted(connection) { 0 } else { connection::IGNORED };
@@ -166,34 +172,37 @@ pub fn counted<T>(connection: &mut Connection, event: impl FnOnce(&mut Connectio
 #[inline(always)]
 pub fn note_reader(context: &impl EbpfContext, connection: &mut Connection) {
     let pid = context.tgid();
-    if connection.process.pid == pid {
+    if connection.reader == pid {
         return;
     }
+    connection.reader = pid;
     // SAFETY: no argument.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
     connection.process = Process { cgroup, pid, padding: 0, comm: context.command().unwrap_or_default() };
 }
 
-/// Takes over the accept time that was stored under the socket's address, where no hook gave it with the socket.
+/// The application has begun to use the connection: reports it, if it was not.
 #[inline(always)]
-pub fn take_accept_time(connection: &mut Connection, sock: Sock) {
-    if connection.moments.accepted != 0 || connection.flags & connection::ADOPTED != 0 {
-        return;
-    }
-    let key = sock.pointer() as u64;
-    // SAFETY: the value is copied at once; only this socket's events touch its entry.
-    if let Some(moment) = unsafe { ACCEPTS.get(key) } {
-        connection.accepted(*moment);
-        let _ = ACCEPTS.remove(key);
+pub fn in_use(connection: &mut Connection, now: u64) {
+    if connection.flags & connection::OPENED == 0 {
+        take_accept_time(connection);
+        if is_wanted_reader(connection) {
+            connection.flags |= connection::OPENED;
+            report_connection(connection, Kind::Opened, now);
+        }
     }
 }
 
-/// Reports the connection once it is in use.
+/// Takes over the accept time that was stored under the socket's address, where no hook gave it with the socket.
 #[inline(always)]
-pub fn report_opened(connection: &mut Connection, now: u64) {
-    if connection.flags & connection::OPENED == 0 && is_wanted_reader(connection) {
-        connection.flags |= connection::OPENED;
-        report_connection(connection, Kind::Opened, now);
+pub fn take_accept_time(connection: &mut Connection) {
+    // An outgoing connection has no address here.
+    if connection.moments.accepted == 0
+        && connection.address != 0
+        && let Some(moment) = ACCEPTS.take(&connection.address)
+        && connection.flags & connection::ADOPTED == 0
+    {
+        connection.accepted(moment);
     }
 }
 
@@ -209,7 +218,7 @@ pub fn report_closed(connection: &Connection, now: u64) {
 #[inline(always)]
 fn report_connection(connection: &Connection, kind: Kind, now: u64) {
     // SAFETY: the slot is the ring buffer's, reserved for this record.
-    emit(Counter::ConnectionRecordsLost, |slot| unsafe { ConnectionRecord::write(slot, connection, kind, now) });
+    emit(Counter::ConnectionRecordsLost, now, |slot| unsafe { ConnectionRecord::write(slot, connection, kind, now) });
 }
 
 /// Reports the current request of `connection`.
@@ -224,7 +233,7 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
     let last = matches!(why, Report::Over);
     let round_trip = tcp.smoothed_round_trip();
     // SAFETY: the slot is the ring buffer's, reserved for this record.
-    emit(Counter::RequestRecordsLost, |slot| unsafe {
+    emit(Counter::RequestRecordsLost, now, |slot| unsafe {
         RequestRecord::write(slot, connection, last, round_trip, now);
     });
 }
@@ -233,5 +242,5 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
 #[inline(always)]
 pub fn is_wanted_reader(connection: &Connection) -> bool {
     let pid = kernel::wanted_pid();
-    pid == 0 || pid == connection.process.pid
+    pid == 0 || pid == connection.reader
 }

@@ -23,7 +23,7 @@ pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
         // A SYN-ACK belongs to the request socket, which has no storage.
         handshake::synack_sent(sock.local_port(), sock, now());
     } else if let Some(connection) = find(sock) {
-        if let Some(sent) = packet.sent(&connection.tuple) {
+        if let Some(sent) = packet.sent(sock) {
             connection.sent(sent.start, sent.end, now);
             if let Some(window) = sent.window {
                 connection.advertised(window == 0, now);

@@ -14,14 +14,15 @@ struct Budget(&'static str, &'static str, [u64; 3], u64);
 /// maps does for 64 CPUs. Before 6.4 the kernel told what a map may take at most, not what it takes.
 const BUDGETS: &[Budget] = &[
     Budget(".rodata", "array", [4, 640, 1], 2),
-    Budget("ACCEPTS", "hash", [8, 8, 65_536], 1250),
+    Budget("ACCEPTS", "array", [4, 16, 65_536], 1250),
     Budget("ANSWERED", "lru_hash", [40, 16, 1024], 146),
     Budget("AT_LIMIT", "array", [4, 4, 1], 2),
     Budget("AYA_LOGS", "ringbuf", [0, 0, 128 << 10], 170),
     Budget("CLOSED", "lru_hash", [40, 56, 8192], 1550),
-    Budget("CONNECTIONS", "sk_storage", [4, 296, 0], 2),
+    Budget("CLOSED_LATEST", "array", [4, 8, 1], 2),
+    Budget("CONNECTIONS", "sk_storage", [4, 304, 0], 2),
     Budget("COUNTERS", "percpu_array", [4, 8, 14], 10),
-    Budget("HANDSHAKES", "lru_hash", [40, 40, 16_384], 2800),
+    Budget("HANDSHAKES", "array", [4, 80, 32_768], 3100),
     Budget("LISTENERS", "hash", [24, 32, 1024], 21),
     Budget("NAMESPACES", "hash", [4, 16, 1024], 21),
     Budget("PEERS", "lpm_trie", [20, 4, 1024], 0),

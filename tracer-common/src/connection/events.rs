@@ -385,6 +385,9 @@ impl Connection {
 
     #[inline(always)]
     fn count_written(&mut self, written: u32) {
+        if written == self.written_end {
+            return;
+        }
         if self.flags & ACTIVE != 0 {
             self.request.bytes_out += u64::from(written.wrapping_sub(self.written_end));
         }

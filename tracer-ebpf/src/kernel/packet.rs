@@ -4,7 +4,7 @@ use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_kernel};
 use tracer_common::{
-    endpoint::{Endpoint, Tuple},
+    endpoint::{Address, Endpoint},
     offsets::MISSING,
     rejection::Packet as Sort,
 };
@@ -66,10 +66,10 @@ impl Packet {
         Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
     }
 
-    /// A packet of the connection `tuple` at the device. `None` if it is another one: around a tunnel's device the same
+    /// A packet of the connection `sock` at the device. `None` if it is another one: around a tunnel's device the same
     /// socket owns a packet of the tunnel's protocol.
     #[inline(always)]
-    pub fn sent(self, tuple: &Tuple) -> Option<Sent> {
+    pub fn sent(self, sock: Sock) -> Option<Sent> {
         let head: u64 = self.0.load(offset!(skb_head))?;
         let data: u64 = self.0.load(offset!(skb_data))?;
         let length: u32 = self.0.load(offset!(skb_len))?;
@@ -82,7 +82,7 @@ impl Packet {
         if failed != 0 {
             return None;
         }
-        if u32::from_be(words[0]) != u32::from(tuple.local.port) << 16 | u32::from(tuple.peer.port) {
+        if u32::from_be(words[0]) != sock.ports() {
             return None;
         }
         let start = u32::from_be(words[1]);
@@ -186,8 +186,8 @@ fn addresses(header: u64, protocol: u8, from: &mut Endpoint, to: &mut Endpoint) 
         if (u32::from_be(first[2]) >> 16) as u8 != protocol {
             return None;
         }
-        *from = Endpoint::v4(first[3].to_ne_bytes(), 0);
-        *to = Endpoint::v4(first[4].to_ne_bytes(), 0);
+        *from = Endpoint::new(Address::v4(first[3]), 0);
+        *to = Endpoint::new(Address::v4(first[4]), 0);
         let ip_length = (head >> 24 & 15) * 4;
         return Some(Transport {
             transport: header + u64::from(ip_length),
@@ -198,7 +198,7 @@ fn addresses(header: u64, protocol: u8, from: &mut Endpoint, to: &mut Endpoint) 
     if head >> 28 != 6 || (second >> 8) as u8 != protocol {
         return None;
     }
-    *from = Endpoint::v6(probe(header, 8)?, 0);
-    *to = Endpoint::v6(probe(header, 24)?, 0);
+    *from = Endpoint::new(Address::v6(probe(header, 8)?), 0);
+    *to = Endpoint::new(Address::v6(probe(header, 24)?), 0);
     Some(Transport { transport: header + 40, length: second >> 16 })
 }

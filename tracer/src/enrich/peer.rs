@@ -10,7 +10,7 @@ use tracer_common::{endpoint::Endpoint, rejection::Key};
 /// The address; an IPv4-mapped one as IPv4.
 #[must_use]
 pub fn address(endpoint: &Endpoint) -> IpAddr {
-    Ipv6Addr::from(endpoint.address).to_canonical()
+    Ipv6Addr::from(endpoint.address.octets()).to_canonical()
 }
 
 /// Address and port; an IPv4-mapped address as IPv4.
@@ -43,7 +43,7 @@ impl Network {
     /// The network of `endpoint`.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        Self(Key::network_of(endpoint))
+        Self(Key::network_of(endpoint).octets())
     }
 
     /// The network of `address`.

@@ -129,7 +129,7 @@ fn rejection(cause: Cause, evidence: Evidence, key: &Key, host: &HostFacts, fact
         count: 0,
         first: 0,
         last: 0,
-        peer: socket(&Endpoint::v6(key.network, 0)),
+        peer: socket(&Endpoint::new(key.network, 0)),
         local: socket(&key.local),
         netns: key.netns,
         connection: None,

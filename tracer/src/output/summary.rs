@@ -262,7 +262,7 @@ pub fn missing(out: &mut impl Write, run: &Run<'_>) -> io::Result<()> {
 
 fn lost(counters: &Counters) -> Vec<String> {
     use Counter::{
-        AcceptInsertFailed, ConnectionRecordsLost, HandshakeInsertFailed, ListenersUncounted, RejectionRecordsLost,
+        AcceptsLost, ConnectionRecordsLost, HandshakesLost, ListenersUncounted, RejectionRecordsLost,
         RejectionsUncounted, RequestRecordsLost, StorageFailed,
     };
     let ended = Plural(counters.get(Counter::RequestsEnded), "request");
@@ -281,8 +281,8 @@ fn lost(counters: &Counters) -> Vec<String> {
     ];
     let unkept = [
         (StorageFailed, "connection", "not traced: the kernel had no memory for their state"),
-        (HandshakeInsertFailed, "connection", "without the stages synack and handshake: no room for their times"),
-        (AcceptInsertFailed, "connection", "without the stage accept: no room for its time"),
+        (HandshakesLost, "connection", "without the stages synack and handshake: no room for their times"),
+        (AcceptsLost, "connection", "without the stage accept: no room for its time"),
         (RejectionRecordsLost, "rejection", "counted above without a line: their records were lost"),
         (RejectionsUncounted, "rejection", "not counted above: there were too many kinds at once"),
         (ListenersUncounted, "SYN", "whose accept queue was not noted: there were too many listeners at once"),

@@ -64,8 +64,9 @@ impl From<ProgramError> for Refusal {
 fn verifier_complaint(error: &io::Error, log: &str) -> String {
     log::debug!("the verifier's log:\n{log}");
     // The complaint is followed by statistics.
-    let is_statistic =
-        |line: &&str| ["processed ", "stack depth ", "verification time "].iter().any(|start| line.starts_with(start));
+    let is_statistic = |line: &&str| {
+        ["processed ", "stack depth ", "verification time ", "subprog "].iter().any(|start| line.starts_with(start))
+    };
     match log.lines().rev().find(|line| !line.is_empty() && !is_statistic(line)) {
         Some(complaint) => format!("{error}: {complaint}"),
         None => error.to_string(),

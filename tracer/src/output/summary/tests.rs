@@ -6,7 +6,7 @@ use crate::{
     samples::{CLOCK, MS, closed, counters, dropped, first, queue_full, request, short, slow, unanswered},
     status::{Hook, Shortfalls},
 };
-use tracer_common::record::RequestRecord;
+use tracer_common::{endpoint::Endpoint, record::RequestRecord};
 
 fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
@@ -134,7 +134,7 @@ fn what_is_missing_comes_last() {
         (Counter::RequestsEnded, 8),
         (Counter::RequestRecordsLost, 2),
         (Counter::ConnectionRecordsLost, 1),
-        (Counter::AcceptInsertFailed, 7),
+        (Counter::AcceptsLost, 7),
         (Counter::RejectionRecordsLost, 1),
         (Counter::RejectionsUncounted, 4),
     ]);
@@ -186,7 +186,7 @@ fn groups_beyond_those_listed_are_counted() {
     let mut summary = Summary::default();
     for network in 0..100 {
         let mut record = slow();
-        record.tuple.peer.address[14] = network;
+        record.tuple.peer = Endpoint::v4([10, 0, network, 23], 41_234);
         summary.request(&Request::of(&record), Change::Add);
     }
     let text = shown(&summary);

@@ -1,0 +1,145 @@
+//! A cache in an array: every key has a few slots, and the oldest of their entries makes way.
+//!
+//! To find, to store and to take costs no call, which a hash map asks for each: the array's look-up is inlined. Entries
+//! that nobody takes need no care, they make way in the end. Two CPUs may be at one slot at once, as in the kernel's own
+//! maps that evict: then one entry is lost, or a value that is overwritten while it is read is of no use.
+
+use aya_ebpf::maps::Array;
+use tracer_common::endpoint::{Address, Endpoint, Tuple};
+
+/// What entries are found by.
+pub trait Key: Copy {
+    /// No entry's key.
+    const NONE: Self;
+
+    /// Well mixed in the upper bits.
+    fn hash(&self) -> u64;
+
+    /// Whether both are the same.
+    fn is(&self, other: &Self) -> bool;
+}
+
+/// A place for an entry.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot<K, V> {
+    /// Whose it is; [`Key::NONE`] if it is free.
+    key: K,
+    value: V,
+}
+
+/// Slots for `2^BITS` entries, `WAYS` (a power of two) for each key.
+#[repr(transparent)]
+pub struct Slots<K, V, const BITS: u32, const WAYS: u32>(Array<Slot<K, V>>);
+
+impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V, BITS, WAYS> {
+    /// An empty cache.
+    pub const fn new() -> Self {
+        Self(Array::with_max_entries(1 << BITS, 0))
+    }
+
+    /// The value of `key`.
+    #[inline(always)]
+    pub fn find(&self, key: &K) -> Option<&mut V> {
+        self.slot(key).map(|slot| &mut slot.value)
+    }
+
+    /// Takes the value of `key` out.
+    #[inline(always)]
+    pub fn take(&self, key: &K) -> Option<V>
+    where
+        V: Copy,
+    {
+        let slot = self.slot(key)?;
+        let value = slot.value;
+        slot.key = K::NONE;
+        Some(value)
+    }
+
+    /// A slot for `key`, which has none, for a value that the caller writes: one that is free, or else that of the entry
+    /// with the least `moment`. Returns whether an entry made way.
+    #[inline(always)]
+    pub fn place(&self, key: &K, moment: impl Fn(&V) -> u64) -> Option<(&mut V, bool)> {
+        let index = Self::index(key);
+        let (mut best, mut least) = (self.at(index)?, u64::MAX);
+        let mut way = 0;
+        while way < WAYS && least != 0 {
+            let slot = self.at(index ^ way)?;
+            let age = if slot.key.is(&K::NONE) { 0 } else { moment(&slot.value) };
+            if age < least {
+                (best, least) = (slot, age);
+            }
+            way += 1;
+        }
+        best.key = *key;
+        Some((&mut best.value, least != 0))
+    }
+
+    #[inline(always)]
+    fn slot(&self, key: &K) -> Option<&mut Slot<K, V>> {
+        let index = Self::index(key);
+        let mut way = 0;
+        while way < WAYS {
+            let slot = self.at(index ^ way)?;
+            if slot.key.is(key) {
+                return Some(slot);
+            }
+            way += 1;
+        }
+        None
+    }
+
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the value of a map is everybody's")]
+    fn at(&self, index: u32) -> Option<&mut Slot<K, V>> {
+        // SAFETY: the value of a map: it stays valid while the program runs.
+        self.0.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
+    }
+
+    #[inline(always)]
+    fn index(key: &K) -> u32 {
+        (key.hash() >> (u64::BITS - BITS)) as u32
+    }
+}
+
+/// Mixes the lower bits into the upper ones: the fractional part of the golden ratio.
+#[inline(always)]
+const fn mixed(bits: u64) -> u64 {
+    bits.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// An address in the kernel.
+impl Key for u64 {
+    const NONE: Self = 0;
+
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        mixed(*self)
+    }
+
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Key for Tuple {
+    const NONE: Self = Self { peer: Endpoint::NONE, local: Endpoint::NONE };
+
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        let folded = |address: Address| address.words().into_iter().fold(0, |all, word| all ^ word);
+        let addresses = u64::from(folded(self.peer.address)) << 32 | u64::from(folded(self.local.address));
+        let ports = u64::from(self.peer.port) << 16 | u64::from(self.local.port);
+        mixed(mixed(addresses) ^ ports)
+    }
+
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        let differ = |a: Endpoint, b: Endpoint| {
+            let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.address.words(), b.address.words());
+            (a0 ^ b0) | (a1 ^ b1) | (a2 ^ b2) | (a3 ^ b3) | u32::from(a.port ^ b.port)
+        };
+        differ(self.peer, other.peer) | differ(self.local, other.local) == 0
+    }
+}
