@@ -20,6 +20,9 @@ pub struct Hook {
     /// Why it is not attached, or not through something better, in the kernel's words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
+    /// It is not attached because it was not wanted.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unwanted: bool,
     /// What is lost by that.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost: Option<String>,
@@ -33,6 +36,7 @@ impl From<&HookStatus> for Hook {
             attached: status.through.clone(),
             also: status.also.clone(),
             refused: (!refused.is_empty()).then(|| refused.join("; ")),
+            unwanted: status.unwanted,
             lost: status.through.is_none().then(|| status.lost.to_owned()),
         }
     }

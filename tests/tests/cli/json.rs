@@ -31,6 +31,39 @@ fn every_line_is_an_object_and_the_last_is_the_status() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_hook_that_is_not_wanted_is_off_and_says_so() -> Result<()> {
+    let served = Served::new()?;
+    let watch = served.watch(&["--json", "--without", "accept", "--without", "sweep"])?;
+    served.send(8080, 3)?;
+    let run = interrupt(watch)?;
+    run.assert_done();
+    let status = objects(&run.stdout).pop().context("no status")?;
+    for hook in status["hooks"].as_array().context("no hooks")? {
+        let is_off = ["accept", "sweep"].contains(&hook["hook"].as_str().context("no name")?);
+        assert_eq!(hook["unwanted"].as_bool(), is_off.then_some(true), "{hook}");
+        assert_eq!(
+            hook["attached"].is_null() && hook["refused"].is_null() && hook["lost"].is_string(),
+            is_off,
+            "{hook}"
+        );
+    }
+    let requests = crate::of_kind(&run.stdout, "request");
+    assert_eq!(requests.len(), 3, "{run:#?}");
+    // The time of accept() was not taken: it is part of the stage behind it.
+    let connections = crate::of_kind(&run.stdout, "connection");
+    for object in requests.iter().chain(&connections) {
+        assert!(!object.to_string().contains("\"accept"), "{object}");
+    }
+    let said = run.stderr.lines().filter(|line| line.contains("as was asked for")).count();
+    assert_eq!(said, 2, "{run:#?}");
+    let watch = served.watch(&["--summary", "--without", "accept"])?;
+    served.send(8080, 3)?;
+    let run = interrupt(watch)?;
+    assert!(run.stdout.contains("\nHook accept is off, as was asked for: connection stage accept; "), "{run:#?}");
+    Ok(())
+}
+
 /// The value of `kind`, which must be the first member.
 fn kind_of(line: &str) -> Result<String> {
     let object: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;

@@ -19,6 +19,8 @@ fn wrong_arguments_are_named() -> Result<()> {
         ("watch -n 0", ["'0'", "--count"]),
         ("watch -p 0", ["'0'", "--pid"]),
         ("watch --prot 80", ["--prot", "--port"]),
+        ("watch --without receive", ["'receive'", "accept, device_time"]),
+        ("watch --without accept --without syn -i lo", ["--interface", "--without syn"]),
         ("report", ["FILE", "--help"]),
         ("report --json", ["FILE", "--help"]),
         ("wotch", ["'wotch'", "watch"]),

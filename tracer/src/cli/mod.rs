@@ -11,7 +11,8 @@ pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;
 
-use crate::explain::Limits;
+use crate::{explain::Limits, probe};
+use clap::builder::PossibleValuesParser;
 use ipnet::IpNet;
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -125,9 +126,27 @@ pub struct WatchArgs {
     /// Write the records to a file, for tracer report
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
+    /// Leave out this hook, and save what it costs; may be repeated (--help lists them)
+    #[arg(long, value_name = "HOOK", value_parser = optional_hooks(), hide_possible_values = true)]
+    #[arg(long_help = without_help())]
+    pub without: Vec<String>,
     /// Show on stderr what the programs in the kernel log
     #[arg(long)]
     pub kernel_log: bool,
+}
+
+/// Takes the name of a hook that can be done without.
+fn optional_hooks() -> PossibleValuesParser {
+    PossibleValuesParser::new(probe::optional().map(|hook| hook.name))
+}
+
+/// What each hook is for, so that one knows what one does without.
+fn without_help() -> String {
+    let head = "Leave out this hook, and save what it costs; may be repeated. It is worth it for accept where tracer check\n\
+                shows it attached to sys_exit_accept4: with it every system call of the host takes a slower path.\n\
+                The hooks, and what is lost without each:";
+    let lines = probe::optional().map(|hook| format!("\n  {:<13}{}", hook.name, hook.lost));
+    head.to_owned() + &lines.collect::<String>()
 }
 
 /// The arguments of `report`.
@@ -165,14 +184,15 @@ mod tests {
     #[test]
     fn flags_are_understood() {
         let line = "tracer watch --port 80 --port 8080 --peer 10.0.1.0/24 -p 7 -i eth0 -d 1.5s --min 250ms -n 3 -w f --json \
-             --rejections --idle-timeout 350s";
+             --rejections --idle-timeout 350s --without accept --without sweep";
         let Command::Watch(watch) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
         assert_eq!(watch.show.ports, [80, 8080]);
+        assert_eq!(watch.without, ["accept", "sweep"]);
         assert_eq!(watch.duration, Some(Duration::from_millis(1500)));
         assert_eq!(watch.show.min, Some(Duration::from_millis(250)));
         assert_eq!(watch.show.limits().idle_timeout, Duration::from_secs(350));
         let wrong = ["--port 0", "--port 70000", "--peer 10.0.1.5/24", "-p 0", "-d -1s", "-n 0", "--min soon"];
-        for wrong in wrong.into_iter().chain(["--idle-timeout 0s", "--rejections --summary"]) {
+        for wrong in wrong.into_iter().chain(["--idle-timeout 0s", "--rejections --summary", "--without receive"]) {
             let line = format!("tracer watch {wrong}");
             assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{wrong}");
         }

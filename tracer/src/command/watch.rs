@@ -111,6 +111,7 @@ fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
         pid: args.pid,
         netns: args.netns.as_ref().map(|netns| netns.inode().map_err(ProbeError::Namespace)).transpose()?,
         interfaces: args.interfaces.clone(),
+        without: args.without.clone(),
     })
 }
 
@@ -118,8 +119,8 @@ fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
 fn announce(probe: &Probe, args: &WatchArgs) {
     let mut err = io::stderr();
     for hook in probe.hooks().iter().filter(|hook| hook.through.is_none()) {
-        let _ =
-            writeln!(err, "tracer: no hook for {}: {} is not measured (tracer check tells why)", hook.name, hook.lost);
+        let why = if hook.unwanted { "as was asked for" } else { "tracer check tells why" };
+        let _ = writeln!(err, "tracer: no hook for {}: {} is not measured ({why})", hook.name, hook.lost);
     }
     let until = match (args.duration, args.count) {
         (Some(time), _) => format!("for {time:?}"),

@@ -249,7 +249,11 @@ pub fn missing(out: &mut impl Write, run: &Run<'_>) -> io::Result<()> {
     let counted = shortfalls.into_iter().filter(|(count, ..)| *count != 0);
     lines.extend(counted.map(|(count, noun, what)| format!("{} {what}.", Plural(count, noun))));
     for hook in hooks.iter().filter(|hook| hook.attached.is_none() || hook.lost.is_some()) {
-        let how = if hook.attached.is_some() { "is attached in part" } else { "is not attached" };
+        let how = match (&hook.attached, hook.unwanted) {
+            (Some(_), _) => "is attached in part",
+            (None, true) => "is off, as was asked for",
+            (None, false) => "is not attached",
+        };
         let why = hook.refused.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
         let lost = hook.lost.as_deref().map(|lost| format!(": {lost}")).unwrap_or_default();
         lines.push(format!("Hook {} {how}{why}{lost}.", hook.hook));

@@ -30,6 +30,8 @@ pub struct HookStatus {
     pub also: Vec<String>,
     /// The ways that were tried before, each with the kernel's reason.
     pub refused: Vec<(&'static str, String)>,
+    /// No way was tried: it was not wanted.
+    pub unwanted: bool,
     /// What is lost if none attached.
     pub lost: &'static str,
     /// Without it nothing can be traced.
@@ -112,22 +114,30 @@ pub enum Ways {
     Every,
 }
 
-/// Attaches every hook as well as this host lets it. Never fails: the reasons are in the result.
-pub fn attach_all(ebpf: &mut Ebpf, host: &Host<'_>, ways: Ways) -> (Vec<HookStatus>, Keep) {
+impl HookStatus {
+    /// Of a hook for which no way was tried yet.
+    const fn untried(hook: &Hook, unwanted: bool) -> Self {
+        let (name, lost, essential) = (hook.name, hook.lost, hook.essential);
+        Self { name, through: None, also: Vec::new(), refused: Vec::new(), unwanted, lost, essential }
+    }
+}
+
+/// Attaches every hook but those in `without`, as well as this host lets it. Never fails: the reasons are in the result.
+pub fn attach_all(ebpf: &mut Ebpf, host: &Host<'_>, ways: Ways, without: &[String]) -> (Vec<HookStatus>, Keep) {
     let mut keep = Keep::default();
-    let hooks = HOOKS.iter().map(|hook| attach(hook, ways, ebpf, host, &mut keep)).collect();
+    let attach = |hook: &Hook| {
+        if without.iter().any(|name| name == hook.name) {
+            HookStatus::untried(hook, true)
+        } else {
+            attach(hook, ways, ebpf, host, &mut keep)
+        }
+    };
+    let hooks = HOOKS.iter().map(attach).collect();
     (hooks, keep)
 }
 
 fn attach(hook: &Hook, ways: Ways, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) -> HookStatus {
-    let mut status = HookStatus {
-        name: hook.name,
-        through: None,
-        also: Vec::new(),
-        refused: Vec::new(),
-        lost: hook.lost,
-        essential: hook.essential,
-    };
+    let mut status = HookStatus::untried(hook, false);
     for way in hook.ways {
         if status.through.is_some() && ways == Ways::Best {
             break;

@@ -44,6 +44,11 @@ pub enum Attach {
     ReceiveTimestamps,
 }
 
+/// The hooks that can be done without.
+pub fn optional() -> impl Iterator<Item = &'static Hook> {
+    HOOKS.iter().filter(|hook| !hook.essential)
+}
+
 macro_rules! typed {
     ($tracepoint:literal) => {
         Way { name: concat!("tp_btf ", $tracepoint), attach: Attach::TypedTracepoint($tracepoint, &[$tracepoint]) }

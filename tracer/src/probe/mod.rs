@@ -34,6 +34,7 @@ use tracer_common::{
 
 pub use self::{
     attach::{HookStatus, Ways},
+    hooks::optional,
     tallies::Tallies,
 };
 use self::{
@@ -44,6 +45,9 @@ use self::{
 
 /// The kernel's description of its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The hook that learns through which interface a connection is opened.
+const NEEDED_BY_INTERFACES: &str = "syn";
 
 /// What to trace.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +62,8 @@ pub struct Filters {
     pub netns: Option<u32>,
     /// Connections that are opened through these interfaces only; empty: through any.
     pub interfaces: Vec<String>,
+    /// Hooks that are not to be attached, of those that [`optional`] lists.
+    pub without: Vec<String>,
 }
 
 /// Why this host cannot be traced.
@@ -86,6 +92,9 @@ pub enum ProbeError {
     /// There is no such interface.
     #[error("{0}")]
     Interface(io::Error),
+    /// A filter needs a hook that was not wanted.
+    #[error("--interface needs the hook {NEEDED_BY_INTERFACES}: leave out --without {NEEDED_BY_INTERFACES}")]
+    Unwanted,
     /// Neither root nor the capabilities that make up for it.
     #[error(
         "tracing needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: {0}\nrun it with sudo"
@@ -111,7 +120,7 @@ pub struct Probe {
     missing: Vec<&'static str>,
     ports: Vec<u16>,
     reasons: Vec<(String, u64)>,
-    /// Without the hook `syn` nothing passes the filter.
+    /// Without the hook [`NEEDED_BY_INTERFACES`] nothing passes the filter.
     needs_syn: bool,
 }
 
@@ -120,7 +129,7 @@ impl ProbeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Namespace(_) | Self::Interface(_) => 2,
+            Self::Namespace(_) | Self::Interface(_) | Self::Unwanted => 2,
             Self::Btf(_) | Self::Load(_) | Self::Essential { .. } => 3,
             Self::Privileges(_) | Self::Map(_) | Self::Host { .. } => 1,
         }
@@ -136,6 +145,10 @@ impl Probe {
     /// [`Probe::require_essential`] makes an error of those that cannot be done without.
     pub fn attach(filters: &Filters, ways: Ways, kernel_log: bool) -> Result<Self, ProbeError> {
         let failed = |what| move |error| ProbeError::Host { what, error };
+        let needs_syn = !filters.interfaces.is_empty();
+        if needs_syn && filters.without.iter().any(|name| name == NEEDED_BY_INTERFACES) {
+            return Err(ProbeError::Unwanted);
+        }
         raise_memory_limit();
         let kernel_btf = KernelBtf::load(KERNEL_BTF)?;
         let offsets = Offsets::resolve(|kernel_struct, member| kernel_btf.offset(kernel_struct, member));
@@ -155,18 +168,10 @@ impl Probe {
         fill_reasons(&mut ebpf, &reasons)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
         let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces };
-        let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways);
+        let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways, &filters.without);
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
-        Ok(Self {
-            ebpf,
-            keep,
-            hooks,
-            missing: offsets.missing().collect(),
-            ports,
-            reasons,
-            needs_syn: !filters.interfaces.is_empty(),
-        })
+        Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports, reasons, needs_syn })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -222,7 +227,7 @@ impl Probe {
             let reason = format!("this kernel's types have no {member}");
             return Err(ProbeError::Essential { name: "receive", reason });
         }
-        let is_essential = |hook: &HookStatus| hook.essential || (self.needs_syn && hook.name == "syn");
+        let is_essential = |hook: &HookStatus| hook.essential || (self.needs_syn && hook.name == NEEDED_BY_INTERFACES);
         match self.hooks.iter().find(|hook| is_essential(hook) && hook.through.is_none()) {
             Some(hook) => {
                 let reasons: Vec<_> = hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect();

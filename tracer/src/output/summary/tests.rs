@@ -140,8 +140,10 @@ fn what_is_missing_comes_last() {
     ]);
     let lost = Some("egress is part of service".to_owned());
     let hook = Hook { hook: "written".to_owned(), refused: Some("ENOTSUPP".to_owned()), lost, ..Hook::default() };
+    let lost = Some("stage accept".to_owned());
+    let off = Hook { hook: "accept".to_owned(), unwanted: true, lost, ..Hook::default() };
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
-    let run = Run { counters: Some(&lossy), hooks: &[hook], shortfalls, ..Run::default() };
+    let run = Run { counters: Some(&lossy), hooks: &[hook, off], shortfalls, ..Run::default() };
     assert_eq!(
         text(|out| missing(out, &run)),
         r"
@@ -151,6 +153,7 @@ fn what_is_missing_comes_last() {
 4 rejections not counted above: there were too many kinds at once.
 1 record could not be decoded.
 Hook written is not attached (ENOTSUPP): egress is part of service.
+Hook accept is off, as was asked for: stage accept.
 "
     );
     let whole = counters(&[]);
