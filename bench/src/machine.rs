@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The machine and what was compared.
@@ -50,6 +50,17 @@ impl Machine {
             versions: programs.into_iter().filter_map(|(program, argument)| version(program, argument)).collect(),
         })
     }
+}
+
+/// The build of tracer that is measured: the SHA-256 of its file.
+///
+/// # Errors
+/// Where there is no such file, or it cannot be read.
+pub fn build() -> Result<String> {
+    let output = Command::new("sha256sum").arg(lab::tracer::binary()?).output().context("cannot run sha256sum")?;
+    ensure!(output.status.success(), "sha256sum: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.split_whitespace().next().context("sha256sum says nothing")?.trim_start_matches('\\').to_owned())
 }
 
 /// The first line in which a program says its version, on whichever stream.

@@ -16,7 +16,7 @@ mod workload;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use lab::interrupt;
 
@@ -82,8 +82,12 @@ fn run(args: &Args) -> Result<()> {
         interrupt::listen()?;
         // Ten thousand connections are as many files.
         lab::process::raise_file_limit();
+        let build = machine::build()?;
+        if plan.adds {
+            results.admit(&plan.workloads, &build).with_context(|| file.display().to_string())?;
+        }
         results.machine = machine::Machine::of_this_host()?;
-        plan.run(|measured| {
+        plan.run(&build, |measured| {
             results.put(measured, plan.adds);
             results.save(&file)
         })?;

@@ -10,15 +10,26 @@ use crate::{
     cpu::{self, HostClock, HostTime},
     memory, others,
     programs::{Held, Program, between},
-    side::{Attached, Side},
+    side::{Attached, Side, count_runs},
     statistics::{float, percentile},
     workload::{Load, Scene, scene::PORT},
 };
 
-/// How long the load is on before it counts.
-const WARM_UP: Duration = Duration::from_millis(300);
 /// For how long after the load the side may still be at work: what it records comes a little later.
 const SETTLE: Duration = Duration::from_millis(150);
+
+/// What is measured with one attachment.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// The side.
+    pub side: Side,
+    /// The side that it is while the kernel counts the runs of its programs: a second span, if that is wanted.
+    pub counted: Option<Side>,
+    /// Which round it belongs to.
+    pub round: u32,
+    /// How long it is measured.
+    pub span: Duration,
+}
 
 /// What was measured.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,7 +42,7 @@ pub struct Sample {
     pub elapsed_ns: u64,
     /// What was done meanwhile: requests answered, SYNs sent, or milliseconds of idleness.
     pub done: f64,
-    /// Median latency, nanoseconds.
+    /// Median latency, nanoseconds; absent while the kernel counts.
     pub p50_ns: Option<u64>,
     /// 99th percentile of latency, nanoseconds.
     pub p99_ns: Option<u64>,
@@ -59,35 +70,44 @@ pub struct Sample {
     pub lost: Option<u64>,
 }
 
-/// Attaches `side`, raises the load, and measures for `span`.
+/// Attaches the side, raises the load, and measures: a sample, and another one where the kernel is to count.
 ///
 /// # Errors
 /// Where anything does not work, or Ctrl-C came.
-pub fn take(scene: &Scene, side: Side, round: u32, span: Duration) -> Result<Sample> {
-    let counting = side.count_runs()?;
+pub fn take(scene: &Scene, turn: Turn) -> Result<Vec<Sample>> {
     let port = (!scene.workload.is_idle()).then_some(PORT);
-    let attached = side.attach(scene.lab, port)?;
+    let attached = turn.side.attach(scene.lab, port)?;
     let objects = memory::kernel_objects()?;
     let mut load = scene.load()?;
     let object_bytes = i64::try_from(memory::kernel_objects()?)? - i64::try_from(objects)?;
-    let measured = measure(&*load, &*attached, span)?;
     let holder = attached.pid().unwrap_or_else(std::process::id);
+    let held = Held::by(holder)?;
+    pause(scene.workload.warm_up())?;
+    load.keep_latencies(true);
+    let measured = measure(&*load, &*attached, &held, turn.span)?;
+    load.keep_latencies(false);
+    let counted = turn.counted.map(|side| {
+        let _counting = count_runs()?;
+        anyhow::Ok((side, measure(&*load, &*attached, &held, turn.span)?))
+    });
+    let counted = counted.transpose()?;
     let map_bytes = Held::by(holder)?.map_bytes();
     let memory = |name| attached.pid().map(|pid| memory::of_process(pid, name)).transpose();
     let (resident_kib, peak_kib) = (memory("VmRSS:")?, memory("VmHWM:")?);
     let finished = load.finish()?;
-    pause(SETTLE)?;
+    if attached.pid().is_some() {
+        pause(SETTLE)?;
+    }
     let told = attached.detach()?;
-    drop((load, counting));
+    drop(load);
     ensure!(finished.done > 0, "nothing was answered");
-    let is_idle = scene.workload.is_idle();
-    Ok(Sample {
+    let sample = |side: Side, measured: Measured| Sample {
         side,
-        round,
+        round: turn.round,
         elapsed_ns: measured.elapsed_ns,
-        done: if is_idle { float(measured.elapsed_ns) / 1e6 } else { float(measured.done) },
-        p50_ns: percentile(&finished.latencies_ns, 50),
-        p99_ns: percentile(&finished.latencies_ns, 99),
+        done: if scene.workload.is_idle() { float(measured.elapsed_ns) / 1e6 } else { float(measured.done) },
+        p50_ns: None,
+        p99_ns: None,
         host: measured.host,
         own_ns: measured.own_ns,
         resident_kib,
@@ -99,7 +119,10 @@ pub fn take(scene: &Scene, side: Side, round: u32, span: Duration) -> Result<Sam
         failed: finished.failed,
         recorded: told.recorded,
         lost: told.lost,
-    })
+    };
+    let [p50_ns, p99_ns] = [50, 99].map(|percent| percentile(&finished.latencies_ns, percent));
+    let plain = Sample { p50_ns, p99_ns, ..sample(turn.side, measured) };
+    Ok([Some(plain), counted.map(|(side, measured)| sample(side, measured))].into_iter().flatten().collect())
 }
 
 /// What happened in a span of time.
@@ -111,21 +134,17 @@ struct Measured {
     programs: Vec<Program>,
 }
 
-/// Waits until the load has warmed up, and reads everything at the begin and the end of `span`.
-fn measure(load: &dyn Load, attached: &dyn Attached, span: Duration) -> Result<Measured> {
-    let held = Held::by(attached.pid().unwrap_or_else(std::process::id))?;
-    pause(WARM_UP)?;
+/// Reads everything at the begin and the end of `span`.
+fn measure(load: &dyn Load, attached: &dyn Attached, held: &Held, span: Duration) -> Result<Measured> {
     let read = || {
         let own_ns = attached.pid().map(cpu::of_process).transpose()?;
         anyhow::Ok((HostClock::now()?, load.done(), own_ns, held.programs()))
     };
-    load.keep_latencies(true);
     let others = others::cpu_ns()?;
     let begin = read()?;
     pause(span)?;
     let end = read()?;
     let others_ns = others::cpu_ns()?.saturating_sub(others);
-    load.keep_latencies(false);
     Ok(Measured {
         elapsed_ns: end.0.elapsed_ns(&begin.0),
         host: end.0.since(&begin.0, others_ns),

@@ -30,6 +30,8 @@ pub struct Options {
     pub backlog: u32,
     /// Whether requests are logged.
     pub access_log: bool,
+    /// `tcp_nopush`: head and body of a file leave together; most distributions ship it on.
+    pub tcp_nopush: bool,
 }
 
 impl Options {
@@ -43,6 +45,7 @@ impl Options {
             keepalive_requests: 1000,
             backlog: 511,
             access_log: true,
+            tcp_nopush: false,
         }
     }
 
@@ -57,12 +60,13 @@ impl Options {
             "daemon off;\nuser root;\nworker_processes {};\npid {prefix}/nginx.pid;\n\
              events {{ worker_connections 16384; }}\n\
              http {{\n    log_format lab '{LOG_FORMAT}';\n    access_log {log};\n    keepalive_timeout {}s;\n    \
-             keepalive_requests {};\n    sendfile on;\n    client_max_body_size 0;\n{temporary}    \
+             keepalive_requests {};\n    sendfile on;\n    tcp_nopush {};\n    client_max_body_size 0;\n{temporary}    \
              server {{\n{listeners}        root {prefix}/www;\n        \
              location /upload/ {{ dav_methods PUT; create_full_put_path on; }}\n    }}\n}}\n",
             self.workers,
             self.keepalive_timeout.as_secs(),
             self.keepalive_requests,
+            if self.tcp_nopush { "on" } else { "off" },
         )
     }
 }

@@ -21,7 +21,7 @@ impl Cost {
     /// On a workload; absent where it was not measured.
     pub fn of(measured: &Measured) -> Option<Self> {
         let own = measured.of(Side::SummaryStats).filter_map(|it| Some(it.per_request(it.own_ns?)));
-        Some(Self { kernel: kernel::of(measured)?.net.median, process: Spread::of(own)?.median })
+        Some(Self { kernel: kernel::of(measured, Side::SummaryStats)?.net.median, process: Spread::of(own)?.median })
     }
 
     /// Both.

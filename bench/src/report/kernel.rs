@@ -22,7 +22,7 @@ pub struct Kernel {
 /// A row for each program that ran; absent where the kernel did not count.
 pub fn table(workload: Workload, measured: &Measured) -> Option<Table> {
     let unit = workload.unit();
-    let total = of(measured)?;
+    let total = of(measured, Side::SummaryStats)?;
     if total.raw.upper < 1.0 {
         // Hardly anything ran.
         return None;
@@ -44,10 +44,10 @@ pub fn table(workload: Workload, measured: &Measured) -> Option<Table> {
     Some(table)
 }
 
-/// What a request costs in the kernel; absent where the kernel did not count.
-pub fn of(measured: &Measured) -> Option<Kernel> {
+/// What a request costs in the kernel on a side for which the kernel counts; absent where it was not measured.
+pub fn of(measured: &Measured, side: Side) -> Option<Kernel> {
     let raw = |sample: &Sample| sample.programs.iter().map(|it| it.time_ns).sum::<u64>();
-    let samples = || measured.of(Side::SummaryStats);
+    let samples = || measured.of(side);
     let net = |sample: &Sample| {
         let floor: f64 = sample.programs.iter().map(|it| float(it.runs) * empty_run(measured, &it.name)).sum();
         (float(raw(sample)) - floor) / sample.done

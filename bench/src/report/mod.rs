@@ -14,7 +14,7 @@ use clap::ValueEnum as _;
 
 use crate::{
     machine::Machine,
-    results::Results,
+    results::{Measured, Results, short},
     side::Side,
     statistics::{Spread, float},
     workload::Workload,
@@ -32,6 +32,8 @@ pub struct Report {
     dates: String,
     /// CPUs that others took meanwhile.
     others: f64,
+    /// What else one should know.
+    notes: Vec<String>,
     tables: Vec<Table>,
 }
 
@@ -57,13 +59,15 @@ impl Report {
         let samples = results.workloads.values().flat_map(|it| &it.samples);
         let others = Spread::of(samples.map(|it| float(it.host.others_ns) / float(it.elapsed_ns)));
         let others = others.map_or(0.0, |it| it.median);
-        Self { machine: results.machine.clone(), dates: dates.join(", "), others, tables }
+        let notes = notes(shown.iter().map(|workload| &results.workloads[&workload.name()]));
+        Self { machine: results.machine.clone(), dates: dates.join(", "), others, notes, tables }
     }
 
     /// For a terminal.
     pub fn text(&self) -> String {
         let tables = self.tables.iter().map(Table::text).collect::<Vec<_>>().join("\n");
-        format!("{tables}\nOther processes took {:.1} CPUs meanwhile.\n", self.others)
+        let notes = self.notes.join("\n");
+        format!("{tables}\nOther processes took {:.1} CPUs meanwhile.\n{notes}\n", self.others)
     }
 
     fn markdown(&self) -> String {
@@ -71,17 +75,35 @@ impl Report {
         let kind = if *is_virtual { "a virtual machine" } else { "a machine" };
         let mut text = format!(
             "Measured on {} on {kind} with {cpus} CPUs ({cpu}), {memory_mib} MiB, Linux {kernel}. {}.\n\
-             Processes that have nothing to do with it took {:.1} CPUs meanwhile.\n\nThe sides:\n\n",
+             Processes that have nothing to do with it took {:.1} CPUs meanwhile.\n\n",
             self.dates,
             versions.join(", "),
             self.others
         );
+        for note in &self.notes {
+            let _ = writeln!(text, "{note}\n");
+        }
+        text += "The sides:\n\n";
         for side in Side::value_variants() {
             let _ = writeln!(text, "- `{}`: {}", side.name(), side.about());
         }
         text.push('\n');
         text + &self.tables.iter().map(Table::markdown).collect::<String>()
     }
+}
+
+/// Of which build the figures are, and what is missing among them.
+fn notes<'a>(measured: impl Iterator<Item = &'a Measured> + Clone) -> Vec<String> {
+    let mut builds: Vec<&str> = measured.clone().map(|it| short(&it.build)).collect();
+    builds.sort_unstable();
+    builds.dedup();
+    let builds = match &builds[..] {
+        [] => None,
+        [build] => Some(format!("The build of tracer (SHA-256): {build}.")),
+        builds => Some(format!("Not all workloads are of the same build of tracer (SHA-256): {}.", builds.join(", "))),
+    };
+    let missing = measured.flat_map(|it| it.missing.iter().map(|what| format!("Missing: {}, {what}.", it.workload)));
+    builds.into_iter().chain(missing).collect()
 }
 
 /// Rewrites the tables in the page.

@@ -6,13 +6,15 @@ mod sock_ops;
 mod tcpdump;
 mod tracer;
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use clap::ValueEnum;
 use lab::Lab;
 use serde::{Deserialize, Serialize};
+
+use crate::workload::Workload;
 
 /// A side of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Deserialize, Serialize)]
@@ -22,6 +24,8 @@ pub enum Side {
     Untraced,
     /// `tracer watch --summary`
     Summary,
+    /// `tracer watch --summary --without accept`, as where `accept` costs other system calls nothing
+    NoAccept,
     /// `tracer watch --json` to a file
     Json,
     /// `tcpdump -s 96 -w` to a file
@@ -32,9 +36,11 @@ pub enum Side {
     SockOps,
     /// programs that do nothing at the hooks of tracer
     Empty,
-    /// `tracer watch --summary` while the kernel counts runs and time of BPF programs
+    /// `summary`, while the kernel counts runs and time of BPF programs
     SummaryStats,
-    /// the empty programs while the kernel counts
+    /// `no-accept`, while the kernel counts
+    NoAcceptStats,
+    /// `empty`, while the kernel counts
     EmptyStats,
 }
 
@@ -73,9 +79,44 @@ impl Side {
         value.and_then(|value| Some(value.get_help()?.to_string())).unwrap_or_default()
     }
 
-    /// Whether the kernel counts runs and time of BPF programs meanwhile, which costs time itself.
-    pub const fn counts_runs(self) -> bool {
-        matches!(self, Self::SummaryStats | Self::EmptyStats)
+    /// The side that it is while the kernel counts runs and time of BPF programs, which costs time itself.
+    pub const fn counted(self) -> Option<Self> {
+        match self {
+            Self::Summary => Some(Self::SummaryStats),
+            Self::NoAccept => Some(Self::NoAcceptStats),
+            Self::Empty => Some(Self::EmptyStats),
+            _ => None,
+        }
+    }
+
+    /// The side that it is while the kernel does not count.
+    pub const fn plain(self) -> Self {
+        match self {
+            Self::SummaryStats => Self::Summary,
+            Self::NoAcceptStats => Self::NoAccept,
+            Self::EmptyStats => Self::Empty,
+            other => other,
+        }
+    }
+
+    /// Whether it is another side while the kernel counts.
+    pub fn counts_runs(self) -> bool {
+        self.plain() != self
+    }
+
+    /// Whether it tells something on this workload: what is saved at `accept()` does not depend on the rate.
+    pub fn suits(self, workload: Workload) -> bool {
+        self.plain() != Self::NoAccept || matches!(workload, Workload::KeepAlive | Workload::PerConnection)
+    }
+
+    /// About how long it takes to attach and to detach on two CPUs.
+    pub const fn overhead(self) -> Duration {
+        Duration::from_millis(match self.plain() {
+            Self::Summary | Self::NoAccept | Self::Json => 600,
+            Self::Bpftrace => 1800,
+            Self::Empty => 300,
+            _ => 150,
+        })
     }
 
     /// Attaches it to the target of the lab; `port` is the one on which the load comes, absent for any.
@@ -86,6 +127,9 @@ impl Side {
         let attached: Box<dyn Attached> = match self {
             Self::Untraced => Box::new(Nothing),
             Self::Summary | Self::SummaryStats => Box::new(tracer::Watch::start(lab, &["--summary"])?),
+            Self::NoAccept | Self::NoAcceptStats => {
+                Box::new(tracer::Watch::start(lab, &["--summary", "--without", "accept"])?)
+            }
             Self::Json => Box::new(tracer::Watch::start(lab, &[])?),
             Self::Tcpdump => Box::new(tcpdump::Capture::start(lab, port)?),
             Self::Bpftrace => Box::new(bpftrace::Script::start(lab, port)?),
@@ -94,15 +138,14 @@ impl Side {
         };
         Ok(attached)
     }
+}
 
-    /// Has the kernel count, for as long as the descriptor is open, where the side is about that.
-    ///
-    /// # Errors
-    /// Where the kernel cannot.
-    pub fn count_runs(self) -> Result<Option<OwnedFd>> {
-        let stats = self.counts_runs().then(|| enable_stats(Stats::RunTime)).transpose();
-        stats.context("the kernel does not count the runs of BPF programs")
-    }
+/// Has the kernel count runs and time of BPF programs for as long as the descriptor is open.
+///
+/// # Errors
+/// Where the kernel cannot.
+pub fn count_runs() -> Result<OwnedFd> {
+    enable_stats(Stats::RunTime).context("the kernel does not count the runs of BPF programs")
 }
 
 /// The whole name of a program at one of tracer's hooks: the kernel keeps 15 letters. Names that are then alike are

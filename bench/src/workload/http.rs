@@ -46,7 +46,7 @@ struct Exchange {
 }
 
 impl Client {
-    /// Opens the connections that stay, and begins.
+    /// Opens the connections that stay, with a first request on each, and begins.
     pub fn start(namespace: &Namespace, address: SocketAddr, http: Http) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let (opened, wait) = channel();
@@ -54,6 +54,7 @@ impl Client {
         let run = move || {
             let exchange = Exchange::try_out(address, http)?;
             let mut engine = Engine::open(&exchange, http, &of_thread)?;
+            engine.greet()?;
             // The owner may have gone.
             let _ = opened.send(());
             engine.run()

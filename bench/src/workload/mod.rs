@@ -7,6 +7,8 @@ mod paced;
 pub mod scene;
 mod syn_flood;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -113,6 +115,24 @@ impl Workload {
             // The same as nanoseconds a millisecond.
             Kind::Idle(_) => "µs a second",
         }
+    }
+
+    /// How long the load is on before it counts. tracer holds requests back for about a second: until then it has not got
+    /// all the work that they make. Where there are none, nothing is held back.
+    pub const fn warm_up(self) -> Duration {
+        match self.kind() {
+            Kind::Http(_) => Duration::from_millis(1200),
+            Kind::SynFlood | Kind::Idle(_) => Duration::from_millis(300),
+        }
+    }
+
+    /// About how long it takes to open and to close the connections on two CPUs.
+    pub const fn overhead(self) -> Duration {
+        Duration::from_millis(match self.kind() {
+            Kind::Http(http) => http.connections as u64 / 10,
+            Kind::SynFlood => 50,
+            Kind::Idle(connections) => connections as u64 / 20,
+        })
     }
 
     /// Whether nothing is done but to hold connections.

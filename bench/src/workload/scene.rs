@@ -47,6 +47,7 @@ impl<'lab> Scene<'lab> {
                     keepalive_requests: 1_000_000_000,
                     backlog,
                     access_log: false,
+                    tcp_nopush: true,
                     ..defaults
                 };
                 Some(Nginx::start(lab, "nginx", &options)?)

@@ -20,10 +20,12 @@ use rustix::{
 use super::{Exchange, Finished, GOOD, Shared};
 use crate::workload::{Http, paced::Pace};
 
-/// How long answers may be outstanding at the end.
+/// How long answers may be outstanding when no further requests are sent.
 const PATIENCE_NS: u64 = 5_000_000_000;
 /// How long the loop sleeps at most, so that it sees that it is to end.
 const NAP_NS: u64 = 20_000_000;
+/// Connections that have their first request under way at once.
+const GREETED_AT_ONCE: usize = 64;
 /// Latencies for which there is room from the start.
 const LATENCIES: usize = 1 << 18;
 
@@ -36,7 +38,8 @@ pub struct Engine<'a> {
     connections: Vec<Connection>,
     buffer: Vec<u8>,
     busy: usize,
-    is_stopping: bool,
+    /// An answer is followed by the next request.
+    goes_on: bool,
     finished: Finished,
 }
 
@@ -87,13 +90,27 @@ impl<'a> Engine<'a> {
             connections,
             buffer: vec![0; 1 << 18],
             busy: 0,
-            is_stopping: false,
+            goes_on: false,
             finished,
         })
     }
 
+    /// One whole request on each connection that stays: a first request is another piece of work than those behind it.
+    pub fn greet(&mut self) -> Result<()> {
+        if self.http.keep_alive {
+            for slot in 0..self.connections.len() {
+                self.ask(slot, monotonic_ns())?;
+                self.settle(GREETED_AT_ONCE)?;
+            }
+            self.settle(0)?;
+            ensure!(self.finished.failed == 0, "{} first requests failed", self.finished.failed);
+        }
+        Ok(())
+    }
+
     /// Sends requests until it is to stop and what is under way is answered.
     pub fn run(&mut self) -> Result<Finished> {
+        self.goes_on = true;
         let start_ns = monotonic_ns();
         let mut pace = self.http.rate.map(|rate| Pace::new(start_ns, rate));
         if pace.is_none() {
@@ -105,30 +122,31 @@ impl<'a> Engine<'a> {
         while !self.shared.stop.load(Relaxed) {
             self.due(&mut pace)?;
             self.wait(pace.as_ref().map(Pace::next_ns), &mut events)?;
-            for event in events.drain(..) {
-                self.ready(usize::try_from(event.data.u64())?)?;
-            }
         }
-        self.is_stopping = true;
-        let stopped_ns = monotonic_ns();
-        while self.busy > 0 {
-            ensure!(monotonic_ns() - stopped_ns < PATIENCE_NS, "{} requests are not answered", self.busy);
-            self.wait(None, &mut events)?;
-            for event in events.drain(..) {
-                self.ready(usize::try_from(event.data.u64())?)?;
-            }
-        }
+        self.goes_on = false;
+        self.settle(0)?;
         Ok(std::mem::take(&mut self.finished))
     }
 
-    /// Waits for events, until the next request is due at the latest.
-    fn wait(&self, next_ns: Option<u64>, events: &mut Vec<epoll::Event>) -> Result<()> {
+    /// Waits until at most `busy` requests are under way; none may follow an answer.
+    fn settle(&mut self, busy: usize) -> Result<()> {
+        let (start_ns, mut events) = (monotonic_ns(), Vec::with_capacity(256));
+        while self.busy > busy {
+            ensure!(monotonic_ns() - start_ns < PATIENCE_NS, "{} requests are not answered", self.busy);
+            self.wait(None, &mut events)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for events, until the next request is due at the latest, and sees to them. `events` is room for them.
+    fn wait(&mut self, next_ns: Option<u64>, events: &mut Vec<epoll::Event>) -> Result<()> {
         let nap_ns = next_ns.map_or(NAP_NS, |next_ns| next_ns.saturating_sub(monotonic_ns()).min(NAP_NS));
         let timeout = Timespec { tv_sec: 0, tv_nsec: nap_ns.try_into()? };
         match epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error).context("cannot wait for events"),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for events"),
         }
+        events.drain(..).try_for_each(|event| self.ready(usize::try_from(event.data.u64())?))
     }
 
     /// Begins the requests that are due: at once, or when their connection is free.
@@ -208,7 +226,7 @@ impl<'a> Engine<'a> {
         if !self.http.keep_alive {
             connection.stream = None;
         }
-        if self.is_stopping {
+        if !self.goes_on {
             return Ok(());
         }
         match (self.http.rate, connection.waiting.pop_front()) {
