@@ -126,7 +126,7 @@ fn answer(tuple: &Tuple, now: u64) -> u16 {
 }
 
 /// A packet without a socket leaves that this host has made: a reset among them is netfilter's.
-#[inline(always)]
+#[inline(never)]
 pub fn reset_without_socket(packet: Packet) {
     let mut tuple = Tuple::default();
     if packet.is_own()
@@ -138,7 +138,7 @@ pub fn reset_without_socket(packet: Packet) {
 }
 
 /// An ICMP error leaves.
-#[inline(always)]
+#[inline(never)]
 pub fn icmp_error(packet: Packet) {
     let mut tuple = Tuple::default();
     if packet.unreachable(&mut tuple.peer, &mut tuple.local).is_some() {

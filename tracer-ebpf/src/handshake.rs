@@ -130,8 +130,8 @@ fn syn_queue_drops(queue: SynQueue) -> (bool, bool) {
 /// [`Handshake::explained`]: it is not, and this was told.
 const AGAIN: u16 = 2;
 
-/// Notes that a SYN-ACK of the request socket `sock` left.
-#[inline(always)]
+/// Notes that a SYN-ACK of the request socket `sock` left. Not inlined: it is not to lie in the way of other packets.
+#[inline(never)]
 pub fn synack_sent(port: u16, sock: Sock, now: u64) {
     if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(port) {
         return;

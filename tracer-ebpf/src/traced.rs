@@ -62,10 +62,17 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
     if !is_known_port(sock.local_port()) {
         return None;
     }
-    if let Some(connection) = storage(sock, GET) {
-        let wanted = connection.flags & connection::IGNORED == 0;
-        return if wanted { Some((connection, sock.as_tcp()?)) } else { None };
-    }
+    let connection = match storage(sock, GET) {
+        Some(connection) => connection,
+        None => adopt(context, sock)?,
+    };
+    let wanted = connection.flags & connection::IGNORED == 0;
+    if wanted { Some((connection, sock.as_tcp()?)) } else { None }
+}
+
+/// Not inlined: what happens once in the life of a connection is not to lie between what happens at each of its packets.
+#[inline(never)]
+fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connection> {
     // Through which interface an open connection came is not known.
     if kernel::has_filter(Settings::INTERFACE_FILTER) || !is_tracing() {
         return None;
@@ -81,12 +88,11 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
     } else {
         connection.follow(tcp);
     }
-    if connection.flags & connection::IGNORED != 0 {
-        return None;
+    if connection.flags & connection::IGNORED == 0 {
+        count(Counter::ConnectionsAdopted);
+        debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
     }
-    count(Counter::ConnectionsAdopted);
-    debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
-    Some((connection, tcp_sock))
+    Some(connection)
 }
 
 /// Begins to trace the connection `sock`, which is established now, if it is wanted.
@@ -185,11 +191,17 @@ pub fn note_reader(context: &impl EbpfContext, connection: &mut Connection) {
 #[inline(always)]
 pub fn in_use(connection: &mut Connection, now: u64) {
     if connection.flags & connection::OPENED == 0 {
-        take_accept_time(connection);
-        if is_wanted_reader(connection) {
-            connection.flags |= connection::OPENED;
-            report_connection(connection, Kind::Opened, now);
-        }
+        first_used(connection, now);
+    }
+}
+
+/// Not inlined, like [`adopt`].
+#[inline(never)]
+fn first_used(connection: &mut Connection, now: u64) {
+    take_accept_time(connection);
+    if is_wanted_reader(connection) {
+        connection.flags |= connection::OPENED;
+        report_connection(connection, Kind::Opened, now);
     }
 }
 

@@ -285,7 +285,11 @@ fn lost(counters: &Counters) -> Vec<String> {
     ];
     let unkept = [
         (StorageFailed, "connection", "not traced: the kernel had no memory for their state"),
-        (HandshakesLost, "connection", "without the stages synack and handshake: no room for their times"),
+        (
+            HandshakesLost,
+            "connection",
+            "without the stages synack and handshake: their packets were not seen, or there was no room for their times",
+        ),
         (AcceptsLost, "connection", "without the stage accept: no room for its time"),
         (RejectionRecordsLost, "rejection", "counted above without a line: their records were lost"),
         (RejectionsUncounted, "rejection", "not counted above: there were too many kinds at once"),
