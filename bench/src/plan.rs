@@ -100,9 +100,7 @@ impl Plan {
             }
             ensure!(!interrupt::came(), "interrupted");
             count += taken.samples.len();
-            if !taken.samples.is_empty() {
-                measured(taken)?;
-            }
+            measured(taken)?;
         }
         ensure!(count > 0, "nothing could be measured");
         let end = if self.is_over(start) { "; it ends early, as the time for a quick look is over" } else { "" };
@@ -126,6 +124,7 @@ impl Plan {
     fn take_all(&self, scene: &Scene, start: Instant, taken: &mut Measured) {
         for turn in self.turns(scene.workload) {
             if self.is_over(start) {
+                taken.missing.push(format!("what comes from round {} on: no time was left", turn.round + 1));
                 break;
             }
             let (what, begin) = (format!("round {}, side {}", turn.round + 1, turn.side.name()), Instant::now());

@@ -56,6 +56,8 @@ pub const TIMED_OUT: u32 = 1 << 10;
 pub const RESET_ARRIVED: u32 = 1 << 12;
 /// It ended for good with a timeout.
 pub const TIMED_OUT_AT_LAST: u32 = 1 << 13;
+/// Nobody looks when `accept()` returns: that it is not known says nothing.
+pub const ACCEPT_UNSEEN: u32 = 1 << 14;
 
 /// Adopted in the middle of a request: there is no telling when it began, so that request is not reported.
 pub const MIDWAY: u32 = 1 << 11;
@@ -103,11 +105,11 @@ pub struct Connection {
     pub output_end: u32,
     /// The end of the bytes written when all of them were last seen acknowledged.
     pub acknowledged_end: u32,
-    /// Who read last: [`Process::pid`] of `process`.
+    /// Who read the latest request that was read: [`Process::pid`] of `process`.
     pub reader: u32,
     /// Since when the peer has been told that there is no room for more (zero window); 0: it may send.
     pub zero_since: u64,
-    /// The socket cookie.
+    /// The socket cookie; 0: nothing but the moment of `accept()` is known yet.
     pub id: u64,
     /// Network namespace, by inode number.
     pub netns: u32,

@@ -26,7 +26,8 @@ pub enum Counter {
     /// Connections whose SYN and SYN-ACK were not seen, or whose times made way for those of others: their stages `synack` and
     /// `handshake` are absent.
     HandshakesLost,
-    /// Accept times that made way for those of others: the stage `accept` of that connection is absent.
+    /// Accept times that made way for those of others, or found no room: as many connections at the most lack the stage
+    /// `accept`.
     AcceptsLost,
     /// Rejection records that found no room in the ring buffer; they are counted all the same.
     RejectionRecordsLost,

@@ -87,6 +87,8 @@ impl RequestRecord {
     pub const FINAL: u32 = 2;
     /// The connection was open before tracing began.
     pub const ADOPTED: u32 = 4;
+    /// Nobody looks when `accept()` returns.
+    pub const ACCEPT_UNSEEN: u32 = 8;
 
     /// Writes the record of the request that `connection` is at into `slot`, member by member: a BPF program has 512
     /// bytes of stack, too few to build records there.
@@ -107,6 +109,9 @@ impl RequestRecord {
         }
         if connection.flags & connection::ADOPTED != 0 {
             flags |= Self::ADOPTED;
+        }
+        if connection.flags & connection::ACCEPT_UNSEEN != 0 {
+            flags |= Self::ACCEPT_UNSEEN;
         }
         // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
         let record = unsafe { &mut *slot };

@@ -19,6 +19,8 @@ impl Settings {
     pub const PEER_FILTER: u32 = 2;
     /// Only connections whose SYN was seen: on one of the interfaces with a program.
     pub const INTERFACE_FILTER: u32 = 4;
+    /// No filter: when `accept()` returns is not looked at.
+    pub const ACCEPT_UNSEEN: u32 = 8;
 }
 
 /// What to do with a packet that the kernel dropped, by its reason.

@@ -5,11 +5,7 @@ use aya_ebpf::{
     macros::{fexit, kretprobe, tracepoint},
     programs::{FExitContext, RetProbeContext, TracePointContext},
 };
-use tracer_common::{
-    connection::{self, state},
-    counter::Counter,
-    settings::Settings,
-};
+use tracer_common::{connection::state, counter::Counter, settings::Settings};
 
 use crate::{
     kernel::{self, Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
@@ -38,13 +34,12 @@ fn accepted(sock: Sock) -> u32 {
     }
     match storage(sock, GET) {
         Some(connection) => connection.accepted(now()),
-        // The kernel queues a connection for accept() just before it is established: when it is, the rest is filled in.
-        None if sock.state() == state::SYN_RECV && is_wanted(sock.local_port()) => {
-            if let Some(connection) = storage(sock, CREATE) {
-                connection.flags = connection::IGNORED;
-                connection.accepted(now());
-            }
-        }
+        // The kernel queues a connection for accept() just before it is established. When it is, perhaps at this moment on
+        // another CPU, the rest is filled in: nothing else is to be written here.
+        None if sock.state() == state::SYN_RECV && is_wanted(sock.local_port()) => match storage(sock, CREATE) {
+            Some(connection) => connection.accepted(now()),
+            None => count(Counter::AcceptsLost),
+        },
         None => {}
     }
     0

@@ -167,8 +167,8 @@ pub fn remember(connection: &Connection, now: u64) {
             netns: connection.netns,
             padding: 0,
         };
-        let _ = CLOSED.insert(connection.tuple, ended, ANY);
         let _ = CLOSED_LATEST.set(0, now, ANY);
+        let _ = CLOSED.insert(connection.tuple, ended, ANY);
     }
 }
 
@@ -176,7 +176,7 @@ pub fn remember(connection: &Connection, now: u64) {
 #[inline(always)]
 pub fn forget(tuple: &Tuple, now: u64) {
     let latest = CLOSED_LATEST.get(0).copied().unwrap_or(0);
-    if latest != 0 && now.wrapping_sub(latest) < CLOSED_NS {
+    if latest != 0 && now.saturating_sub(latest) < CLOSED_NS {
         let _ = CLOSED.remove(tuple);
     }
 }

@@ -46,7 +46,7 @@ static PEERS: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_P
 
 /// When a handshake's packets passed. A SYN flood leaves entries that no connection takes out.
 #[map]
-pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 2> = Slots::new();
+pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 4> = Slots::new();
 
 /// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket. Many may wait
 /// for their first request: with eight slots a key none makes way where ten thousand do.

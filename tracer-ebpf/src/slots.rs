@@ -2,7 +2,9 @@
 //!
 //! To find, to store and to take costs no call, which a hash map asks for each: the array's look-up is inlined. Entries
 //! that nobody takes need no care, they make way in the end. Two CPUs may be at one slot at once, as in the kernel's own
-//! maps that evict: then one entry is lost, or a value that is overwritten while it is read is of no use.
+//! maps that evict; who takes an entry sees whether it was overwritten meanwhile.
+
+use core::ptr::read_volatile;
 
 use aya_ebpf::maps::Array;
 use tracer_common::endpoint::{Address, Endpoint, Tuple};
@@ -52,6 +54,10 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
     {
         let slot = self.slot(key)?;
         let value = slot.value;
+        // SAFETY: a reference. Volatile, because another CPU may have given the slot to another key meanwhile.
+        if !unsafe { read_volatile(&raw const slot.key) }.is(key) {
+            return None;
+        }
         slot.key = K::NONE;
         Some(value)
     }

@@ -59,7 +59,7 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     if new == state::CLOSE {
         take_accept_time(connection);
     }
-    if connection.flags & connection::IGNORED != 0 {
+    if connection.flags & connection::IGNORED != 0 || connection.id == 0 {
         return;
     }
     let Some(tcp) = sock.as_tcp() else { return };

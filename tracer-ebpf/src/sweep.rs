@@ -5,6 +5,7 @@ use tracer_common::{connection::Connection, record::RequestRecord};
 
 use crate::{
     kernel::Sock,
+    maps::ACCEPTS,
     traced::{is_wanted_reader, now},
 };
 
@@ -42,7 +43,15 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
             && is_wanted_reader(connection)
             && let Some(tcp) = Sock::new(sock).as_tcp()
         {
-            let record = RequestRecord::of(connection, false, tcp.smoothed_round_trip(), now());
+            let mut record = RequestRecord::of(connection, false, tcp.smoothed_round_trip(), now());
+            // Until the first read the moment may wait where the hook could leave it.
+            if record.sequence == 1
+                && record.accepted == 0
+                && record.flags & RequestRecord::ADOPTED == 0
+                && let Some(moment) = ACCEPTS.find(&connection.address)
+            {
+                record.accepted = *moment;
+            }
             bpf_seq_write((*(*context).meta).seq.cast(), (&raw const record).cast(), size_of::<RequestRecord>() as u32);
         }
     }

@@ -63,8 +63,8 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
         return None;
     }
     let connection = match storage(sock, GET) {
-        Some(connection) => connection,
-        None => adopt(context, sock)?,
+        Some(connection) if connection.id != 0 || connection.flags != 0 => connection,
+        _ => adopt(context, sock)?,
     };
     let wanted = connection.flags & connection::IGNORED == 0;
     if wanted { Some((connection, sock.as_tcp()?)) } else { None }
@@ -117,14 +117,14 @@ pub fn born(sock: Sock) {
         connection.moments.syn = times.syn;
         connection.moments.synack = times.synack;
     }
+    if connection.flags & connection::IGNORED == 0 && handshake.is_none() {
+        count(Counter::HandshakesLost);
+    }
     if kernel::has_filter(Settings::INTERFACE_FILTER) && connection.moments.syn == 0 {
         connection.flags |= connection::IGNORED;
     }
     if connection.flags & connection::IGNORED == 0 {
         count(Counter::ConnectionsOpened);
-        if handshake.is_none() {
-            count(Counter::HandshakesLost);
-        }
     }
 }
 
@@ -149,7 +149,8 @@ fn create<'a>(sock: Sock) -> Option<&'a mut Connection> {
     connection.address = sock.pointer() as u64;
     connection.tuple = sock.tuple();
     connection.netns = sock.netns();
-    connection.flags = if is_wanted(connection) { 0 } else { connection::IGNORED };
+    let unseen = if kernel::has_filter(Settings::ACCEPT_UNSEEN) { connection::ACCEPT_UNSEEN } else { 0 };
+    connection.flags = if is_wanted(connection) { unseen } else { connection::IGNORED };
     Some(connection)
 }
 

@@ -20,7 +20,7 @@ fn wrong_arguments_are_named() -> Result<()> {
         ("watch -p 0", ["'0'", "--pid"]),
         ("watch --prot 80", ["--prot", "--port"]),
         ("watch --without receive", ["'receive'", "accept, device_time"]),
-        ("watch --without accept --without syn -i lo", ["--interface", "--without syn"]),
+        ("watch --without accept --without read", ["'read'", "accept, device_time"]),
         ("report", ["FILE", "--help"]),
         ("report --json", ["FILE", "--help"]),
         ("wotch", ["'wotch'", "watch"]),

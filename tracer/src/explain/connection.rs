@@ -13,8 +13,8 @@ use crate::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, LEAST_REQUEST, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
-        TIMED_OUT_AT_LAST,
+        ACCEPT_UNSEEN, ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, LEAST_REQUEST, RESET_BY_HOST, RESET_BY_PEER,
+        TIMED_OUT, TIMED_OUT_AT_LAST,
     },
     record::{ConnectionRecord, Process, RequestRecord},
     rejection::{How, ListenerKey, ListenerTally},
@@ -44,7 +44,7 @@ pub fn of_closed(record: &ConnectionRecord, limits: Limits) -> Option<Rejection>
         packet: last_packet(cause, record.flags).map(str::to_owned),
         process: process(&record.process),
         ended_by: ender(&record.by).filter(|_| cause != Cause::PeerGaveUp),
-        never_accepted: never_read && first && record.moments.accepted == 0,
+        never_accepted: never_read && first && record.moments.accepted == 0 && record.flags & ACCEPT_UNSEEN == 0,
         never_read,
         ..Facts::default()
     };
@@ -139,7 +139,7 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     {
         return None;
     }
-    let first = record.sequence == 1 && !adopted;
+    let first = record.sequence == 1 && !adopted && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;
     let never_read = moments.first_read == 0;
     let facts = Facts {
         waited_ns: Some(waited),

@@ -46,9 +46,6 @@ use self::{
 /// The kernel's description of its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The hook that learns through which interface a connection is opened.
-const NEEDED_BY_INTERFACES: &str = "syn";
-
 /// What to trace.
 #[derive(Debug, Clone, Default)]
 pub struct Filters {
@@ -92,9 +89,6 @@ pub enum ProbeError {
     /// There is no such interface.
     #[error("{0}")]
     Interface(io::Error),
-    /// A filter needs a hook that was not wanted.
-    #[error("--interface needs the hook {NEEDED_BY_INTERFACES}: leave out --without {NEEDED_BY_INTERFACES}")]
-    Unwanted,
     /// Neither root nor the capabilities that make up for it.
     #[error(
         "tracing needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; missing: {0}\nrun it with sudo"
@@ -120,8 +114,8 @@ pub struct Probe {
     missing: Vec<&'static str>,
     ports: Vec<u16>,
     reasons: Vec<(String, u64)>,
-    /// Without the hook [`NEEDED_BY_INTERFACES`] nothing passes the filter.
-    needs_syn: bool,
+    /// The hooks without which nothing passes the filters.
+    needed: Vec<&'static str>,
 }
 
 impl ProbeError {
@@ -129,7 +123,7 @@ impl ProbeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Namespace(_) | Self::Interface(_) | Self::Unwanted => 2,
+            Self::Namespace(_) | Self::Interface(_) => 2,
             Self::Btf(_) | Self::Load(_) | Self::Essential { .. } => 3,
             Self::Privileges(_) | Self::Map(_) | Self::Host { .. } => 1,
         }
@@ -145,10 +139,6 @@ impl Probe {
     /// [`Probe::require_essential`] makes an error of those that cannot be done without.
     pub fn attach(filters: &Filters, ways: Ways, kernel_log: bool) -> Result<Self, ProbeError> {
         let failed = |what| move |error| ProbeError::Host { what, error };
-        let needs_syn = !filters.interfaces.is_empty();
-        if needs_syn && filters.without.iter().any(|name| name == NEEDED_BY_INTERFACES) {
-            return Err(ProbeError::Unwanted);
-        }
         raise_memory_limit();
         let kernel_btf = KernelBtf::load(KERNEL_BTF)?;
         let offsets = Offsets::resolve(|kernel_struct, member| kernel_btf.offset(kernel_struct, member));
@@ -171,7 +161,7 @@ impl Probe {
         let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways, &filters.without);
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
-        Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports, reasons, needs_syn })
+        Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports, reasons, needed: needed(filters) })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -227,7 +217,7 @@ impl Probe {
             let reason = format!("this kernel's types have no {member}");
             return Err(ProbeError::Essential { name: "receive", reason });
         }
-        let is_essential = |hook: &HookStatus| hook.essential || (self.needs_syn && hook.name == NEEDED_BY_INTERFACES);
+        let is_essential = |hook: &HookStatus| hook.essential || self.needed.contains(&hook.name);
         match self.hooks.iter().find(|hook| is_essential(hook) && hook.through.is_none()) {
             Some(hook) => {
                 let reasons: Vec<_> = hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect();
@@ -354,6 +344,12 @@ const ESSENTIAL_MEMBERS: [&str; 9] = [
     "tcp_skb_cb.tcp_flags",
 ];
 
+/// The hooks without which nothing passes the filters.
+fn needed(filters: &Filters) -> Vec<&'static str> {
+    let of_interfaces = (!filters.interfaces.is_empty()).then_some("syn");
+    of_interfaces.into_iter().chain(filters.pid.map(|_| "read")).collect()
+}
+
 fn settings(filters: &Filters) -> Settings {
     let mut bits = 0;
     if !filters.ports.is_empty() {
@@ -364,6 +360,9 @@ fn settings(filters: &Filters) -> Settings {
     }
     if !filters.interfaces.is_empty() {
         bits |= Settings::INTERFACE_FILTER;
+    }
+    if filters.without.iter().any(|name| name == hooks::ACCEPT) {
+        bits |= Settings::ACCEPT_UNSEEN;
     }
     Settings { filters: bits, pid: filters.pid.unwrap_or(0), netns: filters.netns.unwrap_or(0) }
 }

@@ -12,8 +12,8 @@ use crate::{
 };
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT,
-        TIMED_OUT_AT_LAST,
+        ACCEPT_UNSEEN, ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
+        TIMED_OUT, TIMED_OUT_AT_LAST,
     },
     endpoint::Endpoint,
     record::{ConnectionRecord, Process, RequestRecord},
@@ -98,7 +98,8 @@ fn a_request_whose_bytes_are_all_unread_was_never_read() {
     assert!(facts(&record).never_read && facts(&record).never_accepted);
     let later = ConnectionRecord { requests: 2, ..record };
     let adopted = ConnectionRecord { flags: RESET_BY_HOST | ADOPTED, ..record };
-    for record in [later, adopted] {
+    let unseen = ConnectionRecord { flags: RESET_BY_HOST | ACCEPT_UNSEEN, ..record };
+    for record in [later, adopted, unseen] {
         assert!(facts(&record).never_read && !facts(&record).never_accepted);
     }
 }
@@ -172,6 +173,7 @@ fn a_request_that_nobody_read_or_accepted_says_so() {
         RequestRecord { accepted: 14 * S, ..record },
         RequestRecord { sequence: 2, ..record },
         RequestRecord { flags: RequestRecord::ADOPTED, ..record },
+        RequestRecord { flags: RequestRecord::ACCEPT_UNSEEN, ..record },
     ] {
         assert!(facts(&record).never_read && !facts(&record).never_accepted);
     }
