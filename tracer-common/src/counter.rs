@@ -26,8 +26,7 @@ pub enum Counter {
     /// Connections whose SYN and SYN-ACK were not seen, or whose times made way for those of others: their stages `synack` and
     /// `handshake` are absent.
     HandshakesLost,
-    /// Accept times that made way for those of others, or found no room: as many connections at the most lack the stage
-    /// `accept`.
+    /// Accept times that found no room: the stage `accept` of that connection is absent.
     AcceptsLost,
     /// Rejection records that found no room in the ring buffer; they are counted all the same.
     RejectionRecordsLost,

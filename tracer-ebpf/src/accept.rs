@@ -9,7 +9,7 @@ use tracer_common::{connection::state, counter::Counter, settings::Settings};
 
 use crate::{
     kernel::{self, Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
-    maps::{ACCEPTS, count, is_known_port, is_tracing},
+    maps::{ACCEPTS, ACCEPTS_MORE, ANY, count, is_known_port, is_tracing},
     traced::{CREATE, GET, now, storage},
 };
 
@@ -96,10 +96,9 @@ fn store(address: u64) {
     // The address of a socket that is gone may come again.
     if let Some(moment) = ACCEPTS.find(&address) {
         *moment = now();
-    } else if let Some((moment, is_lost)) = ACCEPTS.place(&address, |moment| *moment) {
+    } else if let Some(moment) = ACCEPTS.place_free(&address) {
         *moment = now();
-        if is_lost {
-            count(Counter::AcceptsLost);
-        }
+    } else if ACCEPTS_MORE.insert(address, now(), ANY).is_err() {
+        count(Counter::AcceptsLost);
     }
 }

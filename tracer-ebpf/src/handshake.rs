@@ -194,7 +194,7 @@ pub fn take(tuple: &Tuple) -> Option<Handshake> {
 #[inline(always)]
 fn store(tuple: &Tuple, times: Handshake) {
     // One that makes way is most often a SYN to which nothing follows: a connection that misses its own is counted.
-    if let Some((place, _)) = HANDSHAKES.place(tuple, |handshake| handshake.seen.max(handshake.synack)) {
+    if let Some(place) = HANDSHAKES.place(tuple, |handshake| handshake.seen.max(handshake.synack)) {
         *place = times;
     }
 }

@@ -49,9 +49,13 @@ static PEERS: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_P
 pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 4> = Slots::new();
 
 /// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket. Many may wait
-/// for their first request: with eight slots a key none makes way where ten thousand do.
+/// for their first request; those for which no slot is free are in [`ACCEPTS_MORE`].
 #[map]
-pub static ACCEPTS: Slots<u64, u64, 16, 8> = Slots::new();
+pub static ACCEPTS: Slots<u64, u64, 15, 4> = Slots::new();
+
+/// The same, as [`ACCEPTS`] fills up.
+#[map]
+pub static ACCEPTS_MORE: HashMap<u64, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// What became of a packet that was dropped for the reason with that number: a set of [`class::ALWAYS`] and the like.
 #[map]

@@ -1,4 +1,4 @@
-//! A cache in an array: every key has a few slots, and the oldest of their entries makes way.
+//! A cache in an array: every key has a few slots, and where none is free, the oldest of their entries may make way.
 //!
 //! To find, to store and to take costs no call, which a hash map asks for each: the array's look-up is inlined. Entries
 //! that nobody takes need no care, they make way in the end. Two CPUs may be at one slot at once, as in the kernel's own
@@ -62,10 +62,26 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
         Some(value)
     }
 
-    /// A slot for `key`, which has none, for a value that the caller writes: one that is free, or else that of the entry
-    /// with the least `moment`. Returns whether an entry made way.
+    /// A slot for `key`, which has none, for a value that the caller writes, if one is free.
     #[inline(always)]
-    pub fn place(&self, key: &K, moment: impl Fn(&V) -> u64) -> Option<(&mut V, bool)> {
+    pub fn place_free(&self, key: &K) -> Option<&mut V> {
+        let index = Self::index(key);
+        let mut way = 0;
+        while way < WAYS {
+            let slot = self.at(index ^ way)?;
+            if slot.key.is(&K::NONE) {
+                slot.key = *key;
+                return Some(&mut slot.value);
+            }
+            way += 1;
+        }
+        None
+    }
+
+    /// A slot for `key`, which has none, for a value that the caller writes: one that is free, or else that of the entry
+    /// with the least `moment`.
+    #[inline(always)]
+    pub fn place(&self, key: &K, moment: impl Fn(&V) -> u64) -> Option<&mut V> {
         let index = Self::index(key);
         let (mut best, mut least) = (self.at(index)?, u64::MAX);
         let mut way = 0;
@@ -78,7 +94,7 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
             way += 1;
         }
         best.key = *key;
-        Some((&mut best.value, least != 0))
+        Some(&mut best.value)
     }
 
     #[inline(always)]

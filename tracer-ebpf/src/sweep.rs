@@ -5,7 +5,7 @@ use tracer_common::{connection::Connection, record::RequestRecord};
 
 use crate::{
     kernel::Sock,
-    maps::ACCEPTS,
+    maps::{ACCEPTS, ACCEPTS_MORE},
     traced::{is_wanted_reader, now},
 };
 
@@ -45,12 +45,10 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
         {
             let mut record = RequestRecord::of(connection, false, tcp.smoothed_round_trip(), now());
             // Until the first read the moment may wait where the hook could leave it.
-            if record.sequence == 1
-                && record.accepted == 0
-                && record.flags & RequestRecord::ADOPTED == 0
-                && let Some(moment) = ACCEPTS.find(&connection.address)
-            {
-                record.accepted = *moment;
+            if record.sequence == 1 && record.accepted == 0 && record.flags & RequestRecord::ADOPTED == 0 {
+                let more = || ACCEPTS_MORE.get(connection.address).copied();
+                let moment = ACCEPTS.find(&connection.address).map(|moment| *moment).or_else(more);
+                record.accepted = moment.unwrap_or(0);
             }
             bpf_seq_write((*(*context).meta).seq.cast(), (&raw const record).cast(), size_of::<RequestRecord>() as u32);
         }

@@ -17,7 +17,7 @@ use tracer_common::{
 use crate::{
     drops, handshake,
     kernel::{self, Sock, TcpSock},
-    maps::{ACCEPTS, CONNECTIONS, add_port, count, emit, is_known_port, is_tracing, is_wanted_peer},
+    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, add_port, count, emit, is_known_port, is_tracing, is_wanted_peer},
 };
 
 /// [`storage`] looks only.
@@ -206,13 +206,21 @@ fn first_used(connection: &mut Connection, now: u64) {
     }
 }
 
+#[inline(always)]
+fn take_more(address: u64) -> Option<u64> {
+    // SAFETY: the value is copied at once; only this socket's events touch its entry.
+    let moment = unsafe { ACCEPTS_MORE.get(address) }.copied()?;
+    let _ = ACCEPTS_MORE.remove(address);
+    Some(moment)
+}
+
 /// Takes over the accept time that was stored under the socket's address, where no hook gave it with the socket.
 #[inline(always)]
 pub fn take_accept_time(connection: &mut Connection) {
     // An outgoing connection has no address here.
     if connection.moments.accepted == 0
         && connection.address != 0
-        && let Some(moment) = ACCEPTS.take(&connection.address)
+        && let Some(moment) = ACCEPTS.take(&connection.address).or_else(|| take_more(connection.address))
         && connection.flags & connection::ADOPTED == 0
     {
         connection.accepted(moment);

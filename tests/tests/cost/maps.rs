@@ -14,7 +14,8 @@ struct Budget(&'static str, &'static str, [u64; 3], u64);
 /// maps does for 64 CPUs. Before 6.4 the kernel told what a map may take at most, not what it takes.
 const BUDGETS: &[Budget] = &[
     Budget(".rodata", "array", [4, 640, 1], 2),
-    Budget("ACCEPTS", "array", [4, 16, 65_536], 1250),
+    Budget("ACCEPTS", "array", [4, 16, 32_768], 640),
+    Budget("ACCEPTS_MORE", "hash", [8, 8, 65_536], 1250),
     Budget("ANSWERED", "lru_hash", [40, 16, 1024], 146),
     Budget("AT_LIMIT", "array", [4, 4, 1], 2),
     Budget("AYA_LOGS", "ringbuf", [0, 0, 128 << 10], 170),
