@@ -1,8 +1,8 @@
 //! A cache in an array: every key has a few slots, and where none is free, the oldest of their entries may make way.
 //!
 //! To find, to store and to take costs no call, which a hash map asks for each: the array's look-up is inlined. Entries
-//! that nobody takes need no care, they make way in the end. Two CPUs may be at one slot at once, as in the kernel's own
-//! maps that evict; who takes an entry sees whether it was overwritten meanwhile.
+//! that nobody takes make way in the end; those of [`Slots::place_free`] keep their slot. Two CPUs may be at one slot at
+//! once, as in the kernel's own maps that evict; who takes an entry sees whether it was overwritten meanwhile.
 
 use core::ptr::read_volatile;
 
