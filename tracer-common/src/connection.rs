@@ -24,6 +24,7 @@ use core::mem::offset_of;
 
 use crate::{
     endpoint::Tuple,
+    opening::Opening,
     record::Process,
     rejection::Ender,
     stage::{ConnectionMoments, RequestMoments},
@@ -61,6 +62,31 @@ pub const ACCEPT_UNSEEN: u32 = 1 << 14;
 
 /// Adopted in the middle of a request: there is no telling when it began, so that request is not reported.
 pub const MIDWAY: u32 = 1 << 11;
+/// When the connection first ended, the application had not yet written anything for the current request.
+pub const ENDED_UNANSWERED: u32 = 1 << 15;
+
+/// The peer sent more of the current turn after the application had begun to answer it.
+pub const SENT_ON: u32 = 1 << 16;
+/// The peer had [`SENT_ON`] in the turn before the current one: the current one may be the rest of it.
+pub const CONTINUES: u32 = 1 << 17;
+/// On TLS, the peer has [`SENT_ON`] in some turn after the handshake, as the peers of HTTP/2 do.
+pub const OVERLAPPED: u32 = 1 << 18;
+/// Where the set of [`Opening`]s that were seen begins in the flags: one bit per class, that of number 1 at bit 19.
+pub const OPENINGS_SHIFT: u32 = 18;
+/// Where the number of the current turn's [`Opening`] begins in the flags.
+pub const OPENING_SHIFT: u32 = 27;
+/// The bits of the current turn's [`Opening`].
+const OPENING: u32 = 15 << OPENING_SHIFT;
+/// The first read of the current turn took nothing out of the socket: its first bytes are looked at in the next one.
+pub const PEEKED: u32 = 1 << 31;
+/// The bits that say something about turns; [`crate::turn::Marks`] reads them.
+pub const TURN_MARKS: u32 = 0x7fff_0000;
+/// The openings of TLS: an alert is possible on such a connection only.
+const TLS_OPENINGS: u32 = (1 << Opening::TlsHandshake as u32
+    | 1 << Opening::TlsCiphers as u32
+    | 1 << Opening::TlsAlert as u32
+    | 1 << Opening::TlsData as u32)
+    << OPENINGS_SHIFT;
 
 /// How a connection ended first; the other ways are consequences.
 const ENDS: u32 = CLOSED_BY_APPLICATION | CLOSED_BY_PEER | RESET_BY_PEER | RESET_BY_HOST | TIMED_OUT;
@@ -200,13 +226,8 @@ pub enum Report {
     Over,
 }
 
-/// The shortest TLS close alert that is encrypted (TLS 1.3): shorter writes, such as the end of a chunked response, are
-/// none.
-const LEAST_ALERT: u32 = 24;
-
-/// Less payload than any request of a load balancer has, and more than a TLS close alert, which comes when the peer
-/// has no more to say: it is no request.
-pub const LEAST_REQUEST: u32 = 40;
+/// The lengths of an encrypted TLS close alert: 24 bytes with TLS 1.3, 31 with the ciphers of TLS 1.2 that are in use.
+const ALERT_LENGTHS: core::ops::Range<u32> = 24..40;
 
 /// TCP states, as in the kernel's `include/net/tcp_states.h`.
 pub mod state {

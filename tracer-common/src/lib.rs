@@ -11,11 +11,14 @@ pub mod connection;
 pub mod counter;
 pub mod endpoint;
 pub mod offsets;
+pub mod opening;
 pub mod record;
 pub mod rejection;
 pub mod sequence;
 pub mod settings;
+pub mod slot;
 pub mod stage;
+pub mod turn;
 
 /// Declares `aya::Pod` for types that maps and globals carry between kernel and user space.
 #[cfg(feature = "user")]

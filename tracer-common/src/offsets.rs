@@ -125,6 +125,24 @@ offsets! {
     cb_ack_seq: "tcp_skb_cb" "ack_seq",
     /// The low byte of the TCP flags, inside `sk_buff.cb`.
     cb_tcp_flags: "tcp_skb_cb" "tcp_flags",
+    /// Pointer: not null where a protocol above TCP, such as kernel TLS, reads for the application.
+    icsk_ulp_ops: "tcp_sock" "inet_conn.icsk_ulp_ops",
+    /// Pointer: not null where somebody else, such as a sockmap, reads for the application.
+    sk_user_data: "sock" "sk_user_data",
+    /// `long`: the number of the system call, on x86.
+    regs_orig_ax: "pt_regs" "orig_ax",
+    /// `long`: the second argument of the system call, on x86.
+    regs_si: "pt_regs" "si",
+    /// `int`: the number of the system call, on arm64.
+    regs_syscallno: "pt_regs" "syscallno",
+    /// An array of `u64`: the arguments of the system call, on arm64.
+    regs_regs: "pt_regs" "regs",
+    /// Pointer to `struct signal_struct`.
+    task_signal: "task_struct" "signal",
+    /// Pointer: not null if the out-of-memory killer has chosen the process.
+    signal_oom_mm: "signal_struct" "oom_mm",
+    /// `u32`: the bytes of a packet that lie in its pages.
+    skb_data_len: "sk_buff" "data_len",
     /// `unsigned int`: `PF_EXITING` and the like.
     task_flags: "task_struct" "flags",
     /// `int`: the signal that kills the task, or its exit status shifted by 8.
@@ -143,7 +161,7 @@ offsets! {
     socket_sk: "socket" "sk",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 49 * 2);
+const _: () = assert!(size_of::<Offsets>() == 58 * 2);
 
 #[cfg(test)]
 mod tests {

@@ -6,10 +6,11 @@
 use core::mem::MaybeUninit;
 
 use crate::{
-    connection::{self, Connection},
-    endpoint::Tuple,
+    connection::{self, Connection, TURN_MARKS},
+    endpoint::{Endpoint, Tuple},
     rejection::Ender,
     stage::{ConnectionMoments, RequestMoments},
+    turn::{Facts, Marks},
 };
 
 /// What a record is.
@@ -24,6 +25,8 @@ pub enum Kind {
     Closed = 3,
     /// A [`RejectionRecord`](crate::rejection::RejectionRecord).
     Rejection = 4,
+    /// A [`ListenerRecord`].
+    Listener = 5,
 }
 
 /// The process that read the request, seen in its own context at the read.
@@ -76,8 +79,8 @@ pub struct RequestRecord {
     pub retransmits: u32,
     /// Network namespace, by inode number.
     pub netns: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// What the flags of its connection say about its turns: [`crate::turn::Marks`].
+    pub marks: u32,
 }
 
 impl RequestRecord {
@@ -89,6 +92,8 @@ impl RequestRecord {
     pub const ADOPTED: u32 = 4;
     /// Nobody looks when `accept()` returns.
     pub const ACCEPT_UNSEEN: u32 = 8;
+    /// The peer's FIN or reset came right behind its first byte: within [`RIGHT_BEHIND_NS`].
+    pub const PEER_LEFT: u32 = 16;
 
     /// Writes the record of the request that `connection` is at into `slot`, member by member: a BPF program has 512
     /// bytes of stack, too few to build records there.
@@ -112,6 +117,9 @@ impl RequestRecord {
         }
         if connection.flags & connection::ACCEPT_UNSEEN != 0 {
             flags |= Self::ACCEPT_UNSEEN;
+        }
+        if connection.peer_left_right_behind() {
+            flags |= Self::PEER_LEFT;
         }
         // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
         let record = unsafe { &mut *slot };
@@ -140,7 +148,21 @@ impl RequestRecord {
         record.srtt_us = srtt_us;
         record.retransmits = request.retransmits;
         record.netns = connection.netns;
-        record.padding = 0;
+        record.marks = connection.flags & TURN_MARKS;
+    }
+
+    /// What is known of the turn.
+    #[must_use]
+    pub const fn turn(&self) -> Facts {
+        Facts {
+            marks: Marks(self.marks),
+            is_first: self.sequence == 1 && self.flags & Self::ADOPTED == 0,
+            bytes_in: self.bytes_in,
+            is_answered: self.bytes_out != 0,
+            peer_left: self.flags & Self::PEER_LEFT != 0,
+            download: self.moments.last_out.saturating_sub(self.moments.first_out),
+            reports: self.revision,
+        }
     }
 
     /// The record of the request that `connection` is at.
@@ -194,6 +216,12 @@ pub struct ConnectionRecord {
     pub bytes_in: u64,
     /// The bytes of its response.
     pub bytes_out: u64,
+    /// Nanoseconds from the first packet of its response to the last one.
+    pub download: u64,
+    /// How often it was reported.
+    pub reports: u32,
+    /// Whether the peer's FIN or reset came right behind its first byte: 0 or 1.
+    pub peer_left: u32,
 }
 
 impl ConnectionRecord {
@@ -232,9 +260,49 @@ impl ConnectionRecord {
         record.queued = connection.request.moments.queued;
         record.bytes_in = connection.request.bytes_in;
         record.bytes_out = connection.request.bytes_out;
+        let moments = &connection.request.moments;
+        record.download = moments.last_out.saturating_sub(moments.first_out);
+        record.reports = connection.request.reports;
+        record.peer_left = connection.peer_left_right_behind() as u32;
+    }
+
+    /// What is known of the latest turn.
+    #[must_use]
+    pub const fn turn(&self) -> Facts {
+        Facts {
+            marks: Marks(self.flags),
+            is_first: self.requests == 1 && self.flags & connection::ADOPTED == 0,
+            bytes_in: self.bytes_in,
+            is_answered: self.bytes_out != 0,
+            peer_left: self.peer_left != 0,
+            download: self.download,
+            reports: self.reports,
+        }
     }
 }
 
+/// A listener that has closed: its process stops, or makes way for another one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerRecord {
+    /// [`Kind::Listener`].
+    pub kind: u32,
+    /// Network namespace, by inode number.
+    pub netns: u32,
+    /// When it closed.
+    pub reported: u64,
+    /// The process that closed it.
+    pub by: Ender,
+    /// Its address, which may be the wildcard, and port.
+    pub local: Endpoint,
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// A FIN that comes within this many nanoseconds of a turn's first byte was sent together with it.
+pub const RIGHT_BEHIND_NS: u64 = 50_000_000;
+
 const _: () = assert!(size_of::<Process>() == 32);
 const _: () = assert!(size_of::<RequestRecord>() == 216);
-const _: () = assert!(size_of::<ConnectionRecord>() == 208);
+const _: () = assert!(size_of::<ConnectionRecord>() == 224);
+const _: () = assert!(size_of::<ListenerRecord>() == 64);

@@ -23,8 +23,10 @@ pub enum Event {
     SynUnanswered = 4,
     /// The SYN-ACK was sent again, for the second time: no ACK has come.
     SynackUnanswered = 5,
-    /// Data came for a connection that this host had closed while no request was under way: the keep-alive race.
+    /// Data came for a connection that this host had closed: most often the keep-alive race.
     DataAfterClose = 6,
+    /// The peer's FIN came right behind such data. It belongs to a [`Event::DataAfterClose`] and is not counted.
+    FinAfterData = 7,
 }
 
 impl Event {
@@ -38,6 +40,7 @@ impl Event {
             4 => Self::SynUnanswered,
             5 => Self::SynackUnanswered,
             6 => Self::DataAfterClose,
+            7 => Self::FinAfterData,
             _ => return None,
         })
     }
@@ -186,6 +189,8 @@ pub enum How {
     Exited = 2,
     /// A signal killed it; the signal's number is in [`Ender::signal`].
     Killed = 3,
+    /// The kernel killed it because memory was short.
+    OutOfMemory = 4,
 }
 
 /// The process that ended a connection on this side, seen in its own context.
@@ -216,8 +221,16 @@ pub struct Ended {
     pub by: Ender,
     /// Network namespace, by inode number.
     pub netns: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// Requests begun on it.
+    pub requests: u32,
+    /// A set of the flags of a [`Connection`](crate::connection::Connection).
+    pub flags: u32,
+    /// The sequence number after the last byte that the peer had sent when it was gone.
+    pub expected: u32,
+    /// The sequence number after the last byte that the application wrote.
+    pub written: u32,
+    /// When data was seen to come for it: milliseconds of `CLOCK_MONOTONIC`, the low 32 bits; 0: not yet.
+    pub met: u32,
 }
 
 /// An event, as an example of those that its key counts.
@@ -241,8 +254,17 @@ pub struct RejectionRecord {
     pub repeats: u32,
     /// The listener's accept queue at that moment; zero where it was not looked at.
     pub queue: Queue,
-    /// For [`Event::DataAfterClose`] the connection that was closed.
+    /// For [`Event::DataAfterClose`] and [`Event::FinAfterData`] the connection that was closed.
     pub ended: Ended,
+    /// The packet's first sequence number; 0 for SYNs that were seen at the device.
+    pub sequence: u32,
+    /// What the packet acknowledges; 0 likewise.
+    pub acknowledges: u32,
+    /// The class of the payload's first bytes where they lie in the packet's head: an
+    /// [`Opening`](crate::opening::Opening).
+    pub opening: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 impl RejectionRecord {
@@ -277,8 +299,16 @@ impl RejectionRecord {
             idle: 0,
             by: Ender { pid: 0, how: 0, signal: 0, comm: [0; 16] },
             netns: 0,
-            padding: 0,
+            requests: 0,
+            flags: 0,
+            expected: 0,
+            written: 0,
+            met: 0,
         },
+        sequence: 0,
+        acknowledges: 0,
+        opening: 0,
+        padding: 0,
     };
 }
 
@@ -317,8 +347,8 @@ pub struct NamespaceTally {
 }
 
 const _: () = assert!(size_of::<Key>() == 56 && size_of::<Tally>() == 32);
-const _: () = assert!(size_of::<Ender>() == 24 && size_of::<Ended>() == 56);
-const _: () = assert!(size_of::<RejectionRecord>() == 24 + 56 + 20 + 4 + 8 + 56);
+const _: () = assert!(size_of::<Ender>() == 24 && size_of::<Ended>() == 72);
+const _: () = assert!(size_of::<RejectionRecord>() == 24 + 56 + 20 + 4 + 8 + 72 + 16);
 const _: () = assert!(size_of::<ListenerKey>() == 24 && size_of::<ListenerTally>() == 32);
 const _: () = assert!(size_of::<NamespaceTally>() == 16);
 

@@ -10,6 +10,12 @@ pub struct Settings {
     pub pid: u32,
     /// Connections of this network namespace only (its inode number); 0: of any.
     pub netns: u32,
+    /// The numbers of the system calls whose second argument is where they read to: `read`, `recvfrom`.
+    pub reads: [u32; 2],
+    /// The number of `readv`, whose second argument is an array of `struct iovec`.
+    pub vector_read: u32,
+    /// The number of `recvmsg`, whose second argument is a `struct msghdr`.
+    pub message_read: u32,
 }
 
 impl Settings {
@@ -47,4 +53,4 @@ pub const fn port_bit(port: u16) -> (u32, u64) {
     ((port >> 6) as u32, 1 << (port & 63))
 }
 
-const _: () = assert!(size_of::<Settings>() == 12);
+const _: () = assert!(size_of::<Settings>() == 28);

@@ -167,6 +167,19 @@ impl<const N: usize> Split<N> {
 }
 
 impl ConnectionMoments {
+    /// Leaves out the time for which the listener waited for the first data (`TCP_DEFER_ACCEPT`) although the handshake's
+    /// last ACK had come at `acknowledged`: it belongs to the peer. The moments before it move on by that time.
+    pub const fn leave_deferral_out(&mut self, acknowledged: u64) {
+        if acknowledged == 0 || self.synack == 0 || acknowledged < self.synack {
+            return;
+        }
+        let wait = self.established.saturating_sub(acknowledged);
+        self.synack = self.synack.saturating_add(wait);
+        if self.syn != 0 {
+            self.syn = self.syn.saturating_add(wait);
+        }
+    }
+
     /// The connection's stages.
     #[must_use]
     pub fn split(&self) -> Split<3> {

@@ -130,3 +130,20 @@ fn a_moment_before_its_predecessor_counts_as_equal_to_it() {
     let split = moments([100, 90, 110, 110, 105, 130, 120, 150]).split(0, 0).split;
     assert_eq!(split.stages, [0, 10, 0, 0, 20, 0, 20].map(Some));
 }
+
+#[test]
+fn the_wait_of_a_deferred_accept_is_no_round_trip() {
+    let mut moments = ConnectionMoments { syn: 100, synack: 110, established: 3_000_150, accepted: 3_000_190 };
+    moments.leave_deferral_out(150);
+    assert_eq!(moments.split().stages, [Some(10), Some(40), Some(40)]);
+    // The last ACK was not seen, or it was one of an earlier handshake.
+    for acknowledged in [0, 90] {
+        let seen = ConnectionMoments { syn: 100, synack: 110, established: 150, accepted: 190 };
+        let mut moments = seen;
+        moments.leave_deferral_out(acknowledged);
+        assert_eq!(moments, seen);
+    }
+    let mut moments = ConnectionMoments { syn: 0, synack: 110, established: 3_000_150, accepted: 3_000_190 };
+    moments.leave_deferral_out(150);
+    assert_eq!(moments.split().stages, [None, Some(40), Some(40)]);
+}

@@ -2,29 +2,29 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{
-    connection::{CLOSED_BY_APPLICATION, Connection, LEAST_REQUEST, RESET_BY_HOST},
+    connection::{CLOSED_BY_APPLICATION, Connection, RESET_BY_HOST},
     endpoint::Tuple,
     record::ConnectionRecord,
-    rejection::{Ended, Event, Key, Packet as Sort, Queue},
+    rejection::{Ended, Event, Key, Packet as Sort, Queue, RejectionRecord},
     settings::{Settings, class},
 };
 
 use crate::{
-    kernel::{self, Packet, accept_queue_at},
+    kernel::{self, Headers, Packet, accept_queue_at},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, REASONS, Scratch, add_port, is_known_port,
+        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_known_port,
         is_tracing, is_wanted_peer,
     },
-    rejections::{Builder, begin, reject, scratch},
+    rejections::{Builder, begin, pass_on, reject, scratch},
     traced::now,
 };
 
 /// Netfilter drops a packet as soon as it has answered it.
 const ANSWER_NS: u64 = 100_000_000;
-/// A connection on which something has just happened is not idle: what comes after its close may be the rest of that.
-const IDLE_NS: u64 = 100_000_000;
 /// A connection that was closed is remembered no longer than its port is (`TIME_WAIT` and a little more).
 const CLOSED_NS: u64 = 130_000_000_000;
+/// A FIN that comes within this many milliseconds of data was sent together with it.
+const TOGETHER_MS: u32 = 100;
 
 /// `kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason[, struct sock *rx_sk])`: a packet is
 /// dropped, anywhere in the kernel; the reason is from Linux 5.17 (commit c504e5c2f964).
@@ -46,25 +46,28 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     let is_own = packet.is_own();
     let tuple = &mut scratch.tuple;
     let (from, to) = if is_own { (&mut tuple.local, &mut tuple.peer) } else { (&mut tuple.peer, &mut tuple.local) };
-    let Some((sort, payload)) = packet.headers(from, to) else { return };
+    let Some(headers) = packet.headers(from, to) else { return };
+    let sort = headers.sort;
     if !is_wanted(tuple, sort, class) {
         return;
     }
     let now = now();
     let late = class & class::LATE != 0 && !is_own;
     let record = begin(scratch, Event::Dropped, sort);
-    record.payload = payload;
+    record.payload = headers.payload;
+    record.sequence = headers.sequence;
+    record.acknowledges = headers.acknowledges;
     // TCP takes the device off a packet before it looks for the socket's state.
     record.key.netns = packet.netns();
     record.key.location = location;
     record.key.reason = reason;
     record.key.flags = if is_own { Key::OUTGOING } else { 0 };
+    if late && matches!(sort, Sort::Data | Sort::Fin) && came_after_close(packet, &headers, scratch, now) {
+        return;
+    }
     let tuple = &scratch.tuple;
     let record = &mut scratch.record;
-    if late && matches!(sort, Sort::Data) && payload >= LEAST_REQUEST && take_closed(tuple, &mut record.ended, now) {
-        record.key.event = Event::DataAfterClose as u8;
-        record.key.netns = record.ended.netns;
-    } else if kernel::wanted_netns() != 0 && kernel::wanted_netns() != record.key.netns {
+    if kernel::wanted_netns() != 0 && kernel::wanted_netns() != record.key.netns {
         return;
     } else if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
         if class & class::FIREWALL != 0 {
@@ -74,20 +77,62 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             }
             record.key.flags |= answer(tuple, now);
         }
-        let queue = explain(tuple, sort);
+        let queue = explain(tuple, sort).and_then(|handshake| queue_of(handshake, tuple));
         if let (Sort::Ack | Sort::Data, Some(queue)) = (sort, queue) {
             record.queue = queue;
         }
     } else if late
-        && let (Sort::Ack | Sort::Data, Some(queue)) = (sort, explain(tuple, sort))
-        && queue.length > queue.limit
+        && matches!(sort, Sort::Ack | Sort::Data)
+        && let Some(handshake) = explain(tuple, sort)
+        && let Some(queue) = queue_of(handshake, tuple)
     {
+        if queue.length <= queue.limit {
+            // There was room: the listener waits for the first data (`TCP_DEFER_ACCEPT`).
+            if handshake.acknowledged == 0 {
+                handshake.acknowledged = now;
+            }
+            return;
+        }
         record.key.flags |= Key::QUEUE_FULL;
         record.queue = queue;
     } else {
         return;
     }
     reject(record, now);
+}
+
+/// Whether the packet came for a connection that this host had closed. The first data is reported, and a FIN that comes
+/// right behind it.
+#[inline(always)]
+fn came_after_close(packet: Packet, headers: &Headers, scratch: &mut Scratch, now: u64) -> bool {
+    let Some(ended) = CLOSED.find(&scratch.tuple) else { return false };
+    if now.wrapping_sub(ended.ended) >= CLOSED_NS {
+        return false;
+    }
+    // Never 0, which stands for "not yet".
+    let moment = (now / 1_000_000) as u32 | 1;
+    let record = &mut scratch.record;
+    record.key.netns = ended.netns;
+    record.ended = *ended;
+    if ended.met == 0 && matches!(headers.sort, Sort::Data) {
+        ended.met = moment;
+        record.key.event = Event::DataAfterClose as u8;
+        record.opening = packet.opening(headers.payload_at) as u32;
+        reject(record, now);
+        if headers.is_fin {
+            note_fin(record, now);
+        }
+    } else if headers.is_fin && ended.met != 0 && moment.wrapping_sub(ended.met) <= TOGETHER_MS {
+        note_fin(record, now);
+    }
+    true
+}
+
+/// Reports that the peer's FIN came right behind data that is reported already.
+#[inline(always)]
+fn note_fin(record: &mut RejectionRecord, now: u64) {
+    record.key.event = Event::FinAfterData as u8;
+    pass_on(record, now);
 }
 
 /// Whether the filters want a packet of this connection.
@@ -103,15 +148,21 @@ fn is_wanted(tuple: &Tuple, sort: Sort, class: u8) -> bool {
     any_port || is_known_port(tuple.local.port)
 }
 
-/// Notes that it is known why nothing came of the handshake of `tuple`; returns the accept queue of its listener.
+/// Notes that a drop explains why nothing came of the handshake of `tuple`, and returns the handshake.
 #[inline(always)]
-fn explain(tuple: &Tuple, sort: Sort) -> Option<Queue> {
+fn explain<'a>(tuple: &Tuple, sort: Sort) -> Option<&'a mut Handshake> {
     let handshake = HANDSHAKES.find(tuple)?;
     // Without a SYN-ACK, an ACK belongs to something else.
     if !matches!(sort, Sort::Syn | Sort::SynAck) && handshake.synack == 0 {
         return None;
     }
     handshake.explained = 1;
+    Some(handshake)
+}
+
+/// The accept queue of the listener of a handshake.
+#[inline(always)]
+fn queue_of(handshake: &Handshake, tuple: &Tuple) -> Option<Queue> {
     accept_queue_at(handshake.listener, tuple.local.port)
 }
 
@@ -130,8 +181,8 @@ fn answer(tuple: &Tuple, now: u64) -> u16 {
 pub fn reset_without_socket(packet: Packet) {
     let mut tuple = Tuple::default();
     if packet.is_own()
-        && let Some((sort, _)) = packet.headers(&mut tuple.local, &mut tuple.peer)
-        && matches!(sort, Sort::Reset)
+        && let Some(headers) = packet.headers(&mut tuple.local, &mut tuple.peer)
+        && matches!(headers.sort, Sort::Reset)
     {
         answered(&tuple, Key::REJECTED_WITH_RESET);
     }
@@ -152,24 +203,29 @@ fn answered(tuple: &Tuple, flag: u16) {
     let _ = ANSWERED.insert(tuple, Answer { sent: now(), flag: flag.into() }, ANY);
 }
 
-/// Remembers the connection, which is gone, if this host ended it while no request was under way.
+/// Remembers the connection, which is gone, if this host ended it and no request waited for its response: what comes for
+/// it now is lost, and no other event reports it. `expected` is the sequence number behind the last byte received.
 #[inline(always)]
-pub fn remember(connection: &Connection, now: u64) {
-    if connection.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0
-        && connection.idle >= IDLE_NS
-        && connection.pending() == ConnectionRecord::NOTHING
+pub fn remember(connection: &Connection, expected: u32, now: u64) {
+    if connection.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) == 0
+        || !matches!(connection.pending(), ConnectionRecord::NOTHING | ConnectionRecord::CUT)
     {
-        let ended = Ended {
-            connection: connection.id,
-            ended: connection.ended,
-            idle: connection.idle,
-            by: connection.by,
-            netns: connection.netns,
-            padding: 0,
-        };
-        let _ = CLOSED_LATEST.set(0, now, ANY);
-        let _ = CLOSED.insert(connection.tuple, ended, ANY);
+        return;
     }
+    let Some(place) = CLOSED.place(&connection.tuple, |ended| ended.ended) else { return };
+    *place = Ended {
+        connection: connection.id,
+        ended: connection.ended,
+        idle: connection.idle,
+        by: connection.by,
+        netns: connection.netns,
+        requests: connection.sequence,
+        flags: connection.flags,
+        expected,
+        written: connection.written_end,
+        met: 0,
+    };
+    let _ = CLOSED_LATEST.set(0, now, ANY);
 }
 
 /// Forgets the connection that had the same ends before; without a look if none has been remembered for long.
@@ -177,18 +233,8 @@ pub fn remember(connection: &Connection, now: u64) {
 pub fn forget(tuple: &Tuple, now: u64) {
     let latest = CLOSED_LATEST.get(0).copied().unwrap_or(0);
     if latest != 0 && now.saturating_sub(latest) < CLOSED_NS {
-        let _ = CLOSED.remove(tuple);
+        let _ = CLOSED.take(tuple);
     }
-}
-
-/// Takes the connection with these ends that was closed not long ago.
-#[inline(always)]
-fn take_closed(tuple: &Tuple, into: &mut Ended, now: u64) -> bool {
-    // SAFETY: the value is copied at once.
-    let Some(ended) = (unsafe { CLOSED.get(tuple) }) else { return false };
-    *into = *ended;
-    let _ = CLOSED.remove(tuple);
-    now.wrapping_sub(into.ended) < CLOSED_NS
 }
 
 /// Something listens on `port` from now on.

@@ -20,7 +20,10 @@ use tracer_common::{
     settings::Settings,
 };
 
-pub use self::packet::Packet;
+pub use self::{
+    packet::{Headers, Packet},
+    reader::first_bytes,
+};
 
 /// Set by user space from the running kernel's BTF.
 #[unsafe(no_mangle)]
@@ -28,7 +31,8 @@ static OFFSETS: Offsets = Offsets::UNRESOLVED;
 
 /// Set by user space from the command line.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { filters: 0, pid: 0, netns: 0 };
+static SETTINGS: Settings =
+    Settings { filters: 0, pid: 0, netns: 0, reads: [0; 2], vector_read: 0, message_read: 0 };
 
 /// A field of `OFFSETS`; volatile, because its value is not the one that the compiler sees.
 macro_rules! offset {
@@ -46,8 +50,9 @@ macro_rules! setting {
     }};
 }
 
-// Behind the macros that it uses.
+// Behind the macros that they use.
 mod packet;
+mod reader;
 
 /// Whether any of the filter bits is set.
 #[inline(always)]
@@ -186,10 +191,24 @@ impl Sock {
         ender.how = How::Closed as u16;
         if task.load_or_zero::<u32>(offset!(task_flags)) & PF_EXITING != 0 {
             let signal = task.load_or_zero::<u32>(offset!(task_exit_code)) as u16 & 0x7f;
-            ender.how = if signal == 0 { How::Exited } else { How::Killed } as u16;
+            let how = if signal == 0 {
+                How::Exited
+            } else if is_chosen_by_oom_killer(task) {
+                How::OutOfMemory
+            } else {
+                How::Killed
+            };
+            ender.how = how as u16;
             ender.signal = signal;
         }
         ender
+    }
+
+    /// Whether the peer's FIN has been received: `rcv_nxt` counts it.
+    #[inline(always)]
+    pub fn has_received_fin(self) -> bool {
+        const SOCK_DONE: u64 = 1 << 1;
+        self.0.load_or_zero::<u64>(offset!(sk_flags)) & SOCK_DONE != 0
     }
 
     /// Whether the socket's error says that the peer could not be reached: `ETIMEDOUT`, or why it did.
@@ -215,6 +234,15 @@ impl Sock {
     pub fn cookie(self) -> u64 {
         // SAFETY: a typed socket.
         unsafe { bpf_get_socket_cookie(self.pointer()) }
+    }
+}
+
+/// Whether the process of `task` ends because memory is short: `oom_mm` is set once the killer has chosen it.
+#[inline(always)]
+fn is_chosen_by_oom_killer(task: Object) -> bool {
+    match task.load::<*const u8>(offset!(task_signal)) {
+        Some(signal) if !signal.is_null() => Object(signal).load_or_zero::<u64>(offset!(signal_oom_mm)) != 0,
+        _ => false,
     }
 }
 
@@ -278,6 +306,14 @@ impl TcpSock {
         } else {
             SynQueue::HasRoom
         }
+    }
+
+    /// Whether something else than a system call of the application may read from the socket.
+    #[inline(always)]
+    pub fn is_read_by_kernel(self) -> bool {
+        // One after the other: the verifier does not let pointers be combined.
+        let is_set = |offset| self.0.load_or_zero::<u64>(offset) != 0;
+        is_set(offset!(icsk_ulp_ops)) || is_set(offset!(sk_user_data))
     }
 
     /// The address of the socket, for [`accept_queue_at`].

@@ -15,6 +15,7 @@ use tracer_common::{
     endpoint::{Address, Tuple},
     rejection::{Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Tally},
     settings::PORT_WORDS,
+    slot::{ACCEPTS_BITS, ACCEPTS_WAYS},
 };
 
 use crate::slots::Slots;
@@ -51,7 +52,7 @@ pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 4> = Slots::new();
 /// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket. Many may wait
 /// for their first request; those for which no slot is free are in [`ACCEPTS_MORE`].
 #[map]
-pub static ACCEPTS: Slots<u64, u64, 15, 4> = Slots::new();
+pub static ACCEPTS: Slots<u64, u64, ACCEPTS_BITS, ACCEPTS_WAYS> = Slots::new();
 
 /// The same, as [`ACCEPTS`] fills up.
 #[map]
@@ -111,9 +112,9 @@ pub static LISTENERS: HashMap<ListenerKey, ListenerTally> = HashMap::with_max_en
 #[map]
 pub static NAMESPACES: HashMap<u32, NamespaceTally> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
-/// Connections that this host closed while no request was under way: the next one may be on its way already.
+/// Connections that this host closed while no request waited for its response: the next one may be on its way already.
 #[map]
-pub static CLOSED: LruHashMap<Tuple, Ended> = LruHashMap::with_max_entries(8192, 0);
+pub static CLOSED: Slots<Tuple, Ended, 14, 4> = Slots::new();
 
 /// When one was last put into [`CLOSED`].
 #[map]
@@ -149,13 +150,15 @@ pub struct Handshake {
     pub sequence: u32,
     /// How often the SYN-ACK was sent again.
     pub resent: u16,
-    /// Why no SYN-ACK left, or no connection came of it, is known: not 0 if it is.
+    /// Non-zero once a drop or a full queue explains why this handshake failed.
     pub explained: u16,
+    /// When a listener that waits for the first data (`TCP_DEFER_ACCEPT`) dropped the handshake's last ACK; 0: it did not.
+    pub acknowledged: u64,
 }
 
 impl Handshake {
     /// A handshake of which nothing is known.
-    pub const NONE: Self = Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0 };
+    pub const NONE: Self = Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0, acknowledged: 0 };
 }
 
 /// Counts one more.

@@ -2,8 +2,14 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
+use tracer_common::{
+    connection::{Connection, PEEKED},
+    opening::Opening,
+    sequence::after,
+};
+
 use crate::{
-    kernel::Sock,
+    kernel::{Sock, TcpSock, first_bytes},
     traced::{counted, find_or_adopt, in_use, note_reader, now},
 };
 
@@ -12,11 +18,25 @@ use crate::{
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
     let sock = Sock::new(context.arg(0));
-    if let Some((connection, tcp)) = find_or_adopt(&context, sock)
-        && let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now))
-    {
+    let Some((connection, tcp)) = find_or_adopt(&context, sock) else { return 0 };
+    if let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now)) {
         note_reader(&context, connection);
+        note_opening(connection, tcp);
         in_use(connection, now);
+    } else if connection.flags & PEEKED != 0 {
+        connection.flags &= !PEEKED;
+        note_opening(connection, tcp);
     }
     0
+}
+
+/// Notes the class of the current turn's first bytes, which the current task has just read, or peeked at.
+#[inline(always)]
+fn note_opening(connection: &mut Connection, tcp: TcpSock) {
+    let (start, read) = (connection.turn_start(), tcp.unread());
+    if read == start {
+        connection.flags |= PEEKED;
+    } else if !after(start.wrapping_add(3), read) && !tcp.is_read_by_kernel() {
+        connection.opened_with(first_bytes().map_or(Opening::Unknown, Opening::of));
+    }
 }

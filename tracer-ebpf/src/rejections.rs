@@ -73,10 +73,18 @@ pub fn reject(record: &mut RejectionRecord, now: u64) {
     add(&raw mut tally.count, u64::from(record.repeats) + 1);
     tally.last = now;
     record.count = tally.count;
-    if record.count > AT_ONCE && now.wrapping_sub(tally.recorded) < INTERVAL_NS {
+    // Each of these belongs to a connection of its own, of which the end is reported, too: there are no more of them.
+    let is_each_reported = record.key.event == Event::DataAfterClose as u8;
+    if !is_each_reported && record.count > AT_ONCE && now.wrapping_sub(tally.recorded) < INTERVAL_NS {
         return;
     }
     tally.recorded = now;
+    pass_on(record, now);
+}
+
+/// Passes a record on to user space.
+#[inline(always)]
+pub fn pass_on(record: &mut RejectionRecord, now: u64) {
     record.reported = now;
     // SAFETY: the slot is the ring buffer's, reserved for this record.
     emit::<RejectionRecord>(Counter::RejectionRecordsLost, now, |slot| unsafe { *slot = *record });

@@ -7,7 +7,10 @@
 use core::ptr::read_volatile;
 
 use aya_ebpf::maps::Array;
-use tracer_common::endpoint::{Address, Endpoint, Tuple};
+use tracer_common::{
+    endpoint::{Address, Endpoint, Tuple},
+    slot::{first, mixed},
+};
 
 /// What entries are found by.
 pub trait Key: Copy {
@@ -120,14 +123,8 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
 
     #[inline(always)]
     fn index(key: &K) -> u32 {
-        (key.hash() >> (u64::BITS - BITS)) as u32
+        first(key.hash(), BITS)
     }
-}
-
-/// Mixes the lower bits into the upper ones: the fractional part of the golden ratio.
-#[inline(always)]
-const fn mixed(bits: u64) -> u64 {
-    bits.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// An address in the kernel.

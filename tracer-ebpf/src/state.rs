@@ -12,7 +12,8 @@ use crate::{
     kernel::{Packet, Sock},
     rejections::in_namespace,
     traced::{
-        GET, born, counted, find, ignore_outgoing, known, now, report_closed, report_request, storage, take_accept_time,
+        GET, born, counted, find, ignore_outgoing, known, now, report_closed, report_listener_closed, report_request,
+        storage, take_accept_time,
     },
 };
 
@@ -39,7 +40,9 @@ pub fn established(context: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_changed(context: BtfTracePointContext) -> u32 {
     let (sock, old, new) = change(&context);
-    if old != state::SYN_SENT && old != state::SYN_RECV {
+    if old == state::LISTEN {
+        report_listener_closed(sock);
+    } else if old != state::SYN_SENT && old != state::SYN_RECV {
         changed(&context, sock, old, new);
     }
     0
@@ -66,7 +69,7 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     let now = now();
     let view = (tcp.acknowledgement(), tcp.tcp());
     counted(connection, |connection| {
-        let unread = view.1.expected.wrapping_sub(tcp.unread());
+        let unread = view.1.expected.wrapping_sub(tcp.unread()).saturating_sub(u32::from(sock.has_received_fin()));
         let can_end = matches!(old, state::ESTABLISHED | state::CLOSE_WAIT);
         let by = if can_end { sock.ender() } else { Ender::default() };
         let change = Change { old, new, timed_out: sock.has_timed_out(), by, unread };
@@ -75,7 +78,7 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
         });
     });
     if new == state::CLOSE {
-        drops::remember(connection, now);
+        drops::remember(connection, view.1.expected, now);
         report_closed(connection, now);
         debug!(context, "closed connection {} with flags {:x}", connection.id, connection.flags);
     }

@@ -9,7 +9,7 @@ use aya_log_ebpf::debug;
 use tracer_common::{
     connection::{self, Connection, REOPENED, Report},
     counter::Counter,
-    record::{ConnectionRecord, Kind, Process, RequestRecord},
+    record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
     sequence::after,
     settings::Settings,
 };
@@ -116,6 +116,7 @@ pub fn born(sock: Sock) {
     if let Some(times) = &handshake {
         connection.moments.syn = times.syn;
         connection.moments.synack = times.synack;
+        connection.moments.leave_deferral_out(times.acknowledged);
     }
     if connection.flags & connection::IGNORED == 0 && handshake.is_none() {
         count(Counter::HandshakesLost);
@@ -240,6 +241,24 @@ pub fn report_closed(connection: &Connection, now: u64) {
 fn report_connection(connection: &Connection, kind: Kind, now: u64) {
     // SAFETY: the slot is the ring buffer's, reserved for this record.
     emit(Counter::ConnectionRecordsLost, now, |slot| unsafe { ConnectionRecord::write(slot, connection, kind, now) });
+}
+
+/// Reports that the listener `sock` closes, if its port is one that is traced.
+#[inline(never)]
+pub fn report_listener_closed(sock: Sock) {
+    let local = sock.tuple().local;
+    let netns = sock.netns();
+    let other = kernel::wanted_netns() != 0 && kernel::wanted_netns() != netns;
+    if !is_tracing() || other || !is_known_port(local.port) {
+        return;
+    }
+    let by = sock.ender();
+    let now = now();
+    // SAFETY: the slot is the ring buffer's, reserved for this record.
+    emit(Counter::ConnectionRecordsLost, now, |slot| unsafe {
+        let kind = Kind::Listener as u32;
+        core::ptr::write(slot, ListenerRecord { kind, netns, reported: now, by, local, padding: 0 });
+    });
 }
 
 /// Reports the current request of `connection`.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 use tracer_common::{
-    record::{ConnectionRecord, Kind, RequestRecord},
+    record::{ConnectionRecord, Kind, ListenerRecord, RequestRecord},
     rejection::RejectionRecord,
 };
 
@@ -17,6 +17,8 @@ pub enum Record {
     Closed(ConnectionRecord),
     /// A packet or a connection that was refused.
     Rejection(RejectionRecord),
+    /// A listener that has closed.
+    Listener(ListenerRecord),
 }
 
 /// Why bytes are no record.
@@ -64,6 +66,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         check_moments([record.reported, record.ended.ended, record.ended.idle])?;
         return Ok(Record::Rejection(record));
     }
+    if kind == Kind::Listener as u32 {
+        let record = read::<ListenerRecord>(kind, bytes)?;
+        check_moments([record.reported])?;
+        return Ok(Record::Listener(record));
+    }
     let wrap = match kind {
         opened if opened == Kind::Opened as u32 => Record::Opened,
         closed if closed == Kind::Closed as u32 => Record::Closed,
@@ -72,7 +79,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let record = read::<ConnectionRecord>(kind, bytes)?;
     let m = &record.moments;
     check_moments([record.reported, m.syn, m.synack, m.established, m.accepted])?;
-    check_moments([record.ended, record.idle, record.queued])?;
+    check_moments([record.ended, record.idle, record.queued, record.download])?;
     Ok(wrap(record))
 }
 
@@ -88,11 +95,18 @@ pub fn encode_connection(record: &ConnectionRecord) -> &[u8] {
     bytes_of(record)
 }
 
+/// The bytes of a record that [`decode`] turns back into it.
+#[must_use]
+pub fn encode_rejection(record: &RejectionRecord) -> &[u8] {
+    bytes_of(record)
+}
+
 /// A record: plain integers without padding, valid for any bit pattern.
 trait Plain: Copy {}
 impl Plain for RequestRecord {}
 impl Plain for ConnectionRecord {}
 impl Plain for RejectionRecord {}
+impl Plain for ListenerRecord {}
 
 fn read<T: Plain>(kind: u32, bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() {
@@ -118,7 +132,7 @@ pub mod tests {
     use super::*;
     use proptest::prelude::*;
     use tracer_common::{
-        endpoint::Tuple,
+        endpoint::{Endpoint, Tuple},
         record::Process,
         rejection::Ender,
         stage::{ConnectionMoments, RequestMoments},
@@ -143,7 +157,7 @@ pub mod tests {
             srtt_us: 0,
             retransmits: 0,
             netns: 0,
-            padding: 0,
+            marks: 0,
         }
     }
 
@@ -167,6 +181,9 @@ pub mod tests {
             queued: 0,
             bytes_in: 0,
             bytes_out: 0,
+            download: 0,
+            reports: 0,
+            peer_left: 0,
         }
     }
 
@@ -185,7 +202,10 @@ pub mod tests {
         let opened = connection(Kind::Opened);
         assert_eq!(decode(encode_connection(&opened)), Ok(Record::Opened(opened)));
         let rejection = RejectionRecord { count: 7, ..RejectionRecord::EMPTY };
-        assert_eq!(decode(bytes_of(&rejection)), Ok(Record::Rejection(rejection)));
+        assert_eq!(decode(encode_rejection(&rejection)), Ok(Record::Rejection(rejection)));
+        let (by, local) = (Ender::default(), Endpoint::v4([10, 0, 0, 1], 80));
+        let listener = ListenerRecord { kind: Kind::Listener as u32, netns: 7, reported: 8, by, local, padding: 0 };
+        assert_eq!(decode(bytes_of(&listener)), Ok(Record::Listener(listener)));
     }
 
     #[test]
@@ -203,12 +223,13 @@ pub mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_no_stage_overflows(mut bytes in prop::collection::vec(any::<u8>(), 256), kind in 1u8..5) {
+        fn no_bytes_panic_and_no_stage_overflows(mut bytes in prop::collection::vec(any::<u8>(), 300), kind in 1u8..6) {
             bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
             bytes.truncate(match kind {
                 1 => size_of::<RequestRecord>(),
                 2 | 3 => size_of::<ConnectionRecord>(),
-                _ => size_of::<RejectionRecord>(),
+                4 => size_of::<RejectionRecord>(),
+                _ => size_of::<ListenerRecord>(),
             });
             match decode(&bytes) {
                 Ok(Record::Request(record)) => {
@@ -219,6 +240,7 @@ pub mod tests {
                     let split = record.moments.split();
                     prop_assert_eq!(split.stages.iter().flatten().sum::<u64>(), split.total);
                 }
+                Ok(Record::Listener(record)) => prop_assert_eq!(record.kind, Kind::Listener as u32),
                 Ok(Record::Rejection(record)) => prop_assert_eq!(record.kind, Kind::Rejection as u32),
                 Err(error) => prop_assert_eq!(error, DecodeError::Moment),
             }

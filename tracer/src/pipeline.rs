@@ -1,10 +1,14 @@
 //! From bytes to what is shown: one way for the ring buffer and for recordings.
 
+pub mod rejections;
+
 use crate::{
-    aggregate::{Summary, figures::Change, rejections},
+    aggregate::{Summary, figures::Change, rejections::total},
     clock::Clock,
     decode::{DecodeError, Record, decode, encode_request},
     enrich::{
+        application::Application,
+        host::HostFacts,
         netstat::Reconciliation,
         process::{Fact, Processes},
     },
@@ -19,8 +23,13 @@ use crate::{
     status::{Counters, Hook, Run, Shortfalls},
     track::{Event, Tracker},
 };
+use rejections::{Question, Rejections, Unreported};
 use std::io::{self, Write};
-use tracer_common::record::{ConnectionRecord, RequestRecord};
+use tracer_common::{
+    record::{ConnectionRecord, RequestRecord},
+    rejection::{Key, Tally},
+    turn::Turn,
+};
 
 /// What is shown while records come in; the figures follow at the end in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +86,9 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Pipeline<W> {
     tracker: Tracker,
+    rejections: Rejections,
+    /// What the host says about the next rejection record.
+    host: HostFacts,
     shown: Shown<W>,
     recorder: Option<Recorder>,
     hooks: Vec<Hook>,
@@ -117,6 +129,8 @@ impl<W: Write> Pipeline<W> {
         let shown = Shown { out, clock, options, lines, objects, processes, summary, limits, any, matched, error };
         Self {
             tracker: Tracker::default(),
+            rejections: Rejections::default(),
+            host: HostFacts::default(),
             shown,
             recorder: None,
             hooks: Vec::new(),
@@ -133,6 +147,7 @@ impl<W: Write> Pipeline<W> {
     /// Notes what is assumed of the load balancer, for what is said of rejections and for the recording.
     pub fn assume(&mut self, limits: Limits) {
         self.keep(|recorder| recorder.limits(limits));
+        self.rejections.assume(limits);
         self.shown.limits = limits;
     }
 
@@ -153,8 +168,13 @@ impl<W: Write> Pipeline<W> {
         self.shown.processes.learn(fact);
     }
 
-    /// Takes a record as the kernel made it. Its time moves the time of the pipeline on. That of a rejection is left
-    /// alone: it has to be resolved first.
+    /// Notes what the host says about the rejection record that comes next.
+    pub fn host_says(&mut self, facts: HostFacts) {
+        self.keep(|recorder| recorder.host(&facts));
+        self.host = facts;
+    }
+
+    /// Takes a record as the kernel made it. Its time moves the time of the requests on, not that of the rejections.
     ///
     /// # Errors
     ///
@@ -173,19 +193,77 @@ impl<W: Write> Pipeline<W> {
             self.undecodable += 1;
             return Ok(());
         };
+        if let Record::Request(record) = record {
+            self.resolve(record);
+        }
+        self.keep(|recorder| recorder.record(bytes));
         let reported = match record {
             Record::Request(record) => {
-                self.resolve(record);
+                if Rejections::is_of_interest(record) {
+                    self.rejections.ended(record);
+                }
                 record.reported
             }
-            Record::Opened(record) | Record::Closed(record) => record.reported,
-            Record::Rejection(_) => return Ok(()),
+            Record::Opened(record) => record.reported,
+            Record::Closed(record) => {
+                self.rejections.closed(record);
+                record.reported
+            }
+            Record::Listener(record) => {
+                self.rejections.listener_closed(record);
+                return Ok(());
+            }
+            Record::Rejection(record) => {
+                self.rejections.event(record, std::mem::take(&mut self.host));
+                return Ok(());
+            }
         };
-        self.keep(|recorder| recorder.record(bytes));
-        let shown = &mut self.shown;
-        self.tracker.record(record, &mut |event| shown.event(&event));
-        self.tracker.tick(reported, &mut |event| shown.event(&event));
+        let Self { tracker, shown, rejections, .. } = self;
+        tracker.record(record, &mut |event| match event {
+            Event::Survived { record, idle } => rejections.survived(record, idle),
+            event => shown.event(&event),
+        });
+        tracker.tick(reported, &mut |event| shown.event(&event));
         self.shown.result()
+    }
+
+    /// Takes a request that waits at this moment: `record.reported` is now.
+    pub fn look(&mut self, record: &RequestRecord) {
+        if self.rejections.waits(record) {
+            self.keep(|recorder| recorder.look(encode_request(record)));
+        }
+    }
+
+    /// The questions about processes that have come up.
+    pub fn questions(&mut self) -> Vec<Question> {
+        self.rejections.questions()
+    }
+
+    /// Takes the answer to the question of that number.
+    pub fn answer(&mut self, number: u64, answer: Application) {
+        self.keep(|recorder| recorder.answer(number, &answer));
+        self.rejections.answer(number, answer);
+    }
+
+    /// Asks and decides about rejections what is due at `now` (monotonic nanoseconds), and shows it. [`u64::MAX`]: the
+    /// end, at which everything is decided.
+    ///
+    /// # Errors
+    ///
+    /// If `out` cannot be written to.
+    pub fn decide(&mut self, now: u64) -> io::Result<()> {
+        self.keep(|recorder| recorder.moment(now));
+        if now == u64::MAX {
+            self.rejections.decide_all();
+        } else {
+            self.rejections.tick(now);
+        }
+        self.show_rejections()
+    }
+
+    /// Asks the questions that are still to be asked, before the end.
+    pub fn ask_all(&mut self) {
+        self.rejections.ask_all();
     }
 
     /// Takes a rejection, resolved and classified.
@@ -195,7 +273,23 @@ impl<W: Write> Pipeline<W> {
     /// If `out` cannot be written to.
     pub fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
         self.keep(|recorder| recorder.rejection(rejection));
-        self.shown.rejection(rejection)
+        self.rejections.take(rejection.clone());
+        self.show_rejections()
+    }
+
+    /// What of the events of `key` was not reported one by one.
+    pub fn unreported(&mut self, key: &Key, tally: &Tally) -> Option<Unreported> {
+        self.rejections.unreported(key, tally)
+    }
+
+    /// The rejections so far.
+    #[must_use]
+    pub const fn rejections(&self) -> &Rejections {
+        &self.rejections
+    }
+
+    fn show_rejections(&mut self) -> io::Result<()> {
+        self.rejections.ready().iter().try_for_each(|rejection| self.shown.rejection(rejection))
     }
 
     /// Whether the request of `record` is still the latest of its connection, and the connection still open, as far as
@@ -212,6 +306,10 @@ impl<W: Write> Pipeline<W> {
     ///
     /// If `out` cannot be written to.
     pub fn tick(&mut self, now: u64) -> io::Result<()> {
+        if self.rejections.is_due(now) {
+            self.decide(now)?;
+        }
+        self.show_rejections()?;
         self.keep(Recorder::flush);
         let shown = &mut self.shown;
         self.tracker.tick(now, &mut |event| shown.event(&event));
@@ -234,6 +332,10 @@ impl<W: Write> Pipeline<W> {
     /// If `out` cannot be written to.
     pub fn finish(mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> io::Result<bool> {
         let whole = self.end_recording(waiting, counters);
+        // A recording that is cut off ends before everything was decided.
+        self.rejections.decide_all();
+        self.rejections.finish();
+        self.show_rejections()?;
         let shown = &mut self.shown;
         self.tracker.finish(&mut |event| shown.event(&event));
         self.shown.result()?;
@@ -290,6 +392,7 @@ impl<W: Write> Shown<W> {
                 Ok(())
             }
             Event::Closed(record) => self.closed(record),
+            Event::Survived { .. } => Ok(()),
         };
         if let Err(error) = result {
             self.error.get_or_insert(error);
@@ -308,10 +411,13 @@ impl<W: Write> Shown<W> {
             self.summary.request(&Request::of(amends), Change::Remove);
         }
         self.summary.request(&request, Change::Add);
+        if matches!(request.turn, Turn::Control | Turn::Farewell | Turn::Rest) {
+            return Ok(());
+        }
         if request.total().unwrap_or(0) < self.options.min {
             return Ok(());
         }
-        if !request.amended {
+        if !request.amended && request.turn == Turn::Request {
             self.matched += 1;
         }
         match (self.options.view, &mut self.lines) {
@@ -351,6 +457,7 @@ impl<W: Write> Shown<W> {
         let processes = &self.processes;
         let place = |request: Request<'_>| processes.place(&request.record.process);
         let waiting = waiting.iter().map(Request::of);
+        let waiting = waiting.filter(|request| matches!(request.turn, Turn::Request | Turn::Stream));
         let waiting: Vec<_> = waiting.map(|request| Request { place: place(request), ..request }).collect();
         let rejected = self.summary.rejections.explained(self.limits);
         let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run);
@@ -361,7 +468,7 @@ impl<W: Write> Shown<W> {
             View::Json | View::JsonRejections | View::JsonFigures => {
                 waiting.iter().try_for_each(|request| self.objects.waiting(out, request))?;
                 json_summary::summary(out, &ending)?;
-                json::status(out, rejections::total(&rejected), run)?;
+                json::status(out, total(&rejected), run)?;
             }
             View::Lines(terminal) | View::Rejections(terminal) | View::Figures(terminal) => {
                 if self.any {

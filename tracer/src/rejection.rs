@@ -29,6 +29,7 @@ pub enum Cause {
     ClosedBeforeResponse,
     ResetBeforeResponse,
     ResetMidResponse,
+    ResetDuringUpload,
     PeerGaveUp,
     ApplicationNotReading,
     NoResponse,
@@ -38,6 +39,36 @@ pub enum Cause {
     // Warnings before harm.
     KeepaliveTooShort,
     AcceptQueueFilling,
+    ProcessDied,
+}
+
+/// Why the application closed a connection that was idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// Its listener closed at the same moment: the server stops.
+    Stopped,
+    /// The same, and something listens there again: the server was restarted, or another process took over.
+    Replaced,
+    /// The process ended soon after, while the listener stayed: a reload, or a recycled worker.
+    WorkerEnded,
+    /// The process ended, and its connections with it.
+    ProcessEnded,
+    /// Connections with different idle times closed in the same instant: a stop or a reload.
+    Together,
+    /// Several connections closed after the same idle time, at different moments.
+    KeepAlive,
+}
+
+/// A setting of a server, as its command line or its configuration shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name there, such as `keepalive_timeout`.
+    pub name: String,
+    /// Its value there, such as `5s`.
+    pub value: String,
+    /// Where: a file, or `command line`.
+    pub source: String,
 }
 
 /// What a cause rests on.
@@ -122,6 +153,39 @@ pub struct Facts {
     /// The process that ended the connection on this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<ProcessName>,
+    /// Nothing had been written when the peer ended the connection.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ended_unanswered: bool,
+    /// Why this host closed the connection, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_because: Option<CloseReason>,
+    /// How many connections the same process closed in that instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_together: Option<u32>,
+    /// How many connections were closed after the same idle time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_idle: Option<u32>,
+    /// For how long another connection was idle and lived on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outlived_ns: Option<u64>,
+    /// For how long nothing had come or gone when the application closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_ns: Option<u64>,
+    /// Open files of the process that closed or listens, and how many it may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<(u64, u64)>,
+    /// Threads of that process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u64>,
+    /// Which server it is, by a name of the table in `explain/servers.rs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The setting that the advice is about, and its value now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
+    /// The connection was accepted and closed without anything being read from it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closed_unread: bool,
     /// The connection was never accepted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub never_accepted: bool,

@@ -3,7 +3,8 @@
 use crate::enrich::process::Place;
 use tracer_common::{
     record::{Process, RequestRecord},
-    stage::{RequestStage, Split},
+    stage::{RequestSplit, RequestStage, Split},
+    turn::Turn,
 };
 
 /// How a request ended.
@@ -48,6 +49,10 @@ pub struct Request<'a> {
     pub accept: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
+    /// What it is: a request, or a turn that only looks like one.
+    pub turn: Turn,
+    /// It waits, or waited until its end, for `accept()`.
+    pub never_accepted: bool,
     /// It replaces what was shown of it before.
     pub amended: bool,
     /// The control group of the process that read it.
@@ -64,8 +69,27 @@ impl<'a> Request<'a> {
             (false, _) => Outcome::Cut,
         };
         let ended = if outcome == Outcome::Complete { 0 } else { record.reported };
-        let split = record.moments.split(record.accepted, ended);
-        Self { record, split: split.split, accept: split.accept, outcome, amended: false, place: None }
+        let turn = record.turn();
+        let never_accepted = outcome == Outcome::Unanswered
+            && turn.is_first
+            && record.accepted == 0
+            && record.moments.first_read == 0
+            && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;
+        // Who was never accepted has spent all of its time waiting for that.
+        let accepted = if never_accepted { ended } else { record.accepted };
+        let RequestSplit { split, accept } = record.moments.split(accepted, ended);
+        let turn = turn.turn();
+        Self { record, split, accept, outcome, turn, never_accepted, amended: false, place: None }
+    }
+
+    /// What it is called in every output.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self.turn {
+            Turn::Message => "message",
+            Turn::Stream => "stream",
+            Turn::Request | Turn::Control | Turn::Farewell | Turn::Rest => "request",
+        }
     }
 
     /// The first moment that is known of it.
@@ -97,6 +121,9 @@ impl<'a> Request<'a> {
     /// The last stage that it reached, and its nanoseconds.
     #[must_use]
     pub fn latest(&self) -> Option<(Part, u64)> {
+        if self.never_accepted {
+            return self.accept.map(|wait| (Part::Accept, wait));
+        }
         let index = self.split.stages.iter().rposition(Option::is_some)?;
         Some((Part::Stage(index), self.split.stages[index]?))
     }

@@ -83,7 +83,7 @@ pub fn request(start: u64, stages: [u64; 7]) -> RequestRecord {
         srtt_us: 412,
         retransmits: 0,
         netns: 4_026_531_840,
-        padding: 0,
+        marks: 0,
     }
 }
 
@@ -130,6 +130,9 @@ pub fn closed() -> ConnectionRecord {
         queued: slow().moments.queued,
         bytes_in: 512,
         bytes_out: 20_480,
+        download: 0,
+        reports: 1,
+        peer_left: 0,
     }
 }
 

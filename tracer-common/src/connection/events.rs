@@ -1,11 +1,17 @@
 //! What each event does to a connection.
 
 use super::{
-    ACTIVE, ADOPTED, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, Change, Connection, ENDS,
-    IGNORED, LEAST_ALERT, LEAST_REQUEST, MIDWAY, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report,
-    Request, Segment, TIMED_OUT, TIMED_OUT_AT_LAST, Tcp, Times, state,
+    ACTIVE, ADOPTED, ALERT_LENGTHS, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, CONTINUES, Change,
+    Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY, OPENING, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED, PEEKED,
+    REOPENED,
+    RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, SENT_ON, Segment, TIMED_OUT, TIMED_OUT_AT_LAST,
+    TLS_OPENINGS, Tcp, Times, state,
 };
-use crate::{record::ConnectionRecord, sequence::after};
+use crate::{
+    opening::Opening,
+    record::{ConnectionRecord, RIGHT_BEHIND_NS},
+    sequence::after,
+};
 
 /// The first pieces of a response are reported as they are acknowledged, and those that come after a pause: few responses
 /// have more. Only the end of those that have is looked for by the sweep, which costs a look at every connection.
@@ -81,8 +87,20 @@ impl Connection {
                 let Times { arrived, queued } = known;
                 self.end_request(queued, &report);
                 self.begin_request(arrived, queued);
+            } else if self.is_answering() {
+                self.sent_on();
             }
             self.count_received(segment.end);
+        }
+    }
+
+    /// The peer sends more before it has the whole response. On TLS that is a sign of HTTP/2, except in the first two
+    /// turns: the server's session tickets cross the first request.
+    #[inline(always)]
+    fn sent_on(&mut self) {
+        self.flags |= SENT_ON;
+        if self.flags & OPENING == (Opening::TlsData as u32) << OPENING_SHIFT && self.sequence > 2 {
+            self.flags |= OVERLAPPED;
         }
     }
 
@@ -106,6 +124,25 @@ impl Connection {
         }
         moments.first_read = now;
         Some(now)
+    }
+
+    /// The sequence number of the first byte of the current turn.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turn_start(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
+        let received = self.request.bytes_in as u32;
+        self.input_end.wrapping_sub(received)
+    }
+
+    /// The first bytes of the current turn were of that class.
+    #[inline(always)]
+    pub fn opened_with(&mut self, opening: Opening) {
+        let opening = opening as u32;
+        self.flags = (self.flags & !OPENING) | opening << OPENING_SHIFT;
+        if opening != 0 {
+            self.flags |= 1 << (OPENINGS_SHIFT + opening);
+        }
     }
 
     /// The application is about to write. Later writes of the same response change nothing.
@@ -169,6 +206,16 @@ impl Connection {
         } else {
             ConnectionRecord::NOTHING
         }
+    }
+
+    /// Whether the peer's FIN or reset came right behind the first byte of the current turn.
+    #[inline(always)]
+    #[must_use]
+    pub const fn peer_left_right_behind(&self) -> bool {
+        let queued = self.request.moments.queued;
+        self.flags & (CLOSED_BY_PEER | RESET_BY_PEER) != 0
+            && queued != 0
+            && self.ended.saturating_sub(queued) < RIGHT_BEHIND_NS
     }
 
     /// A packet of the response was sent again.
@@ -256,12 +303,12 @@ impl Connection {
         }
     }
 
-    /// What is written last, when all of the response has been acknowledged before, is a TLS close alert if it is as long
-    /// as one: nobody waits for it.
+    /// On a connection with TLS, what the application writes last, after all of its response was acknowledged, is a
+    /// close alert if it is as long as one. Nobody waits for it.
     #[inline(always)]
     fn dismiss_farewell(&mut self) {
         let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
-        let is_alert = (LEAST_ALERT..LEAST_REQUEST).contains(&unacknowledged);
+        let is_alert = self.flags & TLS_OPENINGS != 0 && ALERT_LENGTHS.contains(&unacknowledged);
         if self.flags & ACTIVE != 0 && self.request.reports != 0 && is_alert {
             self.acknowledged_end = self.written_end;
             // It is no sign of life either: the response had left before it was acknowledged.
@@ -276,6 +323,9 @@ impl Connection {
     fn ended_by(&mut self, end: u32, now: u64) {
         if self.flags & ENDS == 0 {
             self.flags |= end;
+            if self.flags & ACTIVE != 0 && !self.is_answering() {
+                self.flags |= ENDED_UNANSWERED;
+            }
             self.ended = now;
             let last = self.last_event();
             self.idle = if last == 0 { 0 } else { now.saturating_sub(last) };
@@ -360,7 +410,9 @@ impl Connection {
         self.answer_start = self.written_end;
         self.output_end = self.written_end;
         self.acknowledged_end = self.written_end;
-        self.flags = (self.flags | ACTIVE) & !(CHANGED | REOPENED | MIDWAY);
+        let continues = if self.flags & SENT_ON != 0 { CONTINUES } else { 0 };
+        let gone = CHANGED | REOPENED | MIDWAY | SENT_ON | CONTINUES | OPENING | PEEKED;
+        self.flags = (self.flags & !gone) | ACTIVE | continues;
     }
 
     /// Bytes that `segment` did not see: they came with the handshake's last ACK, and hence when the connection was

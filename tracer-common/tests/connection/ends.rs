@@ -2,7 +2,11 @@
 
 use crate::scenario::{STEP, Scenario};
 use tracer_common::{
-    connection::{CLOSED_BY_APPLICATION, Connection, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, TIMED_OUT_AT_LAST},
+    connection::{
+        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, SENT_ON,
+        TIMED_OUT_AT_LAST,
+    },
+    opening::Opening,
     record::{ConnectionRecord, Kind},
     rejection::{Ender, How},
 };
@@ -49,7 +53,9 @@ fn what_was_pending_is_told() {
 #[test]
 fn a_tls_close_alert_is_not_waited_for() {
     let mut scenario = Scenario::new();
-    scenario.handshake().request(100).read().respond(5000).wait(5000 * STEP).write(24).send_lost().close().gone();
+    scenario.handshake().request(100).read();
+    scenario.connection.opened_with(Opening::TlsData);
+    scenario.respond(5000).wait(5000 * STEP).write(24).send_lost().close().gone();
     let record = closed(&scenario.connection);
     assert_eq!(
         (record.pending, record.flags & CLOSED_BY_APPLICATION),
@@ -57,13 +63,20 @@ fn a_tls_close_alert_is_not_waited_for() {
     );
     assert!(record.idle >= 5000 * STEP, "{}", record.idle);
     assert_eq!(scenario.requests()[0].bytes_out, 5000, "nothing of it is told of the response");
-    // A response as short as that, or a part of one, is waited for.
-    let mut scenario = Scenario::new();
-    scenario.handshake().request(100).read().write(24).send_lost().close().gone();
-    assert_eq!(closed(&scenario.connection).pending, ConnectionRecord::CUT);
-    let mut scenario = Scenario::new();
-    scenario.handshake().request(100).read().respond(5000).write(400).send_lost().close().gone();
-    assert_eq!(closed(&scenario.connection).pending, ConnectionRecord::CUT);
+    // A response as short as that, or a part of one, is waited for. Without TLS there is no alert.
+    let cut = |opening, first, last| {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(100).read();
+        scenario.connection.opened_with(opening);
+        if first != 0 {
+            scenario.respond(first);
+        }
+        scenario.write(last).send_lost().close().gone();
+        assert_eq!(closed(&scenario.connection).pending, ConnectionRecord::CUT, "{opening:?} {first} {last}");
+    };
+    cut(Opening::TlsData, 0, 24);
+    cut(Opening::TlsData, 5000, 400);
+    cut(Opening::Http, 5000, 24);
 }
 
 #[test]
@@ -140,4 +153,51 @@ fn the_time_with_a_closed_window_belongs_to_the_request() {
     assert_eq!(scenario.requests()[0].zero_window, 6 * STEP);
     scenario.request(10).read().respond(5);
     assert_eq!(scenario.requests()[1].zero_window, 0);
+}
+
+#[test]
+fn whether_anything_was_written_before_the_end_is_told() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read().peer_closes().wait(5000 * STEP).write(50).send_lost().close().gone();
+    let record = closed(&scenario.connection);
+    assert_eq!((record.pending, record.bytes_out), (ConnectionRecord::CUT, 50));
+    assert_ne!(record.flags & ENDED_UNANSWERED, 0);
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read().write(50).send_lost().peer_closes().gone();
+    assert_eq!(closed(&scenario.connection).flags & ENDED_UNANSWERED, 0);
+    // Nothing was under way.
+    let mut scenario = Scenario::new();
+    scenario.handshake().peer_closes().gone();
+    assert_eq!(closed(&scenario.connection).flags & ENDED_UNANSWERED, 0);
+}
+
+#[test]
+fn a_peer_that_sends_on_during_the_response_is_noted_for_the_next_turn() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(1000).read().write(200).request(1000);
+    assert_eq!(scenario.connection.flags & (SENT_ON | CONTINUES), SENT_ON);
+    scenario.send().request(1000);
+    assert_eq!((scenario.connection.sequence, scenario.connection.flags & (SENT_ON | CONTINUES)), (2, CONTINUES));
+    assert!(closed(&scenario.connection).turn().marks.0 & CONTINUES != 0);
+    // The next request, which waits for the response, continues nothing.
+    scenario.read().respond(10).request(1000);
+    assert_eq!((scenario.connection.sequence, scenario.connection.flags & (SENT_ON | CONTINUES)), (3, 0));
+}
+
+#[test]
+fn an_opening_is_that_of_its_turn_and_stays_known() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(1000).read();
+    scenario.connection.opened_with(Opening::Http);
+    assert_eq!(closed(&scenario.connection).turn().marks.opening(), Opening::Http);
+    scenario.respond(10).request(1000);
+    let marks = closed(&scenario.connection).turn().marks;
+    assert_eq!((marks.opening(), marks.has_seen(Opening::Http)), (Opening::Unknown, true));
+}
+
+#[test]
+fn a_turn_starts_where_its_first_byte_is() {
+    let mut scenario = Scenario::at(u32::MAX - 50, 5000);
+    scenario.handshake().request(100).read().respond(10).request(70).request(30);
+    assert_eq!(scenario.connection.turn_start(), (u32::MAX - 50).wrapping_add(100));
 }

@@ -8,7 +8,7 @@ mod scenario;
 use scenario::{STEP, Scenario, is_complete, is_final, split};
 use tracer_common::{
     connection::{
-        ACTIVE, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
+        ACTIVE, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
         TIMED_OUT, TIMED_OUT_AT_LAST, state,
     },
     record::RequestRecord,
@@ -128,7 +128,7 @@ fn a_half_closed_peer_still_gets_its_response() {
     let request = scenario.requests()[0];
     assert!(is_complete(&request));
     assert_eq!((request.bytes_in, request.bytes_out, scenario.steps()[6]), (100, 50, Some(1)));
-    assert_eq!(scenario.connection.flags, CLOSED_BY_PEER);
+    assert_eq!(scenario.connection.flags, CLOSED_BY_PEER | ENDED_UNANSWERED);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_connection_may_end_in_every_phase() {
                 assert!(scenario.requests().len() <= 1);
                 assert_eq!((scenario.connection.flags & ACTIVE, scenario.connection.flags & cause), (0, cause));
                 // What also happened, after the first end.
-                let later = RESET_ARRIVED | TIMED_OUT_AT_LAST;
+                let later = RESET_ARRIVED | TIMED_OUT_AT_LAST | ENDED_UNANSWERED;
                 assert_eq!(scenario.connection.flags & !(REOPENED | later | cause), 0);
             }
         }

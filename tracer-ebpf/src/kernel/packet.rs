@@ -6,6 +6,7 @@ use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_kernel};
 use tracer_common::{
     endpoint::{Address, Endpoint},
     offsets::MISSING,
+    opening::Opening,
     rejection::Packet as Sort,
 };
 
@@ -120,18 +121,47 @@ impl Packet {
         }
     }
 
-    /// Its ends, if it is TCP over IP (not behind extension headers), written into `from` and `to`; returns what it is
-    /// and how many bytes of payload it has.
+    /// Its ends, if it is TCP over IP (not behind extension headers), written into `from` and `to`; returns the rest of
+    /// what its headers say.
     #[inline(always)]
-    pub fn headers(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<(Sort, u32)> {
+    pub fn headers(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<Headers> {
+        const FIN: u8 = 1;
         let at = addresses(self.network_header(), IPPROTO_TCP, from, to)?;
         let words: [u32; 4] = probe(at.transport, 0)?;
         let last = u32::from_be(words[3]);
-        let payload = at.length.saturating_sub((last >> 28) * 4);
+        let header = (last >> 28) * 4;
+        let payload = at.length.saturating_sub(header);
         let ports = u32::from_be(words[0]);
         from.port = (ports >> 16) as u16;
         to.port = ports as u16;
-        Some((Sort::of((last >> 16) as u8, payload), payload))
+        let flags = (last >> 16) as u8;
+        Some(Headers {
+            sort: Sort::of(flags, payload),
+            payload,
+            sequence: u32::from_be(words[1]),
+            acknowledges: u32::from_be(words[2]),
+            is_fin: flags & FIN != 0,
+            payload_at: at.transport + u64::from(header),
+        })
+    }
+
+    /// The class of the first bytes of its payload, which begins at `address` if it lies in the packet's head: what this
+    /// host sends to itself, or over a `veth`, lies in pages.
+    #[inline(always)]
+    pub fn opening(self, address: u64) -> Opening {
+        let (Some(head), Some(data), Some(length), Some(paged)) = (
+            self.0.load::<u64>(offset!(skb_head)),
+            self.0.load::<u64>(offset!(skb_data)),
+            self.0.load::<u32>(offset!(skb_len)),
+            self.0.load::<u32>(offset!(skb_data_len)),
+        ) else {
+            return Opening::Unknown;
+        };
+        let end = data + u64::from(length.wrapping_sub(paged));
+        if address < head || address + 3 > end {
+            return Opening::Unknown;
+        }
+        probe(address, 0).map_or(Opening::Unknown, Opening::of)
     }
 
     /// The TCP connection that an ICMP error is about, written into `from` and `to` as in the packet that came. `None` if
@@ -155,6 +185,22 @@ impl Packet {
         to.port = ports as u16;
         Some(())
     }
+}
+
+/// What the headers of a TCP packet say.
+pub struct Headers {
+    /// What kind of packet it is.
+    pub sort: Sort,
+    /// Bytes of payload.
+    pub payload: u32,
+    /// Its first sequence number.
+    pub sequence: u32,
+    /// What it acknowledges.
+    pub acknowledges: u32,
+    /// It ends the peer's side.
+    pub is_fin: bool,
+    /// Where the payload begins, if it does not lie in pages.
+    pub payload_at: u64,
 }
 
 const IPPROTO_ICMP: u8 = 1;

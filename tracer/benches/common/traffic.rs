@@ -130,7 +130,7 @@ impl Traffic {
             srtt_us: 412,
             retransmits: 0,
             netns: 4_026_531_840,
-            padding: 0,
+            marks: 0,
         }
     }
 

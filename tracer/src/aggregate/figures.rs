@@ -17,7 +17,8 @@ pub enum Change {
 }
 
 impl Change {
-    fn count(self, counter: &mut u64, amount: u64) {
+    /// Adds `amount` to `counter`, or takes it out.
+    pub fn count(self, counter: &mut u64, amount: u64) {
         *counter = match self {
             Self::Add => counter.saturating_add(amount),
             Self::Remove => counter.saturating_sub(amount),
@@ -87,13 +88,18 @@ impl Figures {
         self.total.sum()
     }
 
-    /// Counts a request.
-    pub fn request(&mut self, request: &Request<'_>, change: Change) {
+    /// Counts the bytes and packets of a turn.
+    pub fn bytes(&mut self, request: &Request<'_>, change: Change) {
         let record = request.record;
-        change.count(&mut self.requests, 1);
         change.count(&mut self.bytes_in, record.bytes_in);
         change.count(&mut self.bytes_out, record.bytes_out);
         change.count(&mut self.retransmits, record.retransmits.into());
+    }
+
+    /// Counts a request.
+    pub fn request(&mut self, request: &Request<'_>, change: Change) {
+        change.count(&mut self.requests, 1);
+        self.bytes(request, change);
         match request.outcome {
             Outcome::Complete => {}
             Outcome::Unanswered => change.count(&mut self.unanswered, 1),

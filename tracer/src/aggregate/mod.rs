@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use tracer_common::{
     endpoint::Tuple,
     record::{ConnectionRecord, Process},
+    turn::Turn,
 };
 
 /// Significant digits of the quantiles over all requests.
@@ -72,6 +73,12 @@ pub struct Summary {
     pub other_groups: Option<Figures>,
     /// Requests of the processes beyond [`GROUPS`].
     pub other_processes: u64,
+    /// Messages: turns that are no requests.
+    pub messages: u64,
+    /// Responses that went on for long, in pieces.
+    pub streams: u64,
+    /// Turns of TLS handshakes and close alerts.
+    pub control: u64,
 }
 
 impl Default for Summary {
@@ -83,13 +90,31 @@ impl Default for Summary {
             processes: HashMap::default(),
             other_groups: None,
             other_processes: 0,
+            messages: 0,
+            streams: 0,
+            control: 0,
         }
     }
 }
 
 impl Summary {
-    /// Counts a request, or takes back what was counted of it.
+    /// Counts a turn, or takes back what was counted of it. What is no request has no part in the figures of requests, but
+    /// for its bytes.
     pub fn request(&mut self, request: &Request<'_>, change: Change) {
+        let counter = match request.turn {
+            Turn::Request => {
+                self.counted(request, change);
+                return;
+            }
+            Turn::Message => &mut self.messages,
+            Turn::Stream => &mut self.streams,
+            Turn::Control | Turn::Farewell | Turn::Rest => &mut self.control,
+        };
+        change.count(counter, 1);
+        self.all.bytes(request, change);
+    }
+
+    fn counted(&mut self, request: &Request<'_>, change: Change) {
         self.all.request(request, change);
         self.group(&request.record.tuple).request(request, change);
         self.process(request, change);

@@ -73,6 +73,12 @@ impl Sampler {
         }
     }
 
+    /// Whether [`Sampler::tick`] may pass something on at `now`.
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        self.kinds.values().any(|entry| entry.held.is_some() && now.saturating_sub(entry.at) >= INTERVAL)
+    }
+
     /// Hands on what has been held back for long enough at `now` (monotonic nanoseconds).
     pub fn tick(&mut self, now: u64, on: &mut impl FnMut(Rejection)) {
         for (kind, entry) in &mut self.kinds {

@@ -63,6 +63,14 @@ fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write
                     pipeline.rejection(&rejection).map_err(ReportError::Output)?;
                 }
             }
+            Ok(Some(Block::Host(facts))) => pipeline.host_says(*facts),
+            Ok(Some(Block::Look(bytes))) => {
+                if let Some(record) = waiting_request(bytes, args) {
+                    pipeline.look(&record);
+                }
+            }
+            Ok(Some(Block::Answer(number, answer))) => pipeline.answer(number, *answer),
+            Ok(Some(Block::Moment(now))) => pipeline.decide(now).map_err(ReportError::Output)?,
             Ok(Some(Block::Fact(fact))) => pipeline.learn(&fact),
             Ok(Some(Block::Hooks(hooks))) => pipeline.hooks(hooks),
             Ok(Some(Block::Limits(limits))) => {
@@ -89,8 +97,9 @@ fn is_wanted(bytes: &[u8], args: &ShowArgs) -> bool {
     match decode(bytes) {
         Ok(Record::Request(record)) => is_wanted_tuple(&record.tuple, args),
         Ok(Record::Opened(record) | Record::Closed(record)) => is_wanted_tuple(&record.tuple, args),
-        // The pipeline leaves it alone: a recording has rejections in blocks of their own.
-        Ok(Record::Rejection(_)) => false,
+        Ok(Record::Rejection(record)) => is_wanted_tuple(&record.tuple(), args),
+        // The peers of a listener are not known.
+        Ok(Record::Listener(record)) => args.ports.is_empty() || args.ports.contains(&record.local.port),
         Err(_) => true,
     }
 }

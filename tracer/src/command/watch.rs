@@ -1,6 +1,6 @@
 //! `tracer watch`: shows every request, and every rejection, as it happens.
 
-mod refusals;
+mod asker;
 mod ticker;
 
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
     status::{Counters, Hook},
 };
 use anyhow::Context;
+use asker::Asker;
 use aya::maps::{MapData, RingBuf};
-use refusals::Refusals;
 use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
@@ -67,8 +67,8 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     pipeline.assume(args.show.limits());
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
     let host = Host::new(probe.drop_reasons().to_vec());
-    let refusals = Refusals::new(host, args.show.limits(), filters.netns, args.show.ports.clone(), monotonic()?);
-    let mut sink = Sink { pipeline, refusals };
+    let asker = Asker::new(host, filters.netns, args.show.ports.clone(), monotonic()?);
+    let mut sink = Sink { pipeline, asker };
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
         let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
@@ -78,29 +78,25 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where records go: to the pipeline, and to what finds the causes of rejections, which go to the pipeline as well.
+/// Where records go, and who answers what they do not say.
 struct Sink<W> {
     pipeline: Pipeline<W>,
-    refusals: Refusals,
+    asker: Asker,
 }
 
 impl<W: Write> Sink<W> {
     fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
         let record = decode(bytes);
-        self.pipeline.decoded(&record, bytes)?;
-        match &record {
-            Ok(Record::Rejection(record)) => self.refusals.event(record),
-            Ok(Record::Closed(record)) => self.refusals.closed(record),
-            Ok(Record::Request(record)) if Refusals::is_of_interest(record) => self.refusals.ended(record),
-            _ => {}
+        if let Ok(Record::Rejection(record)) = &record {
+            self.pipeline.host_says(self.asker.facts(record));
         }
-        Ok(())
+        self.pipeline.decoded(&record, bytes)
     }
 
     fn tick(&mut self) -> anyhow::Result<()> {
-        let now = monotonic()?;
-        self.refusals.flush(now, &mut self.pipeline)?;
-        Ok(self.pipeline.tick(now)?)
+        self.pipeline.tick(monotonic()?)?;
+        self.asker.answer(&mut self.pipeline);
+        Ok(())
     }
 }
 
@@ -169,7 +165,7 @@ async fn follow(
                 drain(records.get_mut(), sink)?;
                 if sweeps.is_due(probe)? {
                     for record in sweep(probe, records.get_mut(), sink)? {
-                        sink.refusals.waiting(&record);
+                        sink.pipeline.look(&record);
                     }
                 }
                 sink.tick()?;
@@ -239,10 +235,8 @@ impl Sweeps {
 fn sweep(probe: &Probe, records: &mut Records, sink: &mut Sink<impl Write>) -> anyhow::Result<Vec<RequestRecord>> {
     let mut waiting = Vec::new();
     let mut answered = Vec::new();
-    probe.sweep(|bytes| match decode(bytes) {
-        Ok(Record::Request(record)) if record.flags & RequestRecord::COMPLETE == 0 => waiting.push(record),
-        Ok(Record::Request(record)) => answered.push(record),
-        _ => {}
+    probe.sweep(|record| {
+        if record.flags & RequestRecord::COMPLETE == 0 { waiting.push(record) } else { answered.push(record) }
     })?;
     // What was reported before the sweep came before what it found.
     drain(records, sink)?;
@@ -267,11 +261,11 @@ fn finish(
     probe.stop()?;
     let waiting = sweep(probe, records, &mut sink).unwrap_or_default();
     let counters = Counters::new(probe.counts()?).with_events_missed(missed);
-    let Sink { mut pipeline, mut refusals } = sink;
+    let Sink { mut pipeline, mut asker } = sink;
     if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, Some(&counters)));
     }
-    refusals.finish(&probe.tallies()?, &counters, &mut pipeline)?;
+    asker.finish(&probe.tallies()?, &counters, &mut pipeline)?;
     let whole = pipeline.finish(&waiting, Some(&counters))?;
     outcome.map(|()| whole)
 }

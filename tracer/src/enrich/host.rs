@@ -1,6 +1,7 @@
 //! What this host says about a rejection when it is asked: names, listeners, firewall rules, connection tracking, routes.
 
 use super::{
+    application::{self, Application},
     conntrack,
     listener::Listeners,
     peer,
@@ -13,6 +14,7 @@ use crate::{
     rejection::{ProcessName, Rule},
 };
 use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, net::SocketAddr};
 use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
 
@@ -20,7 +22,8 @@ use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
 const NETFILTER: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];
 
 /// The answers. What was not asked, because the event does not need it, or is not known is absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostFacts {
     /// The kernel's name for why it dropped the packet, such as `NO_SOCKET`.
     pub reason: Option<String>,
@@ -40,6 +43,8 @@ pub struct HostFacts {
     pub conntrack_dropped: bool,
     /// Why the kernel has no route to the peer, such as `Network is unreachable`; absent if it has one.
     pub route: Option<String>,
+    /// Open files of the process that listens, and how many it may have.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// This host. Its answers are kept for about a second, so that a flood of rejections costs a look-up each.
@@ -86,6 +91,8 @@ impl Host {
             || facts.reason.as_deref() == Some("TCP_LISTEN_OVERFLOW");
         if is_about_listener && key.flags & Key::OUTGOING == 0 || event == Some(Event::SynackUnanswered) {
             facts.listens = self.listeners.on(key.netns, key.local.port);
+            let owner = facts.listens.iter().find_map(|(_, process)| process.as_ref());
+            facts.open_files = owner.and_then(|process| application::open_files_of(process.pid));
         }
         if event == Some(Event::SynUnanswered) {
             let (local, peer) = (peer::address(&key.local), peer::address(&record.peer));
@@ -101,6 +108,13 @@ impl Host {
     pub fn listener(&mut self, netns: u32, local: SocketAddr) -> Option<ProcessName> {
         let listens = self.listeners.on(netns, local.port());
         listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
+    }
+
+    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`.
+    pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
+        let listens = self.listeners.on(netns, local.port());
+        let serves = |at: &SocketAddr| at.ip() == local.ip() || at.ip().is_unspecified();
+        Application { listens: listens.iter().any(|(at, _)| serves(at)), ..application::read(pid) }
     }
 
     fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {

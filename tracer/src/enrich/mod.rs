@@ -1,6 +1,7 @@
 //! What the records do not say themselves: whose network a peer is in, whose process it was, what this host says about a
 //! rejection.
 
+pub mod application;
 pub mod conntrack;
 pub mod host;
 pub mod listener;
@@ -10,4 +11,5 @@ pub mod process;
 mod recent;
 pub mod route;
 pub mod ruleset;
+pub mod servers;
 pub mod symbols;

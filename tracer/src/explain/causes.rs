@@ -17,7 +17,7 @@ use crate::rejection::{
 };
 
 /// All causes, in the order of [`crate::rejection::Cause`].
-pub static CAUSES: [Entry; 23] = [
+pub static CAUSES: [Entry; 25] = [
     Entry {
         cause: Cause::NoListener,
         code: "no_listener",
@@ -48,7 +48,9 @@ pub static CAUSES: [Entry; 23] = [
         verdict: "met a full accept queue[ ({queue_length}/{queue_limit})]; [{process}|the application] accepts too \
             slowly: raise workers.",
         alb: &["504"],
-        advice: "Let it accept faster: raise [{workers}|workers or threads]. For bursts lengthen the queue: \
+        advice: "[{?files_at_limit}The process is at its limit of open files ({open_files}) and accepts nothing: raise \
+            LimitNOFILE= in its systemd unit, or `ulimit -n`|Let it accept faster: raise {workers}|Let it accept faster: \
+            raise workers or threads]. For bursts lengthen the queue: \
             [{backlog}|the backlog of the application's listen()] and `sysctl -w net.core.somaxconn=4096` (the lesser \
             of the two holds[, now {queue_limit}]), then restart the application.",
     },
@@ -203,18 +205,24 @@ pub static CAUSES: [Entry; 23] = [
         code: "keepalive_race",
         family: OnConnection,
         counted: LateRequests,
-        evidence: &[Observed],
+        evidence: &[Observed, Inferred],
         title: "keep-alive race",
-        text: "[{ended_by}|This host] closed the idle connection[ after {idle}]; the next request met the close[ \
-            {late} later][{?too_short} (keep-alive shorter than the load balancer's {idle_timeout})].",
-        verdict: "met a connection that [{ended_by}|this host] had just closed[ after {idle} without a request]; \
-            [{?died}let it end gracefully|raise its keep-alive above the load balancer's {idle_timeout}|raise its \
-            keep-alive].",
+        text: "[{ended_by}|This host] closed the connection[ after {idle} without a request]; the next request met the \
+            close[ {late} later|{?never_read}: it had come and was not read][ ({why})][{?inferred} (inferred: the data \
+            is encrypted, and short enough to be no request)].",
+        verdict: "met a connection that [{ended_by}|this host] had just closed[ after {idle} without a request][ \
+            ({why})]; [{?stops}let the load balancer leave before it stops|{?keep_alive_time}raise its keep-alive above \
+            the load balancer's {idle_timeout}|see whether it stopped then, or closes idle connections by itself].",
         alb: &["502"],
-        advice: "[{?died}Let it finish its connections before it ends (graceful stop, deregistration delay)|Set \
-            {keep_alive} above the load balancer's idle timeout ({idle_timeout})|Set the keep-alive (nginx \
-            keepalive_timeout, node server.keepAliveTimeout, gunicorn --keep-alive, apache KeepAliveTimeout) above the \
-            load balancer's idle timeout].",
+        advice: "[{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
+            `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?stops}Before \
+            the server stops, deregister the target and wait for the deregistration delay (Kubernetes: a `preStop` \
+            sleep), or answer with `Connection: close` for that long (lame duck)|{?keep_alive_time}Set {keep_alive} \
+            above the load balancer's idle timeout ({idle_timeout})|{?keep_alive_time}Set the idle timeout of the \
+            server above that of the load balancer ({idle_timeout})|If the server stopped or reloaded then, \
+            deregister the target first and wait for the deregistration delay; if it closes unused connections by \
+            itself, let it keep them for longer than the load balancer's idle timeout ({idle_timeout})][{?worker_ended}. {recycle}][{?keep_alive_time}. \
+            {apply}].",
     },
     Entry {
         cause: Cause::ClosedBeforeResponse,
@@ -224,12 +232,16 @@ pub static CAUSES: [Entry; 23] = [
         evidence: &[Observed],
         title: "closed before the response",
         text: "[{ended_by}|The application] closed the connection[ {waited} after the request came,] without a \
-            response.",
-        verdict: "got no response: [{ended_by}|the application] closed the connection[ after {waited}]; look at its \
-            log.",
+            response[; nothing had come or gone for {silent}: {?waits_for_body}it answers every whole request, so the \
+            sender had stalled in its body|; nothing had come or gone for {silent}: it gave up, or it waited for the \
+            rest of the request].",
+        verdict: "got no response: [{ended_by}|the application] closed the connection[ after {waited}]; \
+            [{?waits_for_body}look at why the request stalled in its body|look at its log].",
         alb: &["502"],
-        advice: "Read the application's log at that time: a crash, a worker timeout (gunicorn --timeout), a restart. \
-            `journalctl -k -g 'segfault|killed process'` tells if the kernel ended it.",
+        advice: "[{?waits_for_body}The request was incomplete: look at the client or the load balancer's side; {body} \
+            limits how long the server waits for the rest|{?died}Read the kernel's log, {kernel_log}, and the application's log at that time|Read the application's log at that \
+            time: a crash, a worker timeout (gunicorn --timeout), a restart, a request whose body did not come whole. \
+            {kernel_log} tells if the kernel ended it].",
     },
     Entry {
         cause: Cause::ResetBeforeResponse,
@@ -238,16 +250,25 @@ pub static CAUSES: [Entry; 23] = [
         counted: Requests,
         evidence: &[Observed],
         title: "reset before the response",
-        text: "[{ended_by}|This host] reset the connection[ {waited} after the request came,] without a response[: \
-            {?never_accepted}it had never been accepted|: {unread} of the request had not been read].",
-        verdict: "got a reset for a response[ from {ended_by}][ after {waited}][, {unread} of the request unread]; \
-            look at the application's log.",
+        text: "[{?closed_unread}{ended_by} accepted the connection and closed it without reading anything; the request \
+            came {late} later and was reset|{?closed_unread}{ended_by} accepted the connection and closed it {waited} \
+            after the request came, without reading it|{?closed_unread}The application accepted the connection and \
+            closed it without reading the request|{ended_by} reset the connection {waited} after the request came, \
+            without a response|{ended_by} reset the connection without a response|This host reset the connection \
+            without a response][{?never_accepted}: it had never been accepted|{?closed_unread} (open files: \
+            {open_files})|{?closed_unread}|: {unread} of the request had not been read].",
+        verdict: "got a reset for a response[ from {ended_by}][ after {waited}][{?closed_unread}, accepted and closed \
+            unread|, {unread} of the request unread]; [{?files_at_limit}raise its limit of open files \
+            ({open_files})|{?closed_unread}look for a limit of the application|look at the application's log].",
         alb: &["502"],
         advice: "[{?never_accepted}The listener closed with connections in its queue: let it accept and serve them \
-            before it ends|{?never_read}It closed just as the request came: give it a longer keep-alive than the load \
-            balancer's idle timeout, and let it finish what is open before it stops|{?unread}It closed without reading the whole request: a limit of size (nginx \
-            client_max_body_size), a crash or a worker timeout|Look for a crash, a worker timeout (gunicorn \
-            --timeout), a restart, SO_LINGER 0]; read the application's log at that time.",
+            before it ends|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
+            in its systemd unit, or `ulimit -n`, and restart it|{?closed_unread}A limit of the server: {limits}|{?closed_unread}A \
+            limit of the application: connections or workers at once, or open files ({count_files})|{?closed_unread}A limit of the application: connections or workers at once, \
+            or open files|{?never_read}Nobody read it for {waited}: more workers, or fewer connections for each|{?unread}It \
+            closed without reading the whole request: a limit of size (nginx client_max_body_size), a crash or a \
+            worker timeout|Look for a crash, a worker timeout (gunicorn --timeout), a restart, SO_LINGER 0]; read the \
+            application's log at that time.",
     },
     Entry {
         cause: Cause::ResetMidResponse,
@@ -265,6 +286,23 @@ pub static CAUSES: [Entry; 23] = [
             the application's log at that time.",
     },
     Entry {
+        cause: Cause::ResetDuringUpload,
+        code: "reset_during_upload",
+        family: OnConnection,
+        counted: Requests,
+        evidence: &[Observed, Inferred],
+        title: "reset during the upload",
+        text: "[{ended_by}|This host] answered before the whole request had come, and closed the connection: the rest of \
+            the upload met a reset[ ({unread} of it unread)][{?inferred} (inferred: the close followed the response at \
+            once, and a full segment came; it may also have been the next request)].",
+        verdict: "got an early response and then a reset into their upload[ from {ended_by}]: the load balancer may \
+            answer 502 instead; let the server read the rest before it closes.",
+        alb: &["502"],
+        advice: "Find out why it answers early (a limit of size, a missing authorization, a redirect), and let the server \
+            read what still comes before it closes: [{lingering}|nginx lingering_close, Apache and haproxy do; node, \
+            Go and most frameworks have to read the rest of the body themselves].",
+    },
+    Entry {
         cause: Cause::PeerGaveUp,
         code: "peer_gave_up",
         family: OnConnection,
@@ -272,7 +310,7 @@ pub static CAUSES: [Entry; 23] = [
         evidence: &[Observed, Inferred],
         title: "peer gave up",
         text: "[{peer}|The peer] gave up[ with a {packet}][ {waited} after its request came,] [{?unanswered}before any \
-            response|before the response was complete ({bytes_out} had been written)|before the response was \
+            response|{?ended_unanswered}before any response|before the response was complete ({bytes_out} had been written)|before the response was \
             complete][{?inferred} (inferred from its close without a response: a message may need none)].",
         verdict: "ended early: the peer gave up[ after {waited}]; [{?timed_out}answer within its idle timeout \
             ({idle_timeout})|look at where such requests spend their time].",
@@ -300,16 +338,19 @@ pub static CAUSES: [Entry; 23] = [
         code: "no_response",
         family: OnConnection,
         counted: Requests,
-        evidence: &[Observed],
+        evidence: &[Observed, Inferred],
         title: "no response",
         text: "[{?never_accepted}The connection of a request waits to be accepted|{?never_read}{process} has not read \
             a request|{?never_read}The application has not read a request|{process} has read a request but not \
             answered it|A request has not been answered][ for {waited}, longer than the load balancer's idle timeout \
-            ({idle_timeout})| for longer than the load balancer's idle timeout].",
+            ({idle_timeout})| for longer than the load balancer's idle timeout][{?inferred} (inferred: it may also be a \
+            message that needs no answer)].",
         verdict: "waited[ {waited}] for a response[{?never_accepted}, not even accepted|{?never_read}, not even read|, \
             read by {process}]; [{?never_read}raise workers|look at what it waits for].",
         alb: &["504"],
-        advice: "[{?never_read}Let it accept and read sooner: raise workers or threads|See what it waits for: `cat \
+        advice: "[{?files_at_limit}The process is at its limit of open files ({open_files}) and accepts nothing: raise \
+            LimitNOFILE= in its systemd unit, or `ulimit -n`, and restart it|{?never_read}Let it accept and read sooner: \
+            raise workers or threads|See what it waits for: `cat \
             /proc/{pid}/stack`, `ss -tnp`, the log of the database|See what it waits for: `ss -tnp`, the log of the \
             database]; or raise the load balancer's idle timeout (idle_timeout.timeout_seconds) above the slowest \
             request.",
@@ -349,14 +390,13 @@ pub static CAUSES: [Entry; 23] = [
         evidence: &[Inferred],
         title: "keep-alive too short",
         text: "[{ended_by}|The application] closes idle connections[ after {idle},] sooner than the load balancer[ \
-            ({idle_timeout})]: a request that comes just then is lost[{?inferred} (inferred from how long nothing had \
-            happened on it)].",
+            ({idle_timeout})]: a request that comes just then is lost[{?inferred} (inferred: {same_idle} connections \
+            closed after the same idle time, and none was seen to be idle for longer)].",
         verdict: "got closed by [{ended_by}|the application][ after {idle} without a request], sooner than the load \
             balancer would[ ({idle_timeout})]: raise its keep-alive.",
         alb: &[],
-        advice: "[Set {keep_alive} above the load balancer's idle timeout ({idle_timeout})|Set the keep-alive (nginx \
-            keepalive_timeout, node server.keepAliveTimeout, gunicorn --keep-alive, apache KeepAliveTimeout) above the \
-            load balancer's idle timeout].",
+        advice: "[Set {keep_alive} above the load balancer's idle timeout ({idle_timeout})|Set the idle timeout of the \
+            server above that of the load balancer][. {apply}].",
     },
     Entry {
         cause: Cause::AcceptQueueFilling,
@@ -372,6 +412,24 @@ pub static CAUSES: [Entry; 23] = [
         alb: &[],
         advice: "Let it accept faster: raise [{workers}|workers or threads]. For bursts lengthen the queue: \
             [{backlog}|the backlog of the application's listen()] and `sysctl -w net.core.somaxconn=4096`.",
+    },
+    Entry {
+        cause: Cause::ProcessDied,
+        code: "process_died",
+        family: Warning,
+        counted: Connections,
+        evidence: &[Inferred],
+        title: "process died",
+        text: "[{ended_by}|The process] ended[ {idle} after the last byte of a response]: the response may not have been \
+            whole[; {together} connections ended with it][{?inferred} (inferred: all that was written had arrived, and \
+            whether more was to come cannot be seen)].",
+        verdict: "lost [{ended_by}|its process][ {idle} after the last byte of a response], which may not have been whole: \
+            look at why it ended.",
+        alb: &[],
+        advice: "[{?out_of_memory}Memory was short: {memory_log} shows how much it had; \
+            raise MemoryMax= or the container's limit, or let it use less|{kernel_log} \
+            and the application's log at that time say why it ended; if it was a deploy, let it finish what is under \
+            way first].",
     },
 ];
 

@@ -1,6 +1,9 @@
 //! Which cause an event in the kernel has. Pure: what the kernel reported and what this host said when asked go in.
 
-use super::reasons;
+use super::{
+    ending::{self, Late},
+    reasons,
+};
 use crate::{
     enrich::{host::HostFacts, peer::socket},
     rejection::{
@@ -16,10 +19,11 @@ use std::net::SocketAddr;
 use tracer_common::{
     endpoint::Endpoint,
     record::Process,
-    rejection::{Ended, Ender, Event, How, Key, Packet, Queue, RejectionRecord, Tally},
+    rejection::{Ender, Event, How, Key, Packet, Queue, RejectionRecord, Tally},
 };
 
-/// The rejection that `record` is an example of; `None` if the event is harmless. It counts for one event.
+/// The rejection that `record` is an example of; `None` if the event is harmless. It counts for one event. Data that came
+/// after the close is for [`of_late`].
 #[must_use]
 pub fn of_record(record: &RejectionRecord, host: &HostFacts) -> Option<Rejection> {
     let (cause, evidence) = cause(&record.key, host)?;
@@ -28,14 +32,44 @@ pub fn of_record(record: &RejectionRecord, host: &HostFacts) -> Option<Rejection
         queue_limit: is_known(record.queue).then_some(record.queue.limit),
         ..facts(cause, &record.key, host)
     };
-    let rejection = Rejection {
+    Some(Rejection {
         count: 1,
         first: record.reported,
         last: record.reported,
         peer: socket(&record.peer),
         ..rejection(cause, evidence, &record.key, host, facts)
+    })
+}
+
+/// What the data in `record`, which came after the close, is to be reported as; `None` if it was harmless. `has_fin` says
+/// that the peer's FIN came right behind it.
+#[must_use]
+pub fn of_late(record: &RejectionRecord, has_fin: bool, host: &HostFacts) -> Option<Rejection> {
+    let ended = &record.ended;
+    let (cause, evidence) = match ending::of_late(record, has_fin) {
+        Late::Harmless => return None,
+        Late::FirstRequest => (Cause::ResetBeforeResponse, Observed),
+        Late::Upload(evidence) => (Cause::ResetDuringUpload, evidence),
+        Late::Request(evidence) => (KeepaliveRace, evidence),
     };
-    Some(if cause == KeepaliveRace { race(rejection, &record.ended) } else { rejection })
+    let is_first = cause == Cause::ResetBeforeResponse;
+    let facts = Facts {
+        idle_ns: (ended.idle != 0 && !is_first).then_some(ended.idle),
+        late_ns: (ended.ended != 0).then(|| record.reported.saturating_sub(ended.ended)),
+        ended_by: ender(&ended.by),
+        closed_unread: is_first,
+        never_read: is_first,
+        unread: Some(record.payload),
+        ..facts(cause, &record.key, host)
+    };
+    Some(Rejection {
+        count: 1,
+        first: record.reported,
+        last: record.reported,
+        peer: socket(&record.peer),
+        connection: (ended.connection != 0).then_some(ended.connection),
+        ..rejection(cause, evidence, &record.key, host, facts)
+    })
 }
 
 /// The rejection that all events of `key` are, without an example.
@@ -57,6 +91,7 @@ pub fn ender(by: &Ender) -> Option<ProcessName> {
         how if how == How::Closed as u16 => Some("closed".to_owned()),
         how if how == How::Exited as u16 => Some("exited".to_owned()),
         how if how == How::Killed as u16 => Some(format!("killed by signal {}", by.signal)),
+        how if how == How::OutOfMemory as u16 => Some("killed by the kernel for lack of memory".to_owned()),
         _ => None,
     };
     let process = Process { pid: by.pid, comm: by.comm, ..Process::default() };
@@ -71,7 +106,9 @@ fn cause(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
         Event::SynQueueFull => Some((Cause::SynQueueFull, Observed)),
         Event::SynUnanswered => host.route.is_some().then_some((NoRouteBack, Inferred)),
         Event::SynackUnanswered => Some((Cause::SynackUnanswered, Observed)),
-        Event::DataAfterClose => Some((KeepaliveRace, Observed)),
+        // Without an example it is not known what the data was.
+        Event::DataAfterClose => Some((KeepaliveRace, Inferred)),
+        Event::FinAfterData => None,
     }
 }
 
@@ -155,6 +192,7 @@ fn facts(cause: Cause, key: &Key, host: &HostFacts) -> Facts {
             facts.answer = answer(key).map(str::to_owned);
         }
         ConntrackFull => facts.conntrack = host.conntrack,
+        AcceptQueueFull => facts.open_files = host.open_files,
         NoRouteBack => facts.route.clone_from(&host.route),
         _ => {}
     }
@@ -184,16 +222,6 @@ fn server(local: SocketAddr, host: &HostFacts) -> Option<ProcessName> {
 fn serves(listener: SocketAddr, local: SocketAddr) -> bool {
     let wildcard = listener.ip().is_unspecified() && (listener.is_ipv6() || local.is_ipv4());
     listener.port() == local.port() && (wildcard || listener.ip() == local.ip())
-}
-
-fn race(rejection: Rejection, ended: &Ended) -> Rejection {
-    let facts = Facts {
-        idle_ns: (ended.idle != 0).then_some(ended.idle),
-        late_ns: (ended.ended != 0).then(|| rejection.last.saturating_sub(ended.ended)),
-        ended_by: ender(&ended.by),
-        ..rejection.facts
-    };
-    Rejection { connection: (ended.connection != 0).then_some(ended.connection), facts, ..rejection }
 }
 
 const fn is_outgoing(key: &Key) -> bool {

@@ -1,6 +1,10 @@
 //! Which causes show on a connection that has ended, in a request, in a request that waits, and at a listener.
 
-use super::{Limits, classify::ender, values::is_too_short};
+use super::{
+    Limits,
+    classify::ender,
+    ending::{self, Ending},
+};
 use crate::{
     enrich::peer::socket,
     rejection::{
@@ -12,12 +16,10 @@ use crate::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracer_common::{
-    connection::{
-        ACCEPT_UNSEEN, ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, LEAST_REQUEST, RESET_BY_HOST, RESET_BY_PEER,
-        TIMED_OUT, TIMED_OUT_AT_LAST,
-    },
+    connection::{ACCEPT_UNSEEN, ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, RESET_BY_HOST},
     record::{ConnectionRecord, Process, RequestRecord},
-    rejection::{How, ListenerKey, ListenerTally},
+    rejection::{ListenerKey, ListenerTally},
+    turn::Turn,
 };
 
 /// Zero window for less is an upload in full swing.
@@ -25,29 +27,21 @@ const LEAST_ZERO_WINDOW: u64 = 1_000_000_000;
 /// Not acknowledged for less may be a packet lost.
 const LEAST_UNACKNOWLEDGED: u64 = 10_000_000_000;
 
-/// How a connection that has ended harmed its latest request, or may soon harm another one.
+/// What `ending`, which is that of the connection in `record`, is to be reported as; `None` if it harmed nothing.
 #[must_use]
-pub fn of_closed(record: &ConnectionRecord, limits: Limits) -> Option<Rejection> {
-    let (cause, evidence) = end(record, limits)?;
-    let ended = if record.ended == 0 { record.reported } else { record.ended };
-    let idle = (record.idle != 0).then_some(record.idle);
-    let pending = cause != KeepaliveTooShort;
-    let waited = (pending && record.queued != 0).then(|| ended.saturating_sub(record.queued));
-    let never_read = pending && record.bytes_in != 0 && u64::from(record.unread) >= record.bytes_in;
-    let first = record.requests == 1 && record.flags & ADOPTED == 0;
-    let facts = Facts {
-        idle_ns: idle.filter(|_| !pending),
-        waited_ns: waited,
-        bytes_in: pending.then_some(record.bytes_in),
-        bytes_out: pending.then_some(record.bytes_out),
-        unread: pending.then_some(record.unread),
-        packet: last_packet(cause, record.flags).map(str::to_owned),
-        process: process(&record.process),
-        ended_by: ender(&record.by).filter(|_| cause != Cause::PeerGaveUp),
-        never_accepted: never_read && first && record.moments.accepted == 0 && record.flags & ACCEPT_UNSEEN == 0,
-        never_read,
-        ..Facts::default()
+pub fn of_closed(record: &ConnectionRecord, ending: Ending) -> Option<Rejection> {
+    let (cause, evidence) = match ending {
+        Ending::InOrder => return None,
+        Ending::Idle => (KeepaliveTooShort, Inferred),
+        Ending::Doubt => (Cause::ProcessDied, Inferred),
+        Ending::Lost(cause, evidence) => (cause, evidence),
     };
+    let ended = if record.ended == 0 { record.reported } else { record.ended };
+    let facts = match ending {
+        Ending::Lost(..) => lost(record, cause, ended),
+        _ => idle(record),
+    };
+    let has_sequence = matches!(ending, Ending::Lost(..)) && record.requests != 0;
     Some(Rejection {
         cause,
         evidence,
@@ -58,48 +52,47 @@ pub fn of_closed(record: &ConnectionRecord, limits: Limits) -> Option<Rejection>
         local: socket(&record.tuple.local),
         netns: record.netns,
         connection: Some(record.connection),
-        sequence: (pending && record.requests != 0).then_some(record.requests),
+        sequence: has_sequence.then_some(record.requests),
         reason: None,
         location: None,
         facts,
     })
 }
 
-fn end(record: &ConnectionRecord, limits: Limits) -> Option<(Cause, Evidence)> {
-    let ended = |ways: u32| record.flags & ways != 0;
-    let by_peer = ended(CLOSED_BY_PEER | RESET_BY_PEER);
-    match record.pending {
-        ConnectionRecord::UNANSWERED | ConnectionRecord::CUT
-            if is_farewell(record.bytes_in, record.requests, ended(ADOPTED)) =>
-        {
-            None
-        }
-        ConnectionRecord::UNANSWERED if ended(CLOSED_BY_APPLICATION) => Some((Cause::ClosedBeforeResponse, Observed)),
-        ConnectionRecord::UNANSWERED if ended(RESET_BY_HOST) => Some((Cause::ResetBeforeResponse, Observed)),
-        ConnectionRecord::CUT if ended(RESET_BY_HOST) => Some((Cause::ResetMidResponse, Observed)),
-        // On a connection that was answered before it may have been a message that needs no answer.
-        ConnectionRecord::UNANSWERED if ended(CLOSED_BY_PEER) && record.requests > 1 => {
-            Some((Cause::PeerGaveUp, Inferred))
-        }
-        ConnectionRecord::UNANSWERED | ConnectionRecord::CUT if by_peer => Some((Cause::PeerGaveUp, Observed)),
-        ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
-            Some((Cause::ResponseNotAcknowledged, Observed))
-        }
-        ConnectionRecord::NOTHING
-            if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && closes_too_soon(record, limits) =>
-        {
-            Some((KeepaliveTooShort, Inferred))
-        }
-        // A reset that comes after the application has closed tells nothing: health checkers end so, and TCP takes
-        // data that comes after the close for one.
-        _ => None,
+fn idle(record: &ConnectionRecord) -> Facts {
+    Facts {
+        idle_ns: known(record.idle),
+        process: process(&record.process),
+        ended_by: ender(&record.by),
+        ..Facts::default()
     }
 }
 
-/// After a response, and not because the process ended: then it is no setting.
-fn closes_too_soon(record: &ConnectionRecord, limits: Limits) -> bool {
-    let has_died = [How::Exited, How::Killed].iter().any(|&how| record.by.how == how as u16);
-    record.requests != 0 && !has_died && is_too_short(record.idle, limits)
+/// The figures of a request that was lost when its connection ended.
+fn lost(record: &ConnectionRecord, cause: Cause, ended: u64) -> Facts {
+    let never_read = ending::is_unread(record);
+    let first = record.requests == 1 && record.flags & ADOPTED == 0;
+    let never_accepted = never_read && first && record.moments.accepted == 0 && record.flags & ACCEPT_UNSEEN == 0;
+    let was_closed = record.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0;
+    Facts {
+        waited_ns: (record.queued != 0).then(|| ended.saturating_sub(record.queued)),
+        bytes_in: Some(record.bytes_in),
+        bytes_out: Some(record.bytes_out),
+        unread: Some(record.unread),
+        packet: last_packet(cause, record.flags).map(str::to_owned),
+        process: process(&record.process),
+        ended_by: ender(&record.by).filter(|_| cause != Cause::PeerGaveUp),
+        ended_unanswered: record.flags & ENDED_UNANSWERED != 0,
+        silent_ns: known(record.idle).filter(|_| cause == Cause::ClosedBeforeResponse),
+        closed_unread: never_read && first && was_closed && !never_accepted && !ending::has_died(record),
+        never_accepted,
+        never_read,
+        ..Facts::default()
+    }
+}
+
+fn known(nanoseconds: u64) -> Option<u64> {
+    (nanoseconds != 0).then_some(nanoseconds)
 }
 
 /// What ended it, where the peer did.
@@ -131,23 +124,21 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     let latest = latest.into_iter().max().filter(|&latest| latest != 0)?;
     let waited = record.reported.saturating_sub(latest);
     let is_overdue = u128::from(waited) >= limits.idle_timeout.as_nanos();
-    let adopted = record.flags & RequestRecord::ADOPTED != 0;
-    if record.bytes_out != 0
-        || moments.first_write != 0
-        || !is_overdue
-        || is_farewell(record.bytes_in, record.sequence, adopted)
-    {
+    let turn = record.turn();
+    if record.bytes_out != 0 || moments.first_write != 0 || !is_overdue || turn.turn() != Turn::Request {
         return None;
     }
-    let first = record.sequence == 1 && !adopted && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;
+    let first = turn.is_first && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;
     let never_read = moments.first_read == 0;
+    // What somebody has read and not answered may be a message that needs no answer, unless it says that it is a request.
+    let evidence = if never_read || turn.is_certain() { Observed } else { Inferred };
     let facts = Facts {
         waited_ns: Some(waited),
         never_accepted: first && never_read && record.accepted == 0,
         never_read,
         ..request_facts(record)
     };
-    Some(of(record, (NoResponse, Observed), facts))
+    Some(of(record, (NoResponse, evidence), facts))
 }
 
 fn unacknowledged(record: &RequestRecord) -> Option<Rejection> {
@@ -231,11 +222,6 @@ fn without_peer(
         location: None,
         facts: Facts::default(),
     }
-}
-
-/// A TLS close alert looks like an unanswered request: too short for one, and not the first on its connection.
-fn is_farewell(bytes_in: u64, sequence: u32, adopted: bool) -> bool {
-    bytes_in < u64::from(LEAST_REQUEST) && (sequence > 1 || adopted)
 }
 
 fn process(process: &Process) -> Option<ProcessName> {

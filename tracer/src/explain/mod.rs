@@ -2,10 +2,11 @@
 
 pub mod causes;
 pub mod classify;
+pub mod closes;
 pub mod connection;
+pub mod ending;
 pub mod entry;
 mod reasons;
-mod servers;
 #[cfg(test)]
 mod table;
 mod template;

@@ -1,9 +1,9 @@
 //! The values that fill the gaps of the templates: figures and names of a rejection, as people write them.
 
-use super::{Limits, reasons, servers};
+use super::{Limits, reasons};
 use crate::{
-    enrich::peer::Network,
-    rejection::{Evidence, Facts, ProcessName, Rejection, Rule},
+    enrich::{peer::Network, servers},
+    rejection::{CloseReason, Evidence, Facts, ProcessName, Rejection, Rule, Setting},
     units::{Bytes, Nanoseconds, Plural},
 };
 use std::{
@@ -16,6 +16,8 @@ use tracer_common::endpoint::Endpoint;
 const LISTED: usize = 3;
 /// A connection that was idle for less was closed for another reason than its keep-alive time.
 pub const LEAST_IDLE: Duration = Duration::from_secs(1);
+/// Without a byte for less, a request is not said to have stalled, in nanoseconds.
+const LEAST_SILENCE: u64 = 1_000_000_000;
 /// A load balancer counts its idle timeout from when it sent, and this host from when it received.
 const SLACK: Duration = Duration::from_millis(100);
 
@@ -57,15 +59,42 @@ pub const VALUES: &[Value] = &[
     value("process", |it| it.facts().process.as_ref().map(process)),
     value("pid", |it| it.facts().process.as_ref().map(|it| it.pid.to_string())),
     value("ended_by", |it| it.facts().ended_by.as_ref().map(ender)),
-    // It did not close the connection but exited, or was killed.
+    // It did not close the connection but exited, or was killed; by the kernel, because memory was short.
     value("died", |it| it.when(it.facts().ended_by.as_ref().is_some_and(has_died))),
-    // The settings of that server, if it is a well-known one.
-    value("keep_alive", |it| {
-        let facts = it.facts();
-        server(facts.ended_by.as_ref().or(facts.process.as_ref())).map(|it| it.keep_alive.to_owned())
+    value("out_of_memory", |it| {
+        it.when(it.facts().ended_by.as_ref().and_then(|by| by.how.as_deref()).is_some_and(|how| how.contains("memory")))
     }),
-    value("workers", |it| server(it.facts().process.as_ref()).map(|it| it.workers.to_owned())),
-    value("backlog", |it| server(it.facts().process.as_ref()).map(|it| it.backlog.to_owned())),
+    // The settings of that server, if it is a well-known one; the value that is set now, if it was found.
+    value("keep_alive", |it| it.server().map(|server| it.with_value(server.keep_alive))),
+    value("workers", |it| it.server().map(|server| server.workers.to_owned())),
+    value("backlog", |it| it.server().map(|server| server.backlog.to_owned())),
+    value("limits", |it| it.server().map(|server| server.limits.to_owned())),
+    value("body", |it| it.server().map(|server| server.body.to_owned())),
+    value("lingering", |it| it.server().map(|server| server.lingering.to_owned())),
+    // How to make a change take effect, and what recycles workers.
+    value("apply", |it| it.server().map(|server| server.apply.to_owned())),
+    value("recycle", |it| it.server().map(|server| server.recycle.to_owned())),
+    // The server answers every request that came whole, so that one without an answer did not.
+    value("waits_for_body", |it| it.when(it.server().is_some_and(|server| server.answers_everything))),
+    // Why the connection was closed, in words; whether the server stopped, a worker of it ended, or its keep-alive time
+    // ran out.
+    value("why", why),
+    value("stops", |it| it.when(it.facts().closed_because.is_some_and(|why| why != CloseReason::KeepAlive))),
+    value("worker_ended", |it| it.when(it.facts().closed_because == Some(CloseReason::WorkerEnded))),
+    value("keep_alive_time", |it| it.when(it.facts().closed_because == Some(CloseReason::KeepAlive))),
+    // How many connections closed after the same idle time; how many ended in the same instant.
+    value("same_idle", |it| it.facts().same_idle.map(|it| it.to_string())),
+    value("together", |it| it.facts().closed_together.filter(|&it| it > 1).map(|it| it.to_string())),
+    // The open files of the process that closed or listens, and how many it may have; whether that is all of them.
+    value("open_files", |it| it.facts().open_files.map(|(open, limit)| format!("{open} of {limit}"))),
+    value("files_at_limit", |it| it.when(it.facts().open_files.is_some_and(are_at_limit))),
+    value("count_files", |it| {
+        let pid = it.facts().ended_by.as_ref()?.pid;
+        Some(format!("`grep 'open files' /proc/{pid}/limits; ls /proc/{pid}/fd | wc -l`"))
+    }),
+    // Commands with a `|` in them, which is no text of a template.
+    value("kernel_log", |_| Some("`journalctl -k -g 'segfault|killed process'`".to_owned())),
+    value("memory_log", |_| Some("`journalctl -k -g 'out of memory|oom-kill'`".to_owned())),
     // Where something listens on the port instead; whether all of that is loopback.
     value("listens", |it| listed(&it.facts().listens, SocketAddr::to_string)),
     value("loopback", |it| {
@@ -95,10 +124,12 @@ pub const VALUES: &[Value] = &[
     value("idle", |it| it.facts().idle_ns.map(time)),
     value("late", |it| it.facts().late_ns.map(time)),
     value("waited", |it| it.facts().waited_ns.map(time)),
+    value("silent", |it| it.facts().silent_ns.filter(|&it| it >= LEAST_SILENCE).map(time)),
     value("zero_window", |it| it.facts().zero_window_ns.map(time)),
     // Unknown where they are 0: then there is nothing to say of them.
     value("bytes_out", |it| it.facts().bytes_out.filter(|&it| it != 0).map(|it| Bytes(it).to_string())),
     value("unanswered", |it| it.when(it.facts().bytes_out == Some(0))),
+    value("ended_unanswered", |it| it.when(it.facts().ended_unanswered)),
     value("unread", |it| it.facts().unread.filter(|&it| it != 0).map(|it| Bytes(it.into()).to_string())),
     value("retransmits", |it| {
         let retransmits = it.facts().retransmits.filter(|&it| it != 0);
@@ -106,12 +137,9 @@ pub const VALUES: &[Value] = &[
     }),
     value("never_accepted", |it| it.when(it.facts().never_accepted)),
     value("never_read", |it| it.when(it.facts().never_read)),
-    // The load balancer's idle timeout; whether the application's is shorter; whether the request waited for so long.
+    value("closed_unread", |it| it.when(it.facts().closed_unread)),
+    // The load balancer's idle timeout; whether the request waited for so long.
     value("idle_timeout", |it| Some(limit(it.limits.idle_timeout))),
-    value("too_short", |it| {
-        let died = it.facts().ended_by.as_ref().is_some_and(has_died);
-        it.when(!died && it.facts().idle_ns.is_some_and(|idle| is_too_short(idle, it.limits)))
-    }),
     value("timed_out", |it| it.when(has_timed_out(it.facts(), it.limits))),
     // A pattern of events says so, no single event.
     value("inferred", |it| it.when(it.rejection.evidence == Evidence::Inferred)),
@@ -136,6 +164,21 @@ impl Known<'_> {
         self.rejection.peer
     }
 
+    /// The server that closed, or else the one that reads or listens, if it is a well-known one.
+    fn server(&self) -> Option<&'static servers::Server> {
+        let facts = self.facts();
+        let named = facts.server.as_deref().and_then(servers::named);
+        named.or_else(|| server(facts.ended_by.as_ref())).or_else(|| server(facts.process.as_ref()))
+    }
+
+    /// `setting`, with the value that it has now, if that was found.
+    fn with_value(&self, setting: &str) -> String {
+        match &self.facts().setting {
+            Some(Setting { value, source, .. }) => format!("{setting} (now {value}, {source})"),
+            None => setting.to_owned(),
+        }
+    }
+
     fn reason(&self) -> Option<&'static reasons::Reason> {
         self.rejection.reason.as_deref().and_then(reasons::of)
     }
@@ -145,6 +188,44 @@ impl Known<'_> {
     fn when(&self, it_is_so: bool) -> Option<String> {
         it_is_so.then(String::new)
     }
+}
+
+/// Why this host closed the connection, with what that was inferred from.
+fn why(it: &Known<'_>) -> Option<String> {
+    let facts = it.facts();
+    let others = match facts.closed_together {
+        Some(together) if together > 1 => format!(", with {} connections in that instant", together),
+        _ => String::new(),
+    };
+    Some(match facts.closed_because {
+        Some(CloseReason::Stopped) => format!("it stopped: its listener closed at the same moment{others}"),
+        Some(CloseReason::Replaced) => {
+            format!("it was restarted: its listener closed at the same moment{others}, and something listens there again")
+        }
+        Some(CloseReason::WorkerEnded) => {
+            format!("its worker ended soon after, while the listener stayed: a reload or a recycled worker{others}")
+        }
+        Some(CloseReason::ProcessEnded) => format!("the process ended{others}"),
+        Some(CloseReason::Together) => format!(
+            "it stopped or reloaded: {} connections with different idle times closed in that instant",
+            facts.closed_together.unwrap_or(0)
+        ),
+        Some(CloseReason::KeepAlive) => format!(
+            "its keep-alive is shorter than the load balancer's {}: {} connections closed after the same idle time",
+            limit(it.limits.idle_timeout),
+            facts.same_idle.unwrap_or(0)
+        ),
+        None => {
+            let outlived = facts.outlived_ns?;
+            format!("not because of a keep-alive time: another connection was idle for {} and lived on", time(outlived))
+        }
+    })
+}
+
+/// Whether all files that a process may open are open, but for the few that it has just closed.
+const fn are_at_limit((open, limit): (u64, u64)) -> bool {
+    const FEW: u64 = 4;
+    limit != 0 && open.saturating_add(FEW) >= limit
 }
 
 /// Whether a keep-alive time of `idle` nanoseconds is shorter than the load balancer's.

@@ -22,6 +22,7 @@ use tracer_common::{
     endpoint::Tuple,
     record::{ConnectionRecord, RequestRecord},
     stage::{ConnectionStage, RequestStage, Split},
+    turn::Turn,
 };
 
 /// Serializes what can be displayed as a string.
@@ -55,7 +56,7 @@ impl Objects {
     /// If `out` cannot be written to.
     pub fn request(&mut self, out: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
         let completed = (request.outcome != Outcome::Complete).then_some(false);
-        self.request_object(out, request, "request", completed, None)
+        self.request_object(out, request, request.word(), completed, None)
     }
 
     /// Writes a request that was still waiting when tracing ended: its latest stage had lasted until then.
@@ -84,6 +85,9 @@ impl Objects {
         }
         stages(&mut object, &m.split(), ConnectionStage::ALL.map(ConnectionStage::name));
         object.number("requests", record.requests.into());
+        if let Some(carries) = carries(record) {
+            object.string("carries", carries);
+        }
         if let Some(end) = closed_by(record.flags) {
             object.string("closed_by", end);
         }
@@ -187,6 +191,15 @@ fn stages<const N: usize>(object: &mut Object<'_>, split: &Split<N>, names: [&'s
     stages.end();
 }
 
+/// What a connection carried, where it was seen to be no requests in turn: inferred from the beginnings of its turns.
+fn carries(record: &ConnectionRecord) -> Option<&'static str> {
+    match record.turn().turn() {
+        Turn::Message => Some("messages"),
+        Turn::Stream => Some("stream"),
+        Turn::Request | Turn::Control | Turn::Farewell | Turn::Rest => None,
+    }
+}
+
 /// How a connection ended first.
 fn closed_by(flags: u32) -> Option<&'static str> {
     let ends = [
@@ -224,7 +237,7 @@ struct StatusObject<'a> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-const fn is_zero(value: &u64) -> bool {
+pub(super) const fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 

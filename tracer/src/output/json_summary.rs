@@ -1,7 +1,7 @@
 //! The verdict and the figures of a run as one JSON object.
 
 use super::{
-    json::{Text, line},
+    json::{Text, is_zero, line},
     json_rejection::RowObject,
     summary::Ending,
     verdict::where_the_time_goes,
@@ -19,6 +19,10 @@ struct SummaryObject<'a> {
     kind: &'static str,
     verdict: Vec<&'a str>,
     rejections: Vec<RowObject<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    messages: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    streams: u64,
     #[serde(flatten)]
     all: FiguresObject<'a>,
     groups: Vec<GroupObject<'a>>,
@@ -157,7 +161,7 @@ fn process(process: &ProcessFigures) -> ProcessObject<'_> {
 /// If `out` cannot be written to.
 pub fn summary(out: &mut impl Write, ending: &Ending<'_>) -> io::Result<()> {
     let Ending { summary, rejected, verdict, clock } = *ending;
-    let time = rejected.is_empty().then(|| where_the_time_goes(&summary.all));
+    let time = rejected.is_empty().then(|| where_the_time_goes(summary));
     let groups = summary.groups();
     let mut objects: Vec<_> = groups
         .iter()
@@ -178,6 +182,8 @@ pub fn summary(out: &mut impl Write, ending: &Ending<'_>) -> io::Result<()> {
         kind: "summary",
         verdict: verdict.iter().map(String::as_str).chain(time.as_deref()).collect(),
         rejections: rejected.iter().map(|it| RowObject::of(it, clock)).collect(),
+        messages: summary.messages,
+        streams: summary.streams,
         all: figures(&summary.all),
         groups: objects,
         processes: summary.processes().into_iter().map(process).collect(),

@@ -58,7 +58,7 @@ pub fn summary(out: &mut impl Write, terminal: Terminal, ending: &Ending<'_>) ->
     let all = &summary.all;
     // Where nothing was rejected, this is what the verdict ends with.
     let gap = if rejected.is_empty() { "" } else { "\n" };
-    writeln!(out, "{gap}{}", where_the_time_goes(all))?;
+    writeln!(out, "{gap}{}", where_the_time_goes(summary))?;
     if all.requests == 0 && all.connections == 0 {
         return Ok(());
     }

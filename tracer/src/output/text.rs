@@ -19,7 +19,7 @@ use std::{
     fmt::{self, Write as _},
     io::{self, Write},
 };
-use tracer_common::record::RequestRecord;
+use tracer_common::{record::RequestRecord, turn::Turn};
 
 /// Lines after which a terminal shows the header once more.
 const HEADER_EVERY: u32 = 40;
@@ -259,14 +259,17 @@ fn time(cell: &mut Line, time: Option<u64>) -> fmt::Result {
 }
 
 fn note(cell: &mut Line, request: &Request<'_>) -> fmt::Result {
+    let turn = (request.turn != Turn::Request).then(|| request.word());
     let outcome = match request.outcome {
         Outcome::Complete => None,
+        // A message needs no answer.
+        Outcome::Unanswered if request.turn == Turn::Message => None,
         Outcome::Unanswered => Some("unanswered"),
         Outcome::Cut => Some("cut"),
     };
     let adopted = (request.record.flags & RequestRecord::ADOPTED != 0).then_some("adopted");
     let amended = request.amended.then_some("amended");
-    for (index, note) in [outcome, adopted, amended].into_iter().flatten().enumerate() {
+    for (index, note) in [turn, outcome, adopted, amended].into_iter().flatten().enumerate() {
         cell.write_str(if index == 0 { "" } else { "," })?;
         cell.write_str(note)?;
     }

@@ -88,11 +88,13 @@ const fn whose(stage: RequestStage) -> &'static str {
 
 /// How many requests there were and where their time goes: only what was measured.
 #[must_use]
-pub fn where_the_time_goes(all: &Figures) -> String {
+pub fn where_the_time_goes(summary: &Summary) -> String {
+    let all = &summary.all;
+    let others = Others(summary).to_string();
     if all.requests == 0 {
-        return format!("No request ended{}.", Opened(all.connections));
+        return format!("No request ended{}{others}.", Opened(all.connections));
     }
-    let mut sentence = Counts(all).to_string();
+    let mut sentence = Counts(all).to_string() + &others;
     let Some(Mostly { name, time, times, owner }) = Mostly::of(all) else {
         return sentence + "; no stage of them was measured.";
     };
@@ -102,6 +104,23 @@ pub fn where_the_time_goes(all: &Figures) -> String {
         let _ = write!(sentence, " (p50 {}, p99 {})", Nanoseconds(p50), Nanoseconds(p99));
     }
     sentence + ": " + owner + "."
+}
+
+/// `, beside 12 messages and 1 stream (inferred)`: the turns that are no requests.
+struct Others<'a>(&'a Summary);
+
+impl fmt::Display for Others<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { messages, streams, .. } = *self.0;
+        match (messages, streams) {
+            (0, 0) => Ok(()),
+            (messages, 0) => write!(f, ", beside {} (inferred)", Plural(messages, "message")),
+            (0, streams) => write!(f, ", beside {} (inferred)", Plural(streams, "stream")),
+            (messages, streams) => {
+                write!(f, ", beside {} and {} (inferred)", Plural(messages, "message"), Plural(streams, "stream"))
+            }
+        }
+    }
 }
 
 struct Opened(u64);

@@ -15,7 +15,8 @@ use super::{
     clsact::Clsact,
     hooks::{Attach, HOOKS, Hook},
     namespace::{self, Interfaces},
-    sweep::Sweep,
+    diagnostics::Diagnostics,
+    sweep::{Iteration, Sweep},
     timestamps::ReceiveTimestamps,
 };
 
@@ -103,6 +104,10 @@ pub struct Host<'a> {
     pub loader_btf: &'a Btf,
     /// Where packets arrive.
     pub interfaces: &'a Interfaces,
+    /// The one network namespace that is watched, by inode number.
+    pub netns: Option<u32>,
+    /// The one process that is watched; 0: all.
+    pub pid: u32,
 }
 
 /// Which ways to attach.
@@ -219,7 +224,11 @@ fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) ->
             keep.clsact = clsact;
             return attached.map(Some);
         }
-        Attach::SocketStorageIterator(name) => keep.sweep = Some(Sweep::new(ebpf, btf, name)?),
+        Attach::SocketStorageIterator(name) => keep.sweep = Some(Sweep::Iterator(Iteration::new(ebpf, btf, name)?)),
+        Attach::SocketDiagnostics => {
+            let diagnostics = Diagnostics::new(ebpf, host.netns, host.pid).map_err(|error| Refusal(error.to_string()))?;
+            keep.sweep.get_or_insert(Sweep::Diagnostics(diagnostics));
+        }
         Attach::ReceiveTimestamps => keep.timestamps = Some(ReceiveTimestamps::new()?),
     }
     Ok(None)

@@ -40,6 +40,8 @@ pub enum Attach {
     Clsact(&'static str),
     /// An iterator over the state of the connections.
     SocketStorageIterator(&'static str),
+    /// Socket diagnostics, which list the state of the connections.
+    SocketDiagnostics,
     /// A socket that asks for receive timestamps: the kernel then stamps every packet at the device.
     ReceiveTimestamps,
 }
@@ -154,7 +156,10 @@ pub const HOOKS: &[Hook] = &[
         name: "sweep",
         essential: false,
         lost: "the list of waiting requests; responses with long pauses are shown when the next request begins",
-        ways: &[Way { name: "iter bpf_sk_storage_map", attach: Attach::SocketStorageIterator("sweep") }],
+        ways: &[
+            Way { name: "iter bpf_sk_storage_map", attach: Attach::SocketStorageIterator("sweep") },
+            Way { name: "sock_diag", attach: Attach::SocketDiagnostics },
+        ],
     },
 ];
 

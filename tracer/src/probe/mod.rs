@@ -3,6 +3,7 @@
 mod attach;
 mod btf;
 pub mod clsact;
+mod diagnostics;
 mod hooks;
 pub mod host;
 mod listeners;
@@ -29,6 +30,7 @@ use thiserror::Error;
 use tracer_common::{
     counter::Counter,
     offsets::Offsets,
+    record::RequestRecord,
     settings::{PORT_WORDS, Settings, port_bit},
 };
 
@@ -105,6 +107,13 @@ pub enum ProbeError {
     },
 }
 
+/// Members of the registers that only the other architecture has.
+const OTHER_ARCHITECTURE: [&str; 2] = if cfg!(target_arch = "x86_64") {
+    ["pt_regs.syscallno", "pt_regs.regs"]
+} else {
+    ["pt_regs.orig_ax", "pt_regs.si"]
+};
+
 /// A running probe. Dropping it detaches everything.
 pub struct Probe {
     // Fields drop in this order: the hooks first, then the process that cleans up after them.
@@ -157,11 +166,13 @@ impl Probe {
         let reasons = kernel_btf.enumeration("skb_drop_reason");
         fill_reasons(&mut ebpf, &reasons)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
-        let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces };
+        let (netns, pid) = (filters.netns, filters.pid.unwrap_or(0));
+        let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces, netns, pid };
         let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways, &filters.without);
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
-        Ok(Self { ebpf, keep, hooks, missing: offsets.missing().collect(), ports, reasons, needed: needed(filters) })
+        let missing = offsets.missing().filter(|member| !OTHER_ARCHITECTURE.contains(member)).collect();
+        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, needed: needed(filters) })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -308,15 +319,15 @@ impl Probe {
         set_realtime_offset(&mut self.ebpf)
     }
 
-    /// Calls `each` with the bytes of a record for every request that waits, or that was answered further since it
+    /// Calls `each` with a record for every request that waits, or that was answered further since it
     /// was reported. Nothing if the hook is missing.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn sweep(&self, each: impl FnMut(&[u8])) -> Result<(), ProbeError> {
+    pub fn sweep(&self, each: impl FnMut(RequestRecord)) -> Result<(), ProbeError> {
         match &self.keep.sweep {
-            Some(sweep) => sweep.run(each).map_err(|error| ProbeError::Host { what: "listing the requests", error }),
+            Some(sweep) => sweep.run(&self.ebpf, each).map_err(|error| ProbeError::Host { what: "listing the requests", error }),
             None => Ok(()),
         }
     }
@@ -364,7 +375,16 @@ fn settings(filters: &Filters) -> Settings {
     if filters.without.iter().any(|name| name == hooks::ACCEPT) {
         bits |= Settings::ACCEPT_UNSEEN;
     }
-    Settings { filters: bits, pid: filters.pid.unwrap_or(0), netns: filters.netns.unwrap_or(0) }
+    // Numbers of system calls are small.
+    let call = |number: libc::c_long| u32::try_from(number).unwrap_or(u32::MAX);
+    Settings {
+        filters: bits,
+        pid: filters.pid.unwrap_or(0),
+        netns: filters.netns.unwrap_or(0),
+        reads: [call(libc::SYS_read), call(libc::SYS_recvfrom)],
+        vector_read: call(libc::SYS_readv),
+        message_read: call(libc::SYS_recvmsg),
+    }
 }
 
 /// Before Linux 5.11 (commit 97306be45fbe) BPF memory counts against the limit on locked memory. RHEL and Amazon

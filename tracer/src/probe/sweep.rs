@@ -12,9 +12,42 @@ use aya::{
 };
 use tracer_common::record::RequestRecord;
 
+use super::diagnostics::Diagnostics;
+use crate::{
+    clock::monotonic,
+    decode::{Record, decode},
+};
+
+/// The way to the requests that no event has reported.
+#[derive(Debug)]
+pub enum Sweep {
+    /// An iterator, which makes the records in the kernel.
+    Iterator(Iteration),
+    /// Socket diagnostics.
+    Diagnostics(Diagnostics),
+}
+
+impl Sweep {
+    /// Calls `each` with every request that was not reported or was answered further since.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn run(&self, ebpf: &Ebpf, mut each: impl FnMut(RequestRecord)) -> io::Result<()> {
+        match self {
+            Self::Iterator(iteration) => iteration.run(|bytes| {
+                if let Ok(Record::Request(record)) = decode(bytes) {
+                    each(record);
+                }
+            }),
+            Self::Diagnostics(diagnostics) => diagnostics.run(ebpf, monotonic()?, each),
+        }
+    }
+}
+
 /// The attached iterator.
 #[derive(Debug)]
-pub struct Sweep {
+pub struct Iteration {
     link: OwnedFd,
 }
 
@@ -58,7 +91,7 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
     }
 }
 
-impl Sweep {
+impl Iteration {
     /// Loads `program` and attaches it to the map of the connections. By hand, because aya 0.14 attaches iterators
     /// without the map that they are to walk.
     pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Self, ProgramError> {
@@ -93,7 +126,7 @@ impl Sweep {
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn run(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    fn run(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         const BPF_ITER_CREATE: libc::c_long = 33;
         let attributes = IterCreate { link_fd: self.link.as_raw_fd().cast_unsigned(), flags: 0 };
         let mut file = File::from(bpf(BPF_ITER_CREATE, &attributes)?);

@@ -12,10 +12,15 @@
 //! | 4 waiting | a request record: it had not ended when tracing ended |
 //! | 5 end | JSON: the kernel's counters; empty if they are not known |
 //! | 6 limits | what was assumed of the load balancer: its idle timeout (`u64`, nanoseconds) |
-//! | 7 rejection | JSON: a rejection, resolved and classified (`rejection.rs`) |
+//! | 7 rejection | JSON: a rejection that was counted, but not recorded by the kernel one by one (`rejection.rs`) |
 //! | 8 reconciliation | JSON: what was seen held against the kernel's own counters (`enrich/netstat.rs`) |
+//! | 9 host | JSON: what the host said about the rejection record that follows (`enrich/host.rs`) |
+//! | 10 look | a request record: the request waited at that moment |
+//! | 11 answer | the number of a question about a process (`u64`), then JSON (`enrich/application.rs`) |
+//! | 12 moment | monotonic nanoseconds (`u64`) at which something was decided about rejections; all ones: the end |
 //!
-//! Version 2 added rejections, and made the records of connections and requests longer.
+//! Version 2 added rejections, and made the records of connections and requests longer. Version 3 keeps what rejections
+//! are made of, so that a report decides again, and knows the beginnings of turns.
 
 mod looks;
 pub mod read;
@@ -24,7 +29,7 @@ pub mod write;
 /// The first bytes of a recording: not text, and damaged by a transfer that alters line ends or strips high bits.
 const MAGIC: [u8; 8] = *b"\x89tracer\n";
 /// The format that this version writes and reads.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes of the header.
 const HEADER: usize = 20;
 /// Bytes of a block before its rest.
@@ -44,10 +49,14 @@ enum Kind {
     Limits = 6,
     Rejection = 7,
     Reconciliation = 8,
+    Host = 9,
+    Look = 10,
+    Answer = 11,
+    Moment = 12,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 12] = [
         Self::Record,
         Self::Cgroup,
         Self::Hooks,
@@ -56,6 +65,10 @@ impl Kind {
         Self::Limits,
         Self::Rejection,
         Self::Reconciliation,
+        Self::Host,
+        Self::Look,
+        Self::Answer,
+        Self::Moment,
     ];
 }
 

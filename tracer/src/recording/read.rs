@@ -3,7 +3,7 @@
 use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, MAX_REST, VERSION, looks::looks_like};
 use crate::{
     clock::Clock,
-    enrich::{netstat::Reconciliation, process::Fact},
+    enrich::{application::Application, host::HostFacts, netstat::Reconciliation, process::Fact},
     explain::Limits,
     rejection::Rejection,
     status::{Counters, Hook},
@@ -71,6 +71,14 @@ pub enum Block<'a> {
     Rejection(Box<Rejection>),
     /// What was seen held against the kernel's own counters.
     Reconciliation(Vec<Reconciliation>),
+    /// What the host said about the rejection record that follows.
+    Host(Box<HostFacts>),
+    /// A request that waited when it was looked at, as a record.
+    Look(&'a [u8]),
+    /// The answer to the question of that number.
+    Answer(u64, Box<Application>),
+    /// A moment at which something was decided about rejections; [`u64::MAX`]: the end.
+    Moment(u64),
     /// A request that had not ended when tracing ended, as a record.
     Waiting(&'a [u8]),
     /// The end, with the kernel's counters if they are known.
@@ -180,6 +188,13 @@ fn parse(kind: Kind, mut rest: &[u8]) -> Option<Block<'_>> {
         Kind::Limits => Block::Limits(Limits { idle_timeout: Duration::from_nanos(rest.try_get_u64_le().ok()?) }),
         Kind::Rejection => Block::Rejection(serde_json::from_slice(rest).ok()?),
         Kind::Reconciliation => Block::Reconciliation(serde_json::from_slice(rest).ok()?),
+        Kind::Host => Block::Host(serde_json::from_slice(rest).ok()?),
+        Kind::Look => Block::Look(rest),
+        Kind::Answer => {
+            let number = rest.try_get_u64_le().ok()?;
+            Block::Answer(number, serde_json::from_slice(rest).ok()?)
+        }
+        Kind::Moment => Block::Moment(rest.try_get_u64_le().ok()?),
         Kind::Waiting => Block::Waiting(rest),
         Kind::End if rest.is_empty() => Block::End(None),
         Kind::End => Block::End(Some(serde_json::from_slice(rest).ok()?)),

@@ -3,7 +3,7 @@
 use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, VERSION};
 use crate::{
     clock::Clock,
-    enrich::{netstat::Reconciliation, process::Fact},
+    enrich::{application::Application, host::HostFacts, netstat::Reconciliation, process::Fact},
     explain::Limits,
     rejection::Rejection,
     status::{Counters, Hook},
@@ -123,6 +123,44 @@ impl Recorder {
     pub fn reconciliation(&mut self, namespaces: &[Reconciliation]) -> Result<(), WriteError> {
         let json = serde_json::to_vec(namespaces).map_err(|error| self.fail(error.into()))?;
         self.block(Kind::Reconciliation, &[&json])
+    }
+
+    /// Adds what the host said about the rejection record that follows.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn host(&mut self, facts: &HostFacts) -> Result<(), WriteError> {
+        let json = serde_json::to_vec(facts).map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::Host, &[&json])
+    }
+
+    /// Adds a request that waited when it was looked at.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn look(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.block(Kind::Look, &[bytes])
+    }
+
+    /// Adds the answer to the question of that number.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn answer(&mut self, number: u64, answer: &Application) -> Result<(), WriteError> {
+        let json = serde_json::to_vec(answer).map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::Answer, &[&number.to_le_bytes(), &json])
+    }
+
+    /// Adds a moment at which something is decided about rejections.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn moment(&mut self, now: u64) -> Result<(), WriteError> {
+        self.block(Kind::Moment, &[&now.to_le_bytes()])
     }
 
     /// Adds a request that has not ended.

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use tracer_common::{
     connection,
     record::{ConnectionRecord, RequestRecord},
+    turn::Turn,
 };
 
 use crate::decode::Record;
@@ -36,7 +37,17 @@ pub enum Event<'a> {
     Connection(&'a ConnectionRecord),
     /// A connection is gone.
     Closed(&'a ConnectionRecord),
+    /// A connection was idle for a second or more, and then this request came.
+    Survived {
+        /// The request.
+        record: &'a RequestRecord,
+        /// Nanoseconds without a byte before it.
+        idle: u64,
+    },
 }
+
+/// Nanoseconds without a byte from which [`Event::Survived`] tells of them.
+const LEAST_IDLE: u64 = 1_000_000_000;
 
 /// What is known of a connection.
 #[derive(Debug)]
@@ -88,8 +99,8 @@ impl Tracker {
             Record::Request(record) => self.request(record, on),
             Record::Opened(record) => self.opened(record, on),
             Record::Closed(record) => self.closed(record, on),
-            // It belongs to no request.
-            Record::Rejection(_) => {}
+            // These belong to no request.
+            Record::Rejection(_) | Record::Listener(_) => {}
         }
     }
 
@@ -126,7 +137,14 @@ impl Tracker {
             return;
         }
         let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
+        if record.turn().turn() == Turn::Rest {
+            self.rest(slot, record, on);
+            return;
+        }
         let Some(entry) = self.slots.get_mut(slot) else { return };
+        if let Some(idle) = entry.latest.as_ref().and_then(|latest| idle_between(latest, record)) {
+            on(Event::Survived { record, idle });
+        }
         let sequence = entry.latest.as_ref().map_or(0, |latest| latest.sequence);
         if entry.latest.is_none() || record.sequence > sequence {
             self.release(slot, on);
@@ -153,6 +171,22 @@ impl Tracker {
         }
         if record.flags & RequestRecord::FINAL != 0 {
             self.release(slot, on);
+        }
+    }
+
+    /// The rest of an upload that was answered early belongs to the request before it, once all of it is known.
+    fn rest(&mut self, slot: u32, rest: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let Some(latest) = entry.latest.as_mut().filter(|latest| latest.sequence < rest.sequence) else { return };
+        if rest.flags & RequestRecord::FINAL == 0 {
+            return;
+        }
+        let before = *latest;
+        latest.bytes_in = latest.bytes_in.saturating_add(rest.bytes_in);
+        latest.revision = latest.revision.saturating_add(1);
+        if !entry.held {
+            let record = *latest;
+            on(Event::Request { record: &record, amends: Some(&before) });
         }
     }
 
@@ -214,6 +248,15 @@ impl Tracker {
             self.slots.touch(slot, Queue::Idle);
         }
     }
+}
+
+/// How long nothing had happened on a connection between the request `before` and the first byte of `next`, if that was
+/// for long.
+fn idle_between(before: &RequestRecord, next: &RequestRecord) -> Option<u64> {
+    let moments = &before.moments;
+    let last = moments.acknowledged.max(moments.last_out).max(moments.last_read);
+    let idle = next.moments.queued.checked_sub(last).filter(|_| last != 0 && next.sequence > before.sequence)?;
+    (idle >= LEAST_IDLE).then_some(idle)
 }
 
 /// What orders the reports of a request. The sweep's have the revision of the report that the kernel makes next, so those

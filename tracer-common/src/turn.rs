@@ -1,0 +1,293 @@
+//! What a turn of a connection is: a request, or something that only looks like one.
+//!
+//! The state machine cuts a connection into turns by direction and sequence numbers alone. This is the one place that
+//! decides what a turn is. It uses these facts and no others:
+//!
+//! | fact | from |
+//! |---|---|
+//! | class of the turn's first bytes ([`Opening`]) | the reader's own buffer, at its first read |
+//! | classes of all turns on the connection so far | the same |
+//! | the peer went on sending while the response was under way, in this turn or the one before | sequence numbers |
+//! | the turn is the first one of its connection | the state machine |
+//! | bytes received, whether anything was written | sequence numbers |
+//! | the peer's FIN or reset came right behind the first byte | the state machine |
+//! | time from the first packet of the response to the last one, and how often it was reported | the state machine |
+
+use crate::{
+    connection::{CONTINUES, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED, SENT_ON},
+    opening::Opening,
+};
+
+/// What the flags of a connection say about its turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks(pub u32);
+
+impl Marks {
+    /// The class of the current turn's first bytes.
+    #[must_use]
+    pub const fn opening(self) -> Opening {
+        Opening::numbered(self.0 >> OPENING_SHIFT & 15)
+    }
+
+    /// Whether any turn of the connection so far, the current one included, began with that class.
+    #[must_use]
+    pub const fn has_seen(self, opening: Opening) -> bool {
+        self.0 >> (OPENINGS_SHIFT + opening as u32) & 1 == 1 && opening as u32 != 0
+    }
+
+    /// Whether the connection is known to carry TLS.
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        self.has_seen(Opening::TlsHandshake)
+            || self.has_seen(Opening::TlsCiphers)
+            || self.has_seen(Opening::TlsAlert)
+            || self.has_seen(Opening::TlsData)
+    }
+
+    /// Whether the connection is known to carry text in the clear, such as HTTP/1.
+    #[must_use]
+    pub const fn is_text(self) -> bool {
+        self.has_seen(Opening::Http) || self.has_seen(Opening::Text)
+    }
+
+    const fn has(self, mark: u32) -> bool {
+        self.0 & mark != 0
+    }
+}
+
+/// What is known of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// What the flags of its connection say.
+    pub marks: Marks,
+    /// It is the first turn of its connection, from the connection's beginning.
+    pub is_first: bool,
+    /// Payload bytes received.
+    pub bytes_in: u64,
+    /// The application wrote something.
+    pub is_answered: bool,
+    /// The peer's FIN or reset came right behind its first byte.
+    pub peer_left: bool,
+    /// Nanoseconds from the first packet of the response to the last one.
+    pub download: u64,
+    /// How often it was reported before.
+    pub reports: u32,
+}
+
+/// What a turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Turn {
+    /// A request and its response, or a request that waits for one.
+    Request,
+    /// A request whose response goes on for long, in pieces: server-sent events, a progress report.
+    Stream,
+    /// A message that needs no answer of its own: WebSocket, HTTP/2 control frames, one-way protocols.
+    Message,
+    /// Part of a TLS handshake.
+    Control,
+    /// A TLS close alert: the peer says that nothing will follow.
+    Farewell,
+    /// The rest of an upload that was answered before all of it had come.
+    Rest,
+}
+
+/// What cannot be more than control data, if it is encrypted: HTTP/2 settings, window updates and pings take 31 to 39
+/// bytes per frame, and the end of a TLS handshake less than 100.
+const CONTROL: u64 = 100;
+/// A response that takes so long and comes in pieces is a stream, in nanoseconds.
+const STREAM: u64 = 10_000_000_000;
+/// The reports of a stream: the first three pieces are reported at once, of the later ones only those after a pause.
+const PIECES: u32 = 4;
+
+impl Facts {
+    /// What the turn is.
+    #[must_use]
+    pub const fn turn(&self) -> Turn {
+        let marks = self.marks;
+        if marks.has_seen(Opening::WebSocket) && !self.is_first {
+            return Turn::Message;
+        }
+        match marks.opening() {
+            Opening::TlsHandshake => Turn::Control,
+            Opening::TlsCiphers if self.bytes_in <= CONTROL => Turn::Control,
+            Opening::TlsAlert => Turn::Farewell,
+            Opening::TlsData => self.encrypted(),
+            Opening::Http | Opening::TlsCiphers => self.request(),
+            // A connection that carries HTTP/1 begins each request with a method.
+            Opening::Text | Opening::Binary if marks.has_seen(Opening::Http) && !self.is_answered => Turn::Rest,
+            Opening::Text => self.request(),
+            Opening::WebSocket | Opening::Binary if self.is_answered => self.request(),
+            Opening::WebSocket | Opening::Binary => Turn::Message,
+            Opening::Unknown => self.unread(),
+        }
+    }
+
+    /// A record of encrypted data: of HTTP/1 it is a request, of HTTP/2 it may be anything.
+    const fn encrypted(&self) -> Turn {
+        let is_short = self.bytes_in <= CONTROL && !self.is_first;
+        if is_short && !self.is_answered {
+            return if self.peer_left { Turn::Farewell } else { Turn::Message };
+        }
+        if self.marks.has(OVERLAPPED) {
+            return Turn::Message;
+        }
+        if self.marks.has(CONTINUES) && !self.is_answered { Turn::Rest } else { self.request() }
+    }
+
+    /// Nobody has read it, or nobody saw how it begins.
+    const fn unread(&self) -> Turn {
+        if self.is_answered || self.is_first {
+            return self.request();
+        }
+        if self.peer_left && self.bytes_in <= CONTROL && !self.marks.is_text() {
+            Turn::Farewell
+        } else if self.marks.has(CONTINUES) {
+            Turn::Rest
+        } else if self.marks.has(OVERLAPPED) {
+            Turn::Message
+        } else {
+            Turn::Request
+        }
+    }
+
+    const fn request(&self) -> Turn {
+        if self.is_answered && self.download >= STREAM && self.reports >= PIECES { Turn::Stream } else { Turn::Request }
+    }
+
+    /// Whether it is certain that the turn is what it is taken for: a request in the clear says so itself.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        matches!(self.marks.opening(), Opening::Http)
+    }
+
+    /// Whether the peer sent on while it was answered.
+    #[must_use]
+    pub const fn was_answered_early(&self) -> bool {
+        self.is_answered && self.marks.has(SENT_ON)
+    }
+}
+
+impl Turn {
+    /// Whether it counts as a request.
+    #[must_use]
+    pub const fn is_request(self) -> bool {
+        matches!(self, Self::Request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, Marks, Turn};
+    use crate::{
+        connection::{CONTINUES, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED},
+        opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
+    };
+
+    fn marks(seen: &[Opening], opening: Opening, more: u32) -> Marks {
+        let bit = |opening: Opening| if opening == Unknown { 0 } else { 1 << (OPENINGS_SHIFT + opening as u32) };
+        let seen = seen.iter().chain([&opening]).fold(0, |all, it| all | bit(*it));
+        Marks(seen | (opening as u32) << OPENING_SHIFT | more)
+    }
+
+    fn facts(marks: Marks) -> Facts {
+        Facts {
+            marks,
+            is_first: false,
+            bytes_in: 500,
+            is_answered: false,
+            peer_left: false,
+            download: 0,
+            reports: 0,
+        }
+    }
+
+    #[test]
+    fn marks_are_read_back() {
+        let both = marks(&[Http], WebSocket, 0);
+        assert_eq!(both.opening(), WebSocket);
+        assert!(both.has_seen(Http) && both.has_seen(WebSocket) && !both.has_seen(Binary) && !both.has_seen(Unknown));
+        assert!(both.is_text() && !both.is_tls());
+        assert!(marks(&[TlsHandshake], Unknown, 0).is_tls());
+    }
+
+    /// What was seen before, the opening, other marks, bytes, answered, the peer left; and what that is.
+    #[test]
+    fn turns_are_told_apart() {
+        use Turn::{Control, Farewell, Message, Request, Rest};
+        let cases: &[(&[Opening], Opening, u32, u64, bool, bool, Turn)] = &[
+            (&[Http], Http, 0, 27, false, true, Request),
+            (&[Http], Http, CONTINUES, 500, false, false, Request),
+            (&[Text], Text, 0, 6, false, true, Request),
+            // The body of a request that was answered early; the body that `100 Continue` asked for.
+            (&[Http], Text, 0, 90_000, false, false, Rest),
+            (&[Http], Binary, 0, 90_000, false, true, Rest),
+            (&[Http], Text, 0, 90_000, true, false, Request),
+            (&[Http], Unknown, CONTINUES, 90_000, false, false, Rest),
+            // Nobody has read it: it may well be the next request.
+            (&[Http], Unknown, 0, 400, false, false, Request),
+            (&[Http], Unknown, 0, 40, false, true, Request),
+            // Upgraded.
+            (&[Http], WebSocket, 0, 12, false, false, Message),
+            (&[Http], WebSocket, 0, 12, true, false, Message),
+            (&[Http, WebSocket], Unknown, 0, 5000, false, false, Message),
+            // TLS.
+            (&[], TlsHandshake, 0, 517, true, false, Control),
+            (&[TlsHandshake], TlsHandshake, 0, 126, true, false, Control),
+            (&[TlsHandshake], TlsCiphers, 0, 80, true, false, Control),
+            (&[TlsHandshake], TlsCiphers, 0, 380, true, false, Request),
+            (&[TlsHandshake], TlsData, 0, 400, true, false, Request),
+            (&[TlsHandshake], TlsData, 0, 60, true, false, Request),
+            (&[TlsHandshake], TlsData, 0, 400, false, false, Request),
+            (&[TlsHandshake, TlsData], TlsAlert, 0, 31, false, false, Farewell),
+            (&[TlsHandshake, TlsData], TlsData, 0, 24, false, true, Farewell),
+            (&[TlsHandshake, TlsData], TlsData, 0, 48, false, false, Message),
+            (&[TlsHandshake, TlsData], Unknown, 0, 24, false, true, Farewell),
+            (&[TlsHandshake, TlsData], TlsData, OVERLAPPED, 400, true, false, Message),
+            (&[TlsHandshake, TlsData], TlsData, CONTINUES, 9000, false, false, Rest),
+            (&[TlsHandshake, TlsData], Unknown, OVERLAPPED, 400, false, false, Message),
+            // Another protocol: with answers it has requests.
+            (&[], Binary, 0, 40, true, false, Request),
+            (&[], Binary, 0, 40, false, false, Message),
+        ];
+        for &(seen, opening, more, bytes_in, is_answered, peer_left, expected) in cases {
+            let facts = Facts { bytes_in, is_answered, peer_left, ..facts(marks(seen, opening, more)) };
+            assert_eq!(facts.turn(), expected, "{seen:?} {facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_turn_is_no_farewell_and_no_message_of_an_upgrade() {
+        for (opening, expected) in [(Unknown, Turn::Request), (TlsData, Turn::Request), (Http, Turn::Request)] {
+            let facts = Facts { is_first: true, bytes_in: 24, peer_left: true, ..facts(marks(&[], opening, 0)) };
+            assert_eq!(facts.turn(), expected, "{opening:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_goes_on_is_a_stream() {
+        let short = Facts { is_answered: true, download: 9_000_000_000, reports: 9, ..facts(marks(&[], Http, 0)) };
+        assert_eq!(short.turn(), Turn::Request);
+        let long = Facts { download: 10_000_000_000, ..short };
+        assert_eq!(long.turn(), Turn::Stream);
+        // A large download over a slow network, without a pause.
+        assert_eq!(Facts { reports: 1, ..long }.turn(), Turn::Request);
+    }
+
+    /// Whatever a connection has carried, nothing that begins as an HTTP request in the clear is taken for something else.
+    #[test]
+    fn a_request_in_the_clear_is_one() {
+        for bits in 0..1_u32 << 12 {
+            let seen = (bits & 0xff) << (OPENINGS_SHIFT + 1);
+            let facts = Facts {
+                is_first: bits & 1 << 8 != 0,
+                bytes_in: if bits & 1 << 9 == 0 { 27 } else { 5000 },
+                is_answered: bits & 1 << 10 != 0,
+                peer_left: bits & 1 << 11 != 0,
+                ..facts(Marks(seen | (Http as u32) << OPENING_SHIFT))
+            };
+            if !facts.marks.has_seen(WebSocket) {
+                assert_eq!(facts.turn(), Turn::Request, "{facts:?}");
+            }
+        }
+    }
+}

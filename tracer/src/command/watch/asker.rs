@@ -1,0 +1,171 @@
+//! The live side of rejections: asks this host what the kernel side cannot know, while it still holds, and what was counted
+//! without being reported.
+
+use crate::{
+    clock::monotonic,
+    enrich::{
+        application::Application,
+        host::{Host, HostFacts},
+        netstat::{self, Reconciliation, Seen},
+    },
+    explain::{classify, connection},
+    pipeline::{Pipeline, rejections::Question},
+    probe::{Tallies, namespace},
+    rejection::{Cause, Rejection},
+    status::Counters,
+};
+use foldhash::fast::FixedState;
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    net::{Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+use tracer_common::rejection::{Event, Key, RejectionRecord, Tally};
+
+/// For how long an answer about a process holds: a flood of closes asks about it once.
+const LIFETIME: Duration = Duration::from_millis(500);
+/// Answers that are kept.
+const CAPACITY: usize = 256;
+
+/// This host, and what it said lately.
+pub struct Asker {
+    host: Host,
+    applications: HashMap<(u32, u32, SocketAddr), (Instant, Application), FixedState>,
+    /// The kernel's own counters when tracing began, by network namespace.
+    counters: Vec<(u32, netstat::Counters)>,
+    began: u64,
+    ports: Vec<u16>,
+    netns: Option<u32>,
+}
+
+impl Asker {
+    /// `netns` is the one network namespace that is watched, by inode number; `ports` are the ports that are watched, none:
+    /// all. `began` is when tracing began, in monotonic nanoseconds.
+    pub fn new(host: Host, netns: Option<u32>, ports: Vec<u16>, began: u64) -> Self {
+        Self { host, applications: HashMap::default(), counters: counters_of(netns), began, ports, netns }
+    }
+
+    /// What this host says about an event.
+    pub fn facts(&mut self, record: &RejectionRecord) -> HostFacts {
+        self.host.facts(record)
+    }
+
+    /// Answers the questions of the pipeline.
+    pub fn answer(&mut self, pipeline: &mut Pipeline<impl Write>) {
+        for question in pipeline.questions() {
+            let answer = self.application(question);
+            pipeline.answer(question.number, answer);
+        }
+    }
+
+    fn application(&mut self, question: Question) -> Application {
+        let Question { pid, netns, local, .. } = question;
+        let now = Instant::now();
+        let key = (pid, netns, local);
+        if let Some((until, answer)) = self.applications.get(&key)
+            && *until > now
+        {
+            return answer.clone();
+        }
+        if self.applications.len() >= CAPACITY {
+            self.applications.clear();
+        }
+        let answer = self.host.application(pid, netns, local);
+        self.applications.insert(key, (now + LIFETIME, answer.clone()));
+        answer
+    }
+
+    /// Passes the rest on: what the kernel counted and did not report, what its queues were like, what never came, and what
+    /// of the kernel's own counters all of that explains.
+    pub fn finish(
+        &mut self,
+        tallies: &Tallies,
+        totals: &Counters,
+        pipeline: &mut Pipeline<impl Write>,
+    ) -> io::Result<()> {
+        pipeline.ask_all();
+        self.answer(pipeline);
+        pipeline.decide(u64::MAX)?;
+        let places: Vec<_> = tallies.rejections.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
+        self.host.locate(&places);
+        for (key, tally) in &tallies.rejections {
+            if let Some(rest) = self.unreported(key, tally, pipeline) {
+                pipeline.rejection(&rest)?;
+            }
+        }
+        for (key, tally) in &tallies.listeners {
+            if let Some(mut rejection) = connection::of_listener(key, tally) {
+                rejection.facts.process = self.host.listener(key.netns, rejection.local);
+                pipeline.rejection(&rejection)?;
+            }
+        }
+        let reconciliation = self.reconcile(tallies, pipeline);
+        // What the kernel counted came here, too, though perhaps not past a hook.
+        let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
+        let nothing_seen =
+            totals.connections() == 0 && pipeline.rejections().is_empty() && tallies.listeners.is_empty();
+        if nothing_seen && !kernel_saw {
+            self.nothing_arrived(monotonic()?, pipeline)?;
+        }
+        pipeline.reconciliation(reconciliation);
+        Ok(())
+    }
+
+    /// What the kernel counted under `key` and did not report one by one.
+    fn unreported(&mut self, key: &Key, tally: &Tally, pipeline: &mut Pipeline<impl Write>) -> Option<Rejection> {
+        let unreported = pipeline.unreported(key, tally)?;
+        let is_late = Event::of(key.event) == Some(Event::DataAfterClose);
+        let rest = if unreported.is_known && !is_late {
+            // What the host said then holds for those that came with it; now it may say something else.
+            unreported.latest?
+        } else {
+            let facts = self.host.facts(&example(key, tally.last));
+            classify::of_tally(key, tally, &facts)?
+        };
+        let first = tally.first.max(unreported.since);
+        Some(Rejection { count: unreported.count, first, last: tally.last, ..rest })
+    }
+
+    /// Holds what was seen against the kernel's own counters.
+    fn reconcile(&self, tallies: &Tallies, pipeline: &Pipeline<impl Write>) -> Vec<Reconciliation> {
+        let of = |&(netns, before): &(u32, netstat::Counters)| {
+            let counters = netstat::Counters::read(netns).ok()?.since(&before);
+            let count = |cause| pipeline.rejections().counted(netns, cause);
+            let tally = tallies.namespaces.iter().find(|(it, _)| *it == netns).map(|(_, tally)| *tally);
+            let tally = tally.unwrap_or_default();
+            let seen = Seen {
+                accept_queue_full: count(Cause::AcceptQueueFull),
+                syn_queue_full: count(Cause::SynQueueFull),
+                no_route_back: count(Cause::NoRouteBack),
+                resets: tally.resets,
+                retransmits: tally.retransmits,
+            };
+            Some(Reconciliation::new(netns, &counters, &seen))
+        };
+        self.counters.iter().filter_map(of).collect()
+    }
+
+    fn nothing_arrived(&self, now: u64, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+        let any = [0];
+        let ports = if self.ports.is_empty() { &any[..] } else { &self.ports };
+        let locals = ports.iter().map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        let netns = self.netns.unwrap_or(0);
+        locals.into_iter().try_for_each(|local| {
+            pipeline.rejection(&connection::nothing_arrived(local, netns, self.began, now))
+        })
+    }
+}
+
+/// The counters of the network namespace `netns`, or of all that a process is in. What vanishes meanwhile is left out.
+fn counters_of(netns: Option<u32>) -> Vec<(u32, netstat::Counters)> {
+    let all = netns.map_or_else(namespace::all, |netns| vec![netns]);
+    all.into_iter().filter_map(|netns| Some((netns, netstat::Counters::read(netns).ok()?))).collect()
+}
+
+/// A record that stands for what `key` counts.
+fn example(key: &Key, at: u64) -> RejectionRecord {
+    let mut record = RejectionRecord { key: *key, reported: at, ..RejectionRecord::EMPTY };
+    record.peer.address = key.network;
+    record
+}

@@ -1,0 +1,312 @@
+//! What this host says about the process of a server: whether it still runs, how many files it has open, which server it
+//! is, and how it is set.
+
+use super::servers::{self, Server};
+use crate::rejection::Setting;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// A configuration is read up to here, with all files that it includes.
+const MOST_CONFIGURATION: usize = 1 << 20;
+/// Files that a configuration includes are read up to this number.
+const MOST_FILES: usize = 64;
+/// A program is searched up to here for the mark of the Go linker.
+const MOST_PROGRAM: u64 = 64 << 20;
+
+/// The answers. What is not known is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Application {
+    /// The process still runs.
+    pub is_alive: bool,
+    /// Something listens where the connection came in.
+    pub listens: bool,
+    /// Open files, and how many the process may have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub open_files: Option<(u64, u64)>,
+    /// Threads.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub threads: Option<u64>,
+    /// The name of the server in the table of servers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<String>,
+    /// For how long it keeps idle connections.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub keep_alive: Option<Setting>,
+}
+
+/// What `/proc` says about the process `pid`. Whether something listens is for the caller to add.
+#[must_use]
+pub fn read(pid: u32) -> Application {
+    of(Path::new("/proc"), pid)
+}
+
+fn of(proc: &Path, pid: u32) -> Application {
+    let process = proc.join(pid.to_string());
+    let command = command(proc, &process);
+    let comm = fs::read_to_string(process.join("comm")).unwrap_or_default();
+    let server = server(&process, comm.trim_end(), &command);
+    Application {
+        is_alive: is_alive(&process),
+        listens: false,
+        open_files: open_files(&process),
+        threads: status(&process, "Threads:").and_then(|threads| threads.parse().ok()),
+        server: server.map(|server| server.name.to_owned()),
+        keep_alive: server.and_then(|server| keep_alive(&process, server, &command)),
+    }
+}
+
+/// The open files of the process `pid`, and how many it may have.
+#[must_use]
+pub fn open_files_of(pid: u32) -> Option<(u64, u64)> {
+    open_files(&Path::new("/proc").join(pid.to_string()))
+}
+
+/// A process that has ended and that nobody has waited for does not run.
+fn is_alive(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    // The name before it may hold anything.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+fn open_files(process: &Path) -> Option<(u64, u64)> {
+    let limits = fs::read_to_string(process.join("limits")).ok()?;
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let limit = limit.split_ascii_whitespace().next()?.parse().ok()?;
+    Some((fs::read_dir(process.join("fd")).ok()?.count() as u64, limit))
+}
+
+/// The first word behind `name` in the status of a process.
+fn status(process: &Path, name: &str) -> Option<String> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next().map(str::to_owned)
+}
+
+/// The words of the command line, and behind them those of its parent if that has the same name: the title of a worker
+/// often hides its arguments.
+fn command(proc: &Path, process: &Path) -> Vec<String> {
+    let mut words = words(process);
+    let comm = |process: &Path| fs::read_to_string(process.join("comm")).ok();
+    if let Some(parent) = status(process, "PPid:").map(|parent| proc.join(parent))
+        && comm(&parent).is_some_and(|name| Some(name) == comm(process))
+    {
+        words.extend(self::words(&parent));
+    }
+    words
+}
+
+fn words(process: &Path) -> Vec<String> {
+    let command = fs::read(process.join("cmdline")).unwrap_or_default();
+    let words = command.split(|byte| *byte == 0 || *byte == b' ').filter(|word| !word.is_empty());
+    words.take(256).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+fn server(process: &Path, comm: &str, command: &[String]) -> Option<&'static Server> {
+    servers::of(comm).or_else(|| servers::of_command(command)).or_else(|| {
+        let is_go = is_go(&process.join("exe")).unwrap_or(false);
+        if is_go { servers::named("go") } else { None }
+    })
+}
+
+/// Whether the Go linker made the program: it leaves a mark for `go version`.
+fn is_go(program: &Path) -> Option<bool> {
+    const MARK: &[u8] = b"\xff Go buildinf:";
+    let mut file = fs::File::open(program).ok()?.take(MOST_PROGRAM);
+    let mut buffer = vec![0; 1 << 16];
+    let mut kept = 0;
+    loop {
+        let read = file.read(&mut buffer[kept..]).ok()?;
+        if read == 0 {
+            return Some(false);
+        }
+        let filled = kept + read;
+        if buffer[..filled].windows(MARK.len()).any(|window| window == MARK) {
+            return Some(true);
+        }
+        // The mark may lie across two reads.
+        kept = MARK.len().min(filled);
+        buffer.copy_within(filled - kept..filled, 0);
+    }
+}
+
+fn keep_alive(process: &Path, server: &Server, command: &[String]) -> Option<Setting> {
+    let of_command = server.keep_alive_flag.and_then(|flag| {
+        let value = argument(command, flag)?;
+        Some(Setting { name: flag.to_owned(), value, source: "command line".to_owned() })
+    });
+    of_command.or_else(|| {
+        let directive = server.keep_alive_directive?;
+        let named = server.configuration_flag.and_then(|flag| argument(command, flag));
+        let names = named.into_iter().chain(server.configuration.iter().map(|name| (*name).to_owned()));
+        names.into_iter().find_map(|name| configured(process, &name, directive))
+    })
+}
+
+/// The value of `--flag value` or `--flag=value`.
+fn argument(command: &[String], flag: &str) -> Option<String> {
+    command.iter().enumerate().find_map(|(index, word)| match word.strip_prefix(flag) {
+        Some("") => command.get(index + 1).cloned(),
+        Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+        None => None,
+    })
+}
+
+/// The value of `directive` in the configuration that the process calls `name`, or in a file that it includes.
+fn configured(process: &Path, name: &str, directive: &str) -> Option<Setting> {
+    let mut budget = MOST_CONFIGURATION;
+    let mut files = vec![name.to_owned()];
+    let mut next = 0;
+    while next < files.len() && next < MOST_FILES {
+        let name = files[next].clone();
+        next += 1;
+        let Some(text) = text(&inside(process, &name), &mut budget) else { continue };
+        for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
+            if let Some(value) = value(line, directive) {
+                return Some(Setting { name: directive.to_owned(), value, source: name });
+            }
+            if let Some(pattern) = value(line, "include").or_else(|| value(line, "IncludeOptional")) {
+                files.extend(matching(process, &name, &pattern));
+            }
+        }
+    }
+    None
+}
+
+/// The path of a file as the process sees it.
+fn inside(process: &Path, name: &str) -> PathBuf {
+    match name.strip_prefix('/') {
+        Some(name) => process.join("root").join(name),
+        None => process.join("cwd").join(name),
+    }
+}
+
+fn text(path: &Path, budget: &mut usize) -> Option<String> {
+    let mut text = Vec::new();
+    fs::File::open(path).ok()?.take(*budget as u64).read_to_end(&mut text).ok()?;
+    *budget -= text.len().min(*budget);
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What stands behind `name` in a line: `name value;`, `name = value`, `name="value"`, `name(value)`.
+fn value(line: &str, name: &str) -> Option<String> {
+    let at = line.find(name)?;
+    let (before, rest) = (&line[..at], &line[at + name.len()..]);
+    if before.ends_with(|last: char| last.is_alphanumeric() || last == '_' || last == '-') {
+        return None;
+    }
+    if !rest.starts_with([' ', '\t', '=', '(', ':']) {
+        return None;
+    }
+    let rest = rest.trim_start_matches([' ', '\t', '=', '(', ':', '"', '\'']);
+    let end = rest.find([';', ' ', '\t', ')', '"', '\'', ',', '>']).unwrap_or(rest.len());
+    (end != 0).then(|| rest[..end].to_owned())
+}
+
+/// The files that `pattern` in the file `name` means: a path whose last part may have a `*`.
+fn matching(process: &Path, name: &str, pattern: &str) -> Vec<String> {
+    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{folder}/{pattern}") };
+    let Some((folder, last)) = pattern.rsplit_once('/') else { return Vec::new() };
+    let Some((start, end)) = last.split_once('*') else { return vec![pattern] };
+    let entries = fs::read_dir(inside(process, folder)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(start) && name.ends_with(end)).collect();
+    names.sort_unstable();
+    names.into_iter().take(MOST_FILES).map(|name| format!("{folder}/{name}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn this_process_is_alive_and_has_files() {
+        let found = read(std::process::id());
+        let (open, limit) = found.open_files.unwrap();
+        assert!(found.is_alive && open >= 3 && limit >= open && found.threads >= Some(1), "{found:?}");
+        assert_eq!(read(u32::MAX), Application::default());
+    }
+
+    #[test]
+    fn a_process_that_nobody_waited_for_does_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        for (state, alive) in [("R", true), ("S", true), ("Z", false), ("X", false)] {
+            fs::write(folder.path().join("stat"), format!("7 (a) Z b) {state} 1 7 7")).unwrap();
+            assert_eq!(is_alive(folder.path()), alive, "{state}");
+        }
+    }
+
+    #[test]
+    fn settings_are_found_in_lines_of_any_server() {
+        for (line, name, expected) in [
+            ("keepalive_timeout 5s;", "keepalive_timeout", Some("5s")),
+            ("keepalive_timeout  75s 60s;", "keepalive_timeout", Some("75s")),
+            ("fastcgi_keepalive_timeout 9s;", "keepalive_timeout", None),
+            ("keepalive_timeouts 9s;", "keepalive_timeout", None),
+            ("KeepAliveTimeout 5", "KeepAliveTimeout", Some("5")),
+            ("timeout http-keep-alive 10s", "timeout http-keep-alive", Some("10s")),
+            ("keepalive = 2", "keepalive", Some("2")),
+            ("persistent_timeout(20)", "persistent_timeout", Some("20")),
+            ("<Connector port=\"8080\" keepAliveTimeout=\"20000\"/>", "keepAliveTimeout", Some("20000")),
+            ("keepalive_timeout", "keepalive_timeout", None),
+        ] {
+            assert_eq!(value(line, name).as_deref(), expected, "{line}");
+        }
+    }
+
+    /// A `/proc` with a master and its worker, whose title hides the arguments.
+    #[test]
+    fn the_configuration_is_that_of_the_process() {
+        let proc = tempfile::tempdir().unwrap();
+        let root = proc.path().join("root-of-them");
+        fs::create_dir_all(root.join("etc/nginx/conf.d")).unwrap();
+        let main = "http {\n  # keepalive_timeout 1s;\n  include /etc/nginx/conf.d/*.conf;\n}\n";
+        fs::write(root.join("etc/nginx/other.conf"), main).unwrap();
+        fs::write(root.join("etc/nginx/conf.d/a.conf"), "server {\n  keepalive_timeout 7s;\n}\n").unwrap();
+        fs::write(root.join("etc/nginx/conf.d/b.conf.off"), "keepalive_timeout 8s;\n").unwrap();
+        for (pid, parent, command) in [
+            ("20", "1", "nginx: master process nginx -c /etc/nginx/other.conf"),
+            ("21", "20", "nginx: worker process"),
+        ] {
+            let process = proc.path().join(pid);
+            fs::create_dir(&process).unwrap();
+            fs::write(process.join("comm"), "nginx\n").unwrap();
+            fs::write(process.join("cmdline"), command).unwrap();
+            fs::write(process.join("status"), format!("Name:\tnginx\nPPid:\t{parent}\nThreads:\t1\n")).unwrap();
+            symlink(&root, process.join("root")).unwrap();
+        }
+        let found = of(proc.path(), 21);
+        assert_eq!((found.server.as_deref(), found.threads), (Some("nginx"), Some(1)));
+        let (name, value) = ("keepalive_timeout".to_owned(), "7s".to_owned());
+        assert_eq!(found.keep_alive, Some(Setting { name, value, source: "/etc/nginx/conf.d/a.conf".to_owned() }));
+    }
+
+    #[test]
+    fn settings_are_found_on_the_command_line() {
+        let words: Vec<_> = "gunicorn --keep-alive 5 -b :80".split(' ').map(str::to_owned).collect();
+        assert_eq!(argument(&words, "--keep-alive").as_deref(), Some("5"));
+        assert_eq!(argument(&["--keep-alive=9".to_owned()], "--keep-alive").as_deref(), Some("9"));
+        assert_eq!(argument(&["--keep-alives".to_owned(), "9".to_owned()], "--keep-alive"), None);
+        assert_eq!(argument(&["--keep-alive".to_owned()], "--keep-alive"), None);
+    }
+
+    #[test]
+    fn a_go_program_is_known_by_its_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        for (mark, expected) in [(&b"\xff Go buildinf:"[..], true), (b"\xff Go build", false)] {
+            // Across two reads.
+            let mut bytes = vec![7; (1 << 16) - 5];
+            bytes.extend_from_slice(mark);
+            bytes.extend_from_slice(&[7; 1000]);
+            fs::write(&program, bytes).unwrap();
+            assert_eq!(is_go(&program), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Why connections were closed: what the other connections of the same listener say about it.
+//!
+//! One closed connection says little: a keep-alive time that runs out and a process that stops look alike. Several do say
+//! something. A stop closes connections in one instant, however long each had been idle; often the listener closes with
+//! them, or the process ends soon after. A keep-alive time closes them at different moments, each after the same idle
+//! time, and no connection outlives it.
+//!
+//! All of it is bounded. Time is that of the records, so a replay decides as the live run did.
+
+use super::{Limits, values::is_too_short};
+use crate::rejection::CloseReason;
+use foldhash::fast::FixedState;
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+};
+
+/// Listeners remembered at once; the one that was quiet for longest makes way.
+const LISTENERS: usize = 256;
+/// Closes of a listener that are remembered.
+const CLOSES: usize = 4096;
+/// Listeners that closed lately.
+const CLOSED: usize = 256;
+/// For how long a close is remembered to find others at the same moment, in nanoseconds.
+const RECENT: u64 = 5_000_000_000;
+/// Idle times that are remembered.
+const IDLES: usize = 64;
+/// Closes within this time happened in one instant, in nanoseconds.
+const INSTANT: u64 = 100_000_000;
+/// The listener closes before or after the connections, within this time, in nanoseconds.
+const WITH_LISTENER: u64 = 1_000_000_000;
+/// How many connections have to close after the same idle time, until that is a keep-alive time.
+const SAME_IDLE: usize = 3;
+/// And over how long a time: a stop does not take so long.
+const SPAN: u64 = 1_000_000_000;
+/// How many have to close in one instant, after different idle times, until that is a stop.
+const TOGETHER: usize = 3;
+/// How long an observation of a connection that outlived others holds at least, in nanoseconds; at most twice as long.
+const WINDOW: u64 = 600_000_000_000;
+
+/// A connection that the application closed while nothing was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// When, in monotonic nanoseconds.
+    pub at: u64,
+    /// Nanoseconds without anything before that; 0: not known.
+    pub idle: u64,
+    /// The process that closed it; 0: not known.
+    pub pid: u32,
+}
+
+/// What other connections say about a close.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Witnesses {
+    /// The reason, if they tell one.
+    pub reason: Option<CloseReason>,
+    /// How many connections the same process closed in that instant, this one included.
+    pub together: u32,
+    /// How many connections closed after the same idle time, this one included, if that is a keep-alive time.
+    pub same_idle: u32,
+    /// The longest time, in nanoseconds, for which another connection was idle and lived on, if it is longer than that
+    /// of this one.
+    pub outlived: Option<u64>,
+}
+
+/// A listener, by network namespace and the local end of its connections.
+type Key = (u32, SocketAddr);
+
+/// What is remembered of the connections of all listeners.
+#[derive(Debug, Default)]
+pub struct Closes {
+    listeners: HashMap<Key, Listener, FixedState>,
+    /// When which listener closed.
+    closed: VecDeque<(u64, Key)>,
+}
+
+#[derive(Debug, Default)]
+struct Listener {
+    /// When something was last noted.
+    latest: u64,
+    recent: VecDeque<Close>,
+    /// The latest idle closes, not those of a process that died.
+    idles: VecDeque<Close>,
+    /// The longest idle time that a connection survived: in this window and in the one before.
+    survived: [u64; 2],
+    /// When this window began.
+    window: u64,
+}
+
+impl Closes {
+    /// A listener closed at `at`.
+    pub fn listener_closed(&mut self, netns: u32, local: SocketAddr, at: u64) {
+        if self.closed.len() >= CLOSED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back((at, (netns, local)));
+    }
+
+    /// The application closed a connection to `local`.
+    pub fn closed(&mut self, netns: u32, local: SocketAddr, close: Close) {
+        let listener = self.listener((netns, local), close.at);
+        while listener.recent.len() >= CLOSES
+            || listener.recent.front().is_some_and(|it| close.at.saturating_sub(it.at) > RECENT)
+        {
+            listener.recent.pop_front();
+        }
+        listener.recent.push_back(close);
+        if close.idle != 0 {
+            if listener.idles.len() >= IDLES {
+                listener.idles.pop_front();
+            }
+            listener.idles.push_back(close);
+        }
+    }
+
+    /// A connection to `local` was idle for `idle` nanoseconds until `at` and lived on, or was closed by its peer only
+    /// then.
+    pub fn survived(&mut self, netns: u32, local: SocketAddr, idle: u64, at: u64) {
+        let listener = self.listener((netns, local), at);
+        if at.saturating_sub(listener.window) > WINDOW {
+            listener.survived = [0, listener.survived[0]];
+            listener.window = at;
+        }
+        listener.survived[0] = listener.survived[0].max(idle);
+    }
+
+    /// What is to be said about `close`, from what is known now.
+    #[must_use]
+    pub fn witnesses(&self, netns: u32, local: SocketAddr, close: Close, limits: Limits) -> Witnesses {
+        let Some(listener) = self.listeners.get(&(netns, local)) else {
+            let reason = self.listener_closed_with(netns, local, close.at).then_some(CloseReason::Stopped);
+            return Witnesses { reason, together: 1, ..Witnesses::default() };
+        };
+        let together = listener.together(close);
+        let outlived = listener.outlived(close.idle);
+        let same_idle = if outlived.is_some() { 0 } else { listener.same_idle(close, limits) };
+        let spread = together.iter().map(|it| it.idle).max().unwrap_or(0)
+            - together.iter().map(|it| it.idle).min().unwrap_or(0);
+        let reason = if self.listener_closed_with(netns, local, close.at) {
+            Some(CloseReason::Stopped)
+        } else if same_idle != 0 {
+            Some(CloseReason::KeepAlive)
+        } else if together.len() >= TOGETHER && spread > tolerance(close.idle) {
+            Some(CloseReason::Together)
+        } else {
+            None
+        };
+        let together = u32::try_from(together.len()).unwrap_or(u32::MAX);
+        Witnesses { reason, together, same_idle, outlived }
+    }
+
+    fn listener(&mut self, key: Key, now: u64) -> &mut Listener {
+        if self.listeners.len() >= LISTENERS && !self.listeners.contains_key(&key) {
+            let quietest = self.listeners.iter().min_by_key(|(_, it)| it.latest).map(|(key, _)| *key);
+            quietest.and_then(|key| self.listeners.remove(&key));
+        }
+        let listener = self.listeners.entry(key).or_default();
+        listener.latest = now;
+        listener
+    }
+
+    /// Whether a listener for `local` closed at about the moment `at`.
+    fn listener_closed_with(&self, netns: u32, local: SocketAddr, at: u64) -> bool {
+        let serves = |listener: SocketAddr| {
+            listener.port() == local.port() && (is_wildcard(listener.ip()) || listener.ip() == local.ip())
+        };
+        self.closed.iter().any(|&(moment, key)| {
+            key.0 == netns && serves(key.1) && moment.abs_diff(at) <= WITH_LISTENER
+        })
+    }
+}
+
+/// The wildcard of IPv6 stands for both families.
+const fn is_wildcard(address: IpAddr) -> bool {
+    address.is_unspecified()
+}
+
+impl Listener {
+    /// The connections that the same process closed in the instant of `close`, itself included.
+    fn together(&self, close: Close) -> Vec<Close> {
+        let of_it = |it: &&Close| it.pid == close.pid && it.at.abs_diff(close.at) <= INSTANT;
+        self.recent.iter().filter(of_it).copied().collect()
+    }
+
+    fn outlived(&self, idle: u64) -> Option<u64> {
+        let survived = self.survived[0].max(self.survived[1]);
+        let closed = self.idles.iter().map(|it| it.idle).max().unwrap_or(0);
+        let longest = survived.max(closed);
+        (idle != 0 && longest > idle.saturating_add(2 * tolerance(idle))).then_some(longest)
+    }
+
+    /// How many connections closed after the same idle time, if these are enough for a keep-alive time that is too short.
+    fn same_idle(&self, close: Close, limits: Limits) -> u32 {
+        if !is_too_short(close.idle, limits) {
+            return 0;
+        }
+        let same = self.idles.iter().filter(|it| it.idle.abs_diff(close.idle) <= tolerance(close.idle));
+        let (count, first, last) = same.fold((0, u64::MAX, 0), |(count, first, last), it| {
+            (count + 1, it.at.min(first), it.at.max(last))
+        });
+        if count >= SAME_IDLE && last.saturating_sub(first) >= SPAN { u32::try_from(count).unwrap_or(u32::MAX) } else { 0 }
+    }
+}
+
+/// How much two idle times may differ and still be the same setting: servers look at their idle connections now and then,
+/// some once a second only.
+const fn tolerance(idle: u64) -> u64 {
+    const LEAST: u64 = 100_000_000;
+    const MOST: u64 = 1_100_000_000;
+    let half = idle / 2;
+    if half < LEAST {
+        LEAST
+    } else if half > MOST {
+        MOST
+    } else {
+        half
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! What the end of a connection is: in order, a stop, a keep-alive time, a crash, or a request that was lost.
+//!
+//! This is the one place that decides it, for connections that are gone and for data that came after the close. It is pure
+//! and uses these facts:
+//!
+//! | fact | from |
+//! |---|---|
+//! | who ended the connection first, with a FIN or a reset | the state machine |
+//! | how the process did it: closed, exited, killed by a signal, killed for memory | the task, in its own context |
+//! | what became of the latest turn: answered, cut, not answered | sequence numbers |
+//! | what that turn is ([`Turn`]) | `tracer_common::turn` |
+//! | bytes that the application had not read | the socket |
+//! | how long nothing had happened before | the state machine |
+//! | for data after the close: its sequence number, what it acknowledges, its first bytes, the FIN behind it | the packet |
+//!
+//! Why an idle connection was closed is for `closes.rs`, which sees the other connections too.
+
+use crate::rejection::{
+    Cause::{self, ClosedBeforeResponse, KeepaliveRace, PeerGaveUp, ResetBeforeResponse, ResetDuringUpload},
+    Evidence::{self, Inferred, Observed},
+};
+use tracer_common::{
+    connection::{
+        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST, RESET_BY_PEER, SENT_ON, TIMED_OUT,
+        TIMED_OUT_AT_LAST,
+    },
+    opening::Opening,
+    record::ConnectionRecord,
+    rejection::{Ended, How, RejectionRecord},
+    sequence::after,
+    turn::{Marks, Turn},
+};
+
+/// What the end of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing was lost, as far as it can be told.
+    InOrder,
+    /// The application closed an idle connection: because of its keep-alive time, or because it stops.
+    Idle,
+    /// The process died after a response that may not have been whole.
+    Doubt,
+    /// A request was lost.
+    Lost(Cause, Evidence),
+}
+
+/// The least time for which a request that nobody read has to wait to be more than bad luck, in nanoseconds.
+const UNREAD_FOR_LONG: u64 = 1_000_000_000;
+/// A process that exits, or is told to end, so soon after its last byte may have done so in the middle of a response.
+const DOUBT_EXITED: u64 = 1_000_000_000;
+/// For one that is killed: it had no chance to finish anything.
+const DOUBT_KILLED: u64 = 60_000_000_000;
+/// The signals that ask a process to end.
+const REQUESTS_TO_END: [u16; 3] = [1, 2, 15];
+
+/// What the end of the connection in `record` is.
+#[must_use]
+pub fn of_connection(record: &ConnectionRecord) -> Ending {
+    let ended = |ways: u32| record.flags & ways != 0;
+    let by_application = ended(CLOSED_BY_APPLICATION | RESET_BY_HOST);
+    match record.pending {
+        ConnectionRecord::UNANSWERED => unanswered(record),
+        // The kernel answers a close with a reset if there is something to read: the rest of an upload.
+        ConnectionRecord::CUT | ConnectionRecord::NOTHING if by_application && record.unread != 0 && !has_died(record) => {
+            Ending::Lost(ResetDuringUpload, Observed)
+        }
+        ConnectionRecord::CUT if ended(RESET_BY_HOST) => Ending::Lost(Cause::ResetMidResponse, Observed),
+        ConnectionRecord::CUT if ended(CLOSED_BY_PEER | RESET_BY_PEER) => match record.turn().turn() {
+            // Whoever listens to a stream leaves when it wants to.
+            Turn::Stream | Turn::Message | Turn::Control => Ending::InOrder,
+            Turn::Request | Turn::Farewell | Turn::Rest => Ending::Lost(PeerGaveUp, Observed),
+        },
+        ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
+            Ending::Lost(Cause::ResponseNotAcknowledged, Observed)
+        }
+        ConnectionRecord::NOTHING if by_application && record.requests != 0 => idle(record),
+        // A reset that comes after the application has closed tells nothing: health checkers end so, and TCP takes
+        // data that comes after the close for one.
+        _ => Ending::InOrder,
+    }
+}
+
+/// The latest turn was not answered.
+fn unanswered(record: &ConnectionRecord) -> Ending {
+    let ended = |ways: u32| record.flags & ways != 0;
+    let turn = record.turn();
+    match turn.turn() {
+        Turn::Farewell | Turn::Message | Turn::Stream => Ending::InOrder,
+        Turn::Rest if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && record.unread != 0 => {
+            Ending::Lost(ResetDuringUpload, Observed)
+        }
+        Turn::Rest => Ending::InOrder,
+        Turn::Request | Turn::Control if ended(CLOSED_BY_APPLICATION) => Ending::Lost(ClosedBeforeResponse, Observed),
+        Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => Ending::Lost(KeepaliveRace, Observed),
+        Turn::Request | Turn::Control if ended(RESET_BY_HOST) => Ending::Lost(ResetBeforeResponse, Observed),
+        Turn::Request if ended(CLOSED_BY_PEER) && !turn.is_first && !turn.is_certain() => {
+            // It may have been a message that needs no answer.
+            Ending::Lost(PeerGaveUp, Inferred)
+        }
+        Turn::Request if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
+        // Peers look whether a port speaks TLS.
+        Turn::Request | Turn::Control => Ending::InOrder,
+    }
+}
+
+/// Whether the request came just as the application closed a connection that had served others before: nobody read it.
+fn met_the_close(record: &ConnectionRecord) -> bool {
+    let is_used = record.requests > 1 || record.flags & ADOPTED != 0;
+    let waited = record.ended.saturating_sub(record.queued);
+    is_used && is_unread(record) && record.queued != 0 && waited < UNREAD_FOR_LONG
+}
+
+/// Whether all of the latest turn was still unread when the connection closed.
+#[must_use]
+pub fn is_unread(record: &ConnectionRecord) -> bool {
+    record.bytes_in != 0 && u64::from(record.unread) >= record.bytes_in
+}
+
+/// All that was asked for was answered.
+fn idle(record: &ConnectionRecord) -> Ending {
+    let how = record.by.how;
+    let killed = how == How::OutOfMemory as u16
+        || (how == How::Killed as u16 && !REQUESTS_TO_END.contains(&record.by.signal));
+    let limit = if killed { DOUBT_KILLED } else { DOUBT_EXITED };
+    match (has_died(record), record.idle) {
+        (true, idle) if idle != 0 && idle < limit => Ending::Doubt,
+        (true, _) => Ending::InOrder,
+        (false, _) => Ending::Idle,
+    }
+}
+
+/// Whether the process ended the connection by ending itself.
+#[must_use]
+pub fn has_died(record: &ConnectionRecord) -> bool {
+    [How::Exited, How::Killed, How::OutOfMemory].iter().any(|&how| record.by.how == how as u16)
+}
+
+/// What data is that came for a connection which this host had closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// It asks for nothing: a TLS close alert, a frame that answers the close.
+    Harmless,
+    /// The first data of a connection that the application closed without having read anything on it.
+    FirstRequest,
+    /// The rest of an upload that was answered early.
+    Upload(Evidence),
+    /// The next request: it met the close.
+    Request(Evidence),
+}
+
+/// What cannot be more than a close alert or a frame of control data, if it is encrypted, in bytes.
+const ALERT: u32 = 100;
+/// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
+const AT_ONCE: u64 = 10_000_000;
+/// Uploads come in full segments, requests seldom do, in bytes.
+const FULL_SEGMENT: u32 = 1000;
+
+/// What the data in `record` is; `has_fin` says that the peer's FIN came right behind it.
+#[must_use]
+pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
+    let ended = &record.ended;
+    let (marks, opening) = (Marks(ended.flags), Opening::numbered(record.opening));
+    if asks_for_nothing(record, marks, opening, has_fin) {
+        return Late::Harmless;
+    }
+    if ended.requests == 0 && ended.flags & ADOPTED == 0 {
+        return Late::FirstRequest;
+    }
+    let is_body = marks.has_seen(Opening::Http) && matches!(opening, Opening::Text | Opening::Binary);
+    // The peer sent it before it had the whole response: it is not the next request.
+    if is_body || after(ended.written, record.acknowledges) {
+        return Late::Upload(Observed);
+    }
+    if opening != Opening::Http && (marks.0 & SENT_ON != 0 || follows_at_once(record, ended)) {
+        return Late::Upload(Inferred);
+    }
+    let is_certain = opening == Opening::Http || marks.is_text() || record.payload > ALERT || !marks.is_tls();
+    Late::Request(if is_certain { Observed } else { Inferred })
+}
+
+fn asks_for_nothing(record: &RejectionRecord, marks: Marks, opening: Opening, has_fin: bool) -> bool {
+    let is_short = record.payload <= ALERT;
+    match opening {
+        _ if marks.has_seen(Opening::WebSocket) => true,
+        Opening::TlsAlert => true,
+        Opening::TlsData | Opening::TlsHandshake | Opening::TlsCiphers => is_short && has_fin,
+        // What lies in pages cannot be looked at.
+        Opening::Unknown => is_short && has_fin && !marks.is_text(),
+        Opening::Http | Opening::Text | Opening::WebSocket | Opening::Binary => false,
+    }
+}
+
+/// Whether the application closed right behind its response, and a full segment came: the upload goes on.
+const fn follows_at_once(record: &RejectionRecord, ended: &Ended) -> bool {
+    ended.idle < AT_ONCE && record.payload >= FULL_SEGMENT
+}
+
+#[cfg(test)]
+mod tests;

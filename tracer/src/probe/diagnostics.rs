@@ -1,0 +1,249 @@
+//! The second way to sweep, for hosts that refuse BPF iterators: socket diagnostics, which list the state of each
+//! connection beside its socket (`INET_DIAG_REQ_SK_BPF_STORAGES`, Linux 5.8, commit 1ed4d92458a9).
+
+use super::namespace::{self, Netns};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData},
+};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+};
+use tracer_common::{
+    connection::Connection,
+    record::RequestRecord,
+    slot::{ACCEPTS_BITS, ACCEPTS_WAYS, first, mixed},
+};
+
+/// Where the connections are listed.
+#[derive(Debug)]
+pub struct Diagnostics {
+    /// The map with the connections' state.
+    map: OwnedFd,
+    /// The one network namespace that is watched, by inode number; `None`: all.
+    netns: Option<u32>,
+    /// Requests read by this process only; 0: by any.
+    pid: u32,
+}
+
+/// As in the kernel's `include/uapi/linux/inet_diag.h`, `sock_diag.h` and `netlink.h`.
+mod uapi {
+    pub const NETLINK_SOCK_DIAG: libc::c_int = 4;
+    pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    pub const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
+    pub const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
+    pub const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
+    pub const SK_DIAG_BPF_STORAGE: u16 = 1;
+    pub const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
+    pub const NESTED: u16 = 1 << 15;
+    /// The kinds of attributes, without the bits that say how they are written.
+    pub const KIND: u16 = 0x3fff;
+    /// `struct nlmsghdr`.
+    pub const HEADER: usize = 16;
+    /// `struct inet_diag_msg`.
+    pub const MESSAGE: usize = 72;
+    /// All states but `LISTEN`, `TIME_WAIT` and those before a connection.
+    pub const STATES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+}
+
+impl Diagnostics {
+    /// Tries it once.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub(super) fn new(ebpf: &Ebpf, netns: Option<u32>, pid: u32) -> io::Result<Self> {
+        let map = match ebpf.map("CONNECTIONS") {
+            Some(aya::maps::Map::SkStorage(map)) => map.fd().as_fd().try_clone_to_owned()?,
+            _ => return Err(io::ErrorKind::NotFound.into()),
+        };
+        dump(libc::AF_INET, &map, &mut |_| {})?;
+        Ok(Self { map, netns, pid })
+    }
+
+    /// Calls `each` with the record of every request that was not reported or was answered further since, as they are
+    /// at `now`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses. A namespace that vanishes meanwhile is no error.
+    pub fn run(&self, ebpf: &Ebpf, now: u64, mut each: impl FnMut(RequestRecord)) -> io::Result<()> {
+        let namespaces = self.netns.map_or_else(namespace::all, |netns| vec![netns]);
+        for netns in namespaces {
+            let Ok(namespace) = Netns::open(netns) else { continue };
+            let found = namespace.inside(|| {
+                let mut found = Vec::new();
+                for family in [libc::AF_INET, libc::AF_INET6] {
+                    dump(family, &self.map, &mut |connection| {
+                        let is_wanted = self.pid == 0 || self.pid == connection.reader;
+                        if connection.is_to_be_looked_at() && is_wanted {
+                            found.push(*connection);
+                        }
+                    })?;
+                }
+                Ok::<_, io::Error>(found)
+            })??;
+            for connection in found {
+                let mut record = RequestRecord::of(&connection, false, 0, now);
+                // Until the first read the moment may wait where the hook could leave it.
+                if record.sequence == 1 && record.accepted == 0 && record.flags & RequestRecord::ADOPTED == 0 {
+                    record.accepted = accepted(ebpf, connection.address).unwrap_or(0);
+                }
+                each(record);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When `accept()` returned the socket at that address in the kernel, if that was stored under its address.
+fn accepted(ebpf: &Ebpf, address: u64) -> Option<u64> {
+    let slots: Array<&MapData, [u64; 2]> = Array::try_from(ebpf.map("ACCEPTS")?).ok()?;
+    let start = first(mixed(address), ACCEPTS_BITS);
+    for way in 0..ACCEPTS_WAYS {
+        let [key, moment] = slots.get(&(start ^ way), 0).ok()?;
+        if key == address {
+            return Some(moment);
+        }
+    }
+    let more: HashMap<&MapData, u64, u64> = HashMap::try_from(ebpf.map("ACCEPTS_MORE")?).ok()?;
+    more.get(&address, 0).ok()
+}
+
+/// `struct nlmsghdr`, `struct inet_diag_req_v2`, and the map as an attribute.
+fn request(family: libc::c_int, map: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; uapi::HEADER];
+    message[4..6].copy_from_slice(&uapi::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).map_err(io::Error::other)?;
+    message[6..8].copy_from_slice(&flags.to_ne_bytes());
+    let small = |number: libc::c_int| u8::try_from(number).map_err(io::Error::other);
+    message.extend([small(family)?, small(libc::IPPROTO_TCP)?, 0, 0]);
+    message.extend(uapi::STATES.to_ne_bytes());
+    // `struct inet_diag_sockid`: any.
+    message.extend([0; 48]);
+    message.extend(12_u16.to_ne_bytes());
+    message.extend((uapi::INET_DIAG_REQ_SK_BPF_STORAGES | uapi::NESTED).to_ne_bytes());
+    message.extend(8_u16.to_ne_bytes());
+    message.extend(uapi::SK_DIAG_BPF_STORAGE_REQ_MAP_FD.to_ne_bytes());
+    message.extend(map.as_raw_fd().to_ne_bytes());
+    let length = u32::try_from(message.len()).map_err(io::Error::other)?;
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    Ok(message)
+}
+
+/// Calls `each` with the state of every connection of that address family in the calling thread's network namespace.
+fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(&Connection)) -> io::Result<()> {
+    let request = request(family, map)?;
+    // SAFETY: a new socket, owned from then on; the kernel reads as many bytes as it is told there are.
+    let socket = unsafe {
+        let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, uapi::NETLINK_SOCK_DIAG);
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let socket = OwnedFd::from_raw_fd(socket);
+        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        socket
+    };
+    let mut buffer = vec![0_u8; 64 << 10];
+    loop {
+        // SAFETY: the buffer has as many bytes as the kernel is told.
+        let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        let mut rest = &buffer[..length];
+        while let Some((message, next)) = message(rest) {
+            match (i32::from(half(message, 4)), word(message, uapi::HEADER)) {
+                (libc::NLMSG_DONE, _) | (libc::NLMSG_ERROR, Some(0)) => return Ok(()),
+                (libc::NLMSG_ERROR, errno) => {
+                    return Err(io::Error::from_raw_os_error(-errno.unwrap_or(0).cast_signed()));
+                }
+                _ => connection(message).iter().for_each(&mut *each),
+            }
+            rest = next;
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The state of the connection that a message is about; none for sockets that are not traced.
+fn connection(message: &[u8]) -> Option<Connection> {
+    let attributes = message.get(uapi::HEADER + uapi::MESSAGE..)?;
+    let storages = attribute(attributes, uapi::INET_DIAG_SK_BPF_STORAGES)?;
+    let storage = attribute(storages, uapi::SK_DIAG_BPF_STORAGE)?;
+    let value = attribute(storage, uapi::SK_DIAG_BPF_STORAGE_MAP_VALUE)?;
+    if value.len() < size_of::<Connection>() {
+        return None;
+    }
+    // SAFETY: the length was checked, the read needs no alignment, and any bit pattern is a valid `Connection`.
+    Some(unsafe { value.as_ptr().cast::<Connection>().read_unaligned() })
+}
+
+/// The first message in `bytes`, and what follows it.
+fn message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = word(bytes, 0)? as usize;
+    if length < uapi::HEADER {
+        return None;
+    }
+    Some((bytes.get(..length)?, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// The content of the first attribute of that kind in `bytes`.
+fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    const HEADER: usize = 4;
+    while bytes.len() >= HEADER {
+        let length = usize::from(half(bytes, 0)).max(HEADER);
+        if half(bytes, 2) & uapi::KIND == kind {
+            return bytes.get(HEADER..length);
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// 0 where there is nothing.
+fn half(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |half| u16::from_ne_bytes(*half))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped(kind: u16, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + content.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(content);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn the_state_is_found_among_the_attributes() {
+        let mut value = vec![0; size_of::<Connection>()];
+        value[4] = 7;
+        let storage = [wrapped(2, &9_u32.to_ne_bytes()), wrapped(3, &value)].concat();
+        let storages = wrapped(uapi::INET_DIAG_SK_BPF_STORAGES | uapi::NESTED, &wrapped(1, &storage));
+        let message = [vec![0; uapi::HEADER + uapi::MESSAGE], wrapped(8, &[1]), storages].concat();
+        assert_eq!(connection(&message).unwrap().sequence, 7);
+        assert!(connection(&message[..message.len() - 8]).is_none());
+        assert!(connection(&message[..uapi::HEADER + uapi::MESSAGE + 8]).is_none());
+        assert!(connection(&[]).is_none());
+    }
+
+    #[test]
+    fn messages_are_taken_one_after_the_other() {
+        let bytes = [&18_u32.to_ne_bytes()[..], &[7; 14], &[0; 2], &16_u32.to_ne_bytes(), &[8; 12]].concat();
+        let (one, rest) = message(&bytes).unwrap();
+        assert_eq!((one.len(), half(one, 4)), (18, 0x0707));
+        assert_eq!(message(rest).unwrap().0.len(), 16);
+        assert!(message(&bytes[..10]).is_none() && message(&[0; 20]).is_none());
+    }
+}
