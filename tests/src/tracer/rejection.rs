@@ -74,6 +74,24 @@ pub struct Rejection {
     pub process: Option<ProcessName>,
     /// The process that ended the connection.
     pub ended_by: Option<ProcessName>,
+    /// Why this host closed the connection.
+    pub closed_because: Option<String>,
+    /// How many connections the same process closed in that instant.
+    pub closed_together: Option<u32>,
+    /// How many connections were closed after the same idle time.
+    pub same_idle: Option<u32>,
+    /// For how long another connection was idle and lived on.
+    pub outlived_ns: Option<u64>,
+    /// For how long nothing had come or gone when the application closed.
+    pub silent_ns: Option<u64>,
+    /// Open files of the process, and how many it may have.
+    pub open_files: Option<(u64, u64)>,
+    /// Nothing had been written when the peer ended the connection.
+    #[serde(default)]
+    pub ended_unanswered: bool,
+    /// The connection was accepted and closed without anything being read from it.
+    #[serde(default)]
+    pub closed_unread: bool,
     /// The connection was never accepted.
     #[serde(default)]
     pub never_accepted: bool,
