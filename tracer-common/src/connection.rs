@@ -157,9 +157,13 @@ pub struct Connection {
     pub idle: u64,
     /// The process that ended it on this side.
     pub by: Ender,
+    /// Bytes of a TLS close alert that the application wrote behind its last response.
+    pub farewell: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 56 + 96 + 32 + 40 + 32 + 8 + 16 + 24);
+const _: () = assert!(size_of::<Connection>() == 56 + 96 + 32 + 40 + 32 + 8 + 16 + 24 + 8);
 const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_in) == 120);
 
 /// A segment that arrived, before TCP has looked at it.

@@ -227,7 +227,7 @@ pub struct Ended {
     pub flags: u32,
     /// The sequence number after the last byte that the peer had sent when it was gone.
     pub expected: u32,
-    /// The sequence number after the last byte that the application wrote.
+    /// The sequence number after the last byte of the response.
     pub written: u32,
     /// When data was seen to come for it: milliseconds of `CLOCK_MONOTONIC`, the low 32 bits; 0: not yet.
     pub met: u32,

@@ -222,7 +222,7 @@ pub fn remember(connection: &Connection, expected: u32, now: u64) {
         requests: connection.sequence,
         flags: connection.flags,
         expected,
-        written: connection.written_end,
+        written: connection.response_end(),
         met: 0,
     };
     let _ = CLOSED_LATEST.set(0, now, ANY);

@@ -208,6 +208,18 @@ impl Connection {
         }
     }
 
+    /// The end of the response, as a sequence number: a peer that acknowledges less has not got all of it. What the
+    /// application writes behind a response that was acknowledged, before it closes, is no part of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn response_end(&self) -> u32 {
+        if self.farewell == 0 && self.request.reports != 0 {
+            self.acknowledged_end
+        } else {
+            self.written_end.wrapping_sub(self.farewell)
+        }
+    }
+
     /// Whether the peer's FIN or reset came right behind the first byte of the current turn.
     #[inline(always)]
     #[must_use]
@@ -311,6 +323,7 @@ impl Connection {
         let is_alert = self.flags & TLS_OPENINGS != 0 && ALERT_LENGTHS.contains(&unacknowledged);
         if self.flags & ACTIVE != 0 && self.request.reports != 0 && is_alert {
             self.acknowledged_end = self.written_end;
+            self.farewell = unacknowledged;
             // It is no sign of life either: the response had left before it was acknowledged.
             let moments = &mut self.request.moments;
             if moments.acknowledged != 0 && moments.last_out > moments.acknowledged {

@@ -201,3 +201,19 @@ fn a_turn_starts_where_its_first_byte_is() {
     scenario.handshake().request(100).read().respond(10).request(70).request(30);
     assert_eq!(scenario.connection.turn_start(), (u32::MAX - 50).wrapping_add(100));
 }
+
+#[test]
+fn the_end_of_a_response_leaves_out_what_is_written_at_the_close() {
+    // Not acknowledged yet: all of it is the response.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().write(200).send_lost().close();
+    assert_eq!(scenario.connection.response_end(), 5200);
+    // A time-out told in words, or a close alert, behind a response that was acknowledged.
+    for (opening, last) in [(Opening::Http, 150), (Opening::TlsData, 24)] {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(100).read();
+        scenario.connection.opened_with(opening);
+        scenario.respond(200).wait(5000 * STEP).write(last).send_lost().close().peer_resets();
+        assert_eq!(scenario.connection.response_end(), 5200, "{opening:?}");
+    }
+}

@@ -389,7 +389,9 @@ impl Rejections {
         }
         let answer = self.answers.get(&number).cloned();
         let answer = answer.unwrap_or(Application { is_alive: true, ..Application::default() });
-        if let Some(close) = close {
+        if let Some(close) = close
+            && matches!(rejection.cause, Cause::KeepaliveRace | Cause::KeepaliveTooShort)
+        {
             let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
             let is_stop = explain_close(&mut rejection.facts, &witnesses, &answer);
             if rejection.cause == Cause::KeepaliveTooShort && is_stop {
