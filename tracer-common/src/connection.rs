@@ -73,6 +73,8 @@ pub const CONTINUES: u32 = 1 << 17;
 pub const OVERLAPPED: u32 = 1 << 18;
 /// Where the set of [`Opening`]s that were seen begins in the flags: one bit per class, that of number 1 at bit 19.
 pub const OPENINGS_SHIFT: u32 = 18;
+/// The bits of the set of [`Opening`]s.
+pub const OPENINGS: u32 = 0xff << (OPENINGS_SHIFT + 1);
 /// Where the number of the current turn's [`Opening`] begins in the flags.
 pub const OPENING_SHIFT: u32 = 27;
 /// The bits of the current turn's [`Opening`].

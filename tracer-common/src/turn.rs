@@ -14,7 +14,7 @@
 //! | time from the first packet of the response to the last one, and how often it was reported | the state machine |
 
 use crate::{
-    connection::{CONTINUES, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED, SENT_ON},
+    connection::{CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, SENT_ON},
     opening::Opening,
 };
 
@@ -154,10 +154,15 @@ impl Facts {
         if self.is_answered && self.download >= STREAM && self.reports >= PIECES { Turn::Stream } else { Turn::Request }
     }
 
-    /// Whether it is certain that the turn is what it is taken for: a request in the clear says so itself.
+    /// Whether it is certain that the turn is what it is taken for: a request in the clear says so itself, and not every
+    /// turn is looked at on a connection that has carried nothing else.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
-        matches!(self.marks.opening(), Opening::Http)
+        match self.marks.opening() {
+            Opening::Http => true,
+            Opening::Unknown => self.marks.0 & OPENINGS == 1 << (OPENINGS_SHIFT + Opening::Http as u32),
+            _ => false,
+        }
     }
 
     /// Whether the peer sent on while it was answered.

@@ -114,7 +114,7 @@ pub static NAMESPACES: HashMap<u32, NamespaceTally> = HashMap::with_max_entries(
 
 /// Connections that this host closed while no request waited for its response: the next one may be on its way already.
 #[map]
-pub static CLOSED: Slots<Tuple, Ended, 14, 4> = Slots::new();
+pub static CLOSED: Slots<Tuple, Ended, 13, 2> = Slots::new();
 
 /// When one was last put into [`CLOSED`].
 #[map]

@@ -21,7 +21,9 @@ pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
     let Some((connection, tcp)) = find_or_adopt(&context, sock) else { return 0 };
     if let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now)) {
         note_reader(&context, connection);
-        note_opening(connection, tcp);
+        if connection.is_opening_wanted() {
+            note_opening(connection, tcp);
+        }
         in_use(connection, now);
     } else if connection.flags & PEEKED != 0 {
         connection.flags &= !PEEKED;
@@ -30,8 +32,9 @@ pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
     0
 }
 
-/// Notes the class of the current turn's first bytes, which the current task has just read, or peeked at.
-#[inline(always)]
+/// Notes the class of the current turn's first bytes, which the current task has just read, or peeked at. Not inlined: most
+/// reads are not looked at.
+#[inline(never)]
 fn note_opening(connection: &mut Connection, tcp: TcpSock) {
     let (start, read) = (connection.turn_start(), tcp.unread());
     if read == start {

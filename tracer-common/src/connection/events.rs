@@ -2,7 +2,8 @@
 
 use super::{
     ACTIVE, ADOPTED, ALERT_LENGTHS, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, CONTINUES, Change,
-    Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY, OPENING, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED, PEEKED,
+    Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY, OPENING, OPENING_SHIFT, OPENINGS,
+    OPENINGS_SHIFT, OVERLAPPED, PEEKED,
     REOPENED,
     RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, SENT_ON, Segment, TIMED_OUT, TIMED_OUT_AT_LAST,
     TLS_OPENINGS, Tcp, Times, state,
@@ -133,6 +134,17 @@ impl Connection {
         #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
         let received = self.request.bytes_in as u32;
         self.input_end.wrapping_sub(received)
+    }
+
+    /// Whether the first bytes of the current turn are worth a look, which costs as much as the rest of a read. On a
+    /// connection that has carried nothing but HTTP/1, a turn as long as most requests is one: only every fourth is looked
+    /// at, to see an upgrade. Bodies come in full segments, and control data is short.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_opening_wanted(&self) -> bool {
+        let is_http = self.flags & OPENINGS == 1 << (OPENINGS_SHIFT + Opening::Http as u32);
+        let is_plain = self.request.bytes_in > 32 && self.request.bytes_in <= 1400;
+        !is_http || !is_plain || self.sequence <= 2 || self.sequence & 3 == 0
     }
 
     /// The first bytes of the current turn were of that class.

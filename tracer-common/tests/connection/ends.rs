@@ -217,3 +217,27 @@ fn the_end_of_a_response_leaves_out_what_is_written_at_the_close() {
         assert_eq!(scenario.connection.response_end(), 5200, "{opening:?}");
     }
 }
+
+#[test]
+fn most_requests_of_a_plain_connection_are_not_looked_at() {
+    let looked_at = |opening, length: u32| {
+        let mut scenario = Scenario::new();
+        scenario.handshake();
+        let mut looks = Vec::new();
+        for _ in 0..8 {
+            scenario.request(length).read();
+            let wanted = scenario.connection.is_opening_wanted();
+            if wanted {
+                scenario.connection.opened_with(opening);
+                looks.push(scenario.connection.sequence);
+            }
+            scenario.respond(10);
+        }
+        looks
+    };
+    assert_eq!(looked_at(Opening::Http, 500), [1, 2, 4, 8]);
+    // Control data, bodies, and whatever is not known to be HTTP.
+    for (opening, length) in [(Opening::Http, 30), (Opening::Http, 1448), (Opening::TlsData, 500), (Opening::Unknown, 500)] {
+        assert_eq!(looked_at(opening, length), [1, 2, 3, 4, 5, 6, 7, 8], "{opening:?} {length}");
+    }
+}
