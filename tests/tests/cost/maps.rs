@@ -19,11 +19,11 @@ const BUDGETS: &[Budget] = &[
     Budget("ANSWERED", "lru_hash", [40, 16, 1024], 146),
     Budget("AT_LIMIT", "array", [4, 4, 1], 2),
     Budget("AYA_LOGS", "ringbuf", [0, 0, 128 << 10], 170),
-    Budget("CLOSED", "lru_hash", [40, 56, 8192], 1550),
+    Budget("CLOSED", "array", [4, 112, 8192], 1100),
     Budget("CLOSED_LATEST", "array", [4, 8, 1], 2),
-    Budget("CONNECTIONS", "sk_storage", [4, 304, 0], 2),
+    Budget("CONNECTIONS", "sk_storage", [4, 312, 0], 2),
     Budget("COUNTERS", "percpu_array", [4, 8, 14], 10),
-    Budget("HANDSHAKES", "array", [4, 80, 32_768], 3100),
+    Budget("HANDSHAKES", "array", [4, 88, 32_768], 3400),
     Budget("LISTENERS", "hash", [24, 32, 1024], 21),
     Budget("NAMESPACES", "hash", [4, 16, 1024], 21),
     Budget("PEERS", "lpm_trie", [20, 4, 1024], 0),
@@ -34,7 +34,7 @@ const BUDGETS: &[Budget] = &[
     Budget("REJECTIONS", "hash", [56, 32, 4096], 78),
     Budget("REJECTIONS_BY_E", "hash", [56, 32, 256], 6),
     Budget("REJECTIONS_BY_L", "hash", [56, 32, 1024], 21),
-    Budget("SCRATCH", "percpu_array", [4, 208, 3], 50),
+    Budget("SCRATCH", "percpu_array", [4, 240, 3], 58),
 ];
 
 /// The most memory of all maps together, KiB.
