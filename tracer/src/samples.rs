@@ -11,6 +11,7 @@ use tracer_common::{
     connection,
     counter::Counter,
     endpoint::{Endpoint, Tuple},
+    opening::Opening,
     record::{ConnectionRecord, Kind, Process, RequestRecord},
     rejection::Ender,
     stage::{ConnectionMoments, RequestMoments},
@@ -48,6 +49,16 @@ pub const fn v6() -> Tuple {
     let peer = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x23];
     let local = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5];
     Tuple { peer: Endpoint::v6(peer, 50_000), local: Endpoint::v6(local, 443) }
+}
+
+/// The flags of a connection whose current turn begins with `opening`, after turns that began with `seen`.
+pub fn marks(seen: &[Opening], opening: Opening) -> u32 {
+    let class = |opening: Opening| match opening {
+        Opening::Unknown => 0,
+        opening => 1 << (connection::OPENINGS_SHIFT + opening as u32),
+    };
+    let classes = seen.iter().fold(class(opening), |classes, &seen| classes | class(seen));
+    classes | (opening as u32) << connection::OPENING_SHIFT
 }
 
 /// A request that begins at `start` and whose stages take `stages`.

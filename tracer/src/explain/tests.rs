@@ -8,7 +8,7 @@ use super::{
     template::{names, render},
     values::VALUES,
 };
-use crate::rejection::{Cause, Evidence, Facts, ProcessName, Rejection, Rule};
+use crate::rejection::{Cause, CloseReason, Evidence, Facts, ProcessName, Rejection, Rule, Setting};
 use std::time::Duration;
 
 const S: u64 = 1_000_000_000;
@@ -40,6 +40,11 @@ fn rule() -> Rule {
     Rule { chain: "inet filter input".to_owned(), handle: Some(7), text: "tcp dport 8080 drop".to_owned() }
 }
 
+fn setting() -> Setting {
+    let name = "keepalive_timeout".to_owned();
+    Setting { name, value: "5s".to_owned(), source: "/etc/nginx/nginx.conf".to_owned() }
+}
+
 /// Everything is known.
 fn full(cause: Cause) -> Rejection {
     let facts = Facts {
@@ -59,6 +64,17 @@ fn full(cause: Cause) -> Rejection {
         listens: vec!["127.0.0.1:8080".parse().unwrap()],
         process: Some(process("gunicorn", 812, None)),
         ended_by: Some(process("nginx", 77, Some("closed"))),
+        ended_unanswered: false,
+        closed_because: Some(CloseReason::KeepAlive),
+        closed_together: Some(2),
+        same_idle: Some(4),
+        outlived_ns: None,
+        silent_ns: Some(3 * S),
+        open_files: Some((1024, 1024)),
+        threads: Some(4),
+        server: Some("nginx".to_owned()),
+        setting: Some(setting()),
+        closed_unread: false,
         never_accepted: false,
         never_read: false,
         rule: Some(rule()),

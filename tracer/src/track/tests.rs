@@ -11,6 +11,7 @@ enum Seen {
     Amended(u64, u32, u32),
     Connection(u64),
     Closed(u64),
+    Survived(u64, u32, u64),
 }
 
 fn collect(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
@@ -26,6 +27,7 @@ fn collect(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
             }
             Event::Connection(record) => Seen::Connection(record.connection),
             Event::Closed(record) => Seen::Closed(record.connection),
+            Event::Survived { record, idle } => Seen::Survived(record.connection, record.sequence, idle),
         });
     }
 }
@@ -265,7 +267,7 @@ proptest! {
         let counted = seen.iter().filter(|it| matches!(it, Seen::Connection(_))).count();
         let expected: std::collections::BTreeSet<_> = records.iter().filter_map(|(_, it)| match it {
             Record::Opened(it) | Record::Closed(it) => Some(it.connection),
-            Record::Request(_) | Record::Rejection(_) => None,
+            Record::Request(_) | Record::Rejection(_) | Record::Listener(_) => None,
         }).collect();
         prop_assert_eq!(counted, expected.len());
         prop_assert_eq!((tracker.unmatched, tracker.evicted), (0, 0));

@@ -1,6 +1,6 @@
 //! Tests of the classification: each row of it, and what is harmless.
 
-use super::{of_record, of_tally};
+use super::{of_late, of_record, of_tally};
 use crate::{
     enrich::host::HostFacts,
     explain::{entry, tests::process},
@@ -13,6 +13,7 @@ use crate::{
 };
 use tracer_common::{
     endpoint::{Endpoint, Tuple},
+    opening::Opening,
     rejection::{Ended, Ender, Event, How, Key, Packet, Queue, RejectionRecord, Tally},
 };
 
@@ -233,7 +234,9 @@ fn events_that_are_no_drops() {
     assert_eq!(of(Event::AcceptQueueFull, &nothing), Some((Cause::AcceptQueueFull, Observed)));
     assert_eq!(of(Event::SynQueueFull, &nothing), Some((Cause::SynQueueFull, Observed)));
     assert_eq!(of(Event::SynackUnanswered, &nothing), Some((Cause::SynackUnanswered, Observed)));
-    assert_eq!(of(Event::DataAfterClose, &nothing), Some((Cause::KeepaliveRace, Observed)));
+    // Without an example it is not known what the data was.
+    assert_eq!(of(Event::DataAfterClose, &nothing), Some((Cause::KeepaliveRace, Inferred)));
+    assert_eq!(of(Event::FinAfterData, &nothing), None);
     assert_eq!(of(Event::SynUnanswered, &nothing), None);
     let route = Some("Network is unreachable".to_owned());
     let unroutable = HostFacts { route: route.clone(), ..nothing };
@@ -286,23 +289,46 @@ fn where_else_something_listens_is_told() {
 fn the_race_names_who_closed_and_when() {
     let mut late = record(Event::DataAfterClose, Packet::Data, 0, v4());
     let by = Ender { pid: 77, how: How::Closed as u16, signal: 0, comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0" };
-    late.ended = Ended { connection: 0x1a2b, ended: 9 * S - 200 * US, idle: 5 * S, by, ..Ended::default() };
-    let rejection = of_record(&late, &HostFacts::default()).unwrap();
+    late.ended = Ended { connection: 0x1a2b, ended: 9 * S - 200 * US, idle: 5 * S, by, requests: 2, ..Ended::default() };
+    let rejection = of_late(&late, false, &HostFacts::default()).unwrap();
     assert_eq!((rejection.facts.idle_ns, rejection.facts.late_ns), (Some(5 * S), Some(200 * US)));
     assert_eq!(rejection.facts.ended_by, Some(process("nginx", 77, Some("closed"))));
     assert_eq!(rejection.connection, Some(0x1a2b));
     let [killed, exited, unknown] = [(How::Killed, 9), (How::Exited, 0), (How::Unknown, 0)].map(|(how, signal)| {
         let by = Ender { how: how as u16, signal, ..by };
         let record = RejectionRecord { ended: Ended { by, ..late.ended }, ..late };
-        of_record(&record, &HostFacts::default()).unwrap().facts.ended_by.unwrap().how
+        of_late(&record, false, &HostFacts::default()).unwrap().facts.ended_by.unwrap().how
     });
     assert_eq!((killed.as_deref(), exited.as_deref()), (Some("killed by signal 9"), Some("exited")));
     assert_eq!(unknown, None);
     // What is not known is absent.
-    late.ended = Ended::default();
-    let rejection = of_record(&late, &HostFacts::default()).unwrap();
+    late.ended = Ended { requests: 2, ..Ended::default() };
+    let rejection = of_late(&late, false, &HostFacts::default()).unwrap();
     assert_eq!((rejection.facts.idle_ns, rejection.facts.late_ns, rejection.connection), (None, None, None));
     assert_eq!(rejection.facts.ended_by, None);
+}
+
+#[test]
+fn data_after_the_close_is_told_by_what_it_is() {
+    let mut late = record(Event::DataAfterClose, Packet::Data, 0, v4());
+    late.payload = 400;
+    late.ended = Ended { ended: 9 * S - 200 * US, idle: 5 * S, requests: 2, ..Ended::default() };
+    let of = |late: &RejectionRecord, has_fin| of_late(late, has_fin, &HostFacts::default());
+    let found = of(&late, false).unwrap();
+    assert_eq!((found.cause, found.evidence, found.count), (Cause::KeepaliveRace, Observed, 1));
+    assert_eq!((found.facts.unread, found.facts.closed_unread), (Some(400), false));
+    // The first data of the connection: it was closed unread, and its age is not an idle time.
+    late.ended.requests = 0;
+    let found = of(&late, false).unwrap();
+    assert_eq!((found.cause, found.evidence), (Cause::ResetBeforeResponse, Observed));
+    assert!(found.facts.closed_unread && found.facts.never_read);
+    assert_eq!((found.facts.idle_ns, found.facts.late_ns), (None, Some(200 * US)));
+    // The rest of an upload: it was sent before the whole response had come.
+    (late.ended.requests, late.ended.written, late.acknowledges) = (1, 1000, 500);
+    let found = of(&late, false).unwrap();
+    assert_eq!((found.cause, found.evidence), (Cause::ResetDuringUpload, Observed));
+    late.opening = Opening::TlsAlert as u32;
+    assert_eq!(of(&late, false), None);
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use super::{nothing_arrived, of_closed, of_listener, of_request, of_waiting};
 use crate::{
-    explain::{Limits, entry, tests::process},
+    explain::{Limits, ending::of_connection, entry, tests::process},
     rejection::{
         Cause,
         Evidence::{self, Inferred, NotSeen, Observed},
         Rejection,
     },
-    samples::{MS, S, closed, request, unanswered},
+    samples::{MS, S, closed, marks, request, unanswered},
 };
 use tracer_common::{
     connection::{
@@ -16,6 +16,7 @@ use tracer_common::{
         TIMED_OUT, TIMED_OUT_AT_LAST,
     },
     endpoint::Endpoint,
+    opening::Opening,
     record::{ConnectionRecord, Process, RequestRecord},
     rejection::{Ender, How, ListenerKey, ListenerTally, Queue},
 };
@@ -24,11 +25,12 @@ const UNANSWERED: u32 = ConnectionRecord::UNANSWERED;
 const CUT: u32 = ConnectionRecord::CUT;
 
 fn ended(pending: u32, flags: u32) -> ConnectionRecord {
-    ConnectionRecord { pending, flags, queued: 19 * S, idle: 300 * MS, ..closed() }
+    let bytes_out = if pending == UNANSWERED { 0 } else { 20_480 };
+    ConnectionRecord { pending, flags, bytes_out, queued: 19 * S, idle: 300 * MS, ..closed() }
 }
 
 fn of(record: &ConnectionRecord) -> Option<Rejection> {
-    let found = of_closed(record, Limits::default());
+    let found = of_closed(record, of_connection(record));
     if let Some(Rejection { cause, evidence, .. }) = found {
         assert!(entry(cause).evidence.contains(&evidence), "{cause:?} {evidence:?}");
     }
@@ -65,8 +67,6 @@ fn the_first_end_of_a_connection_says_what_became_of_its_request() {
         (ConnectionRecord::UNKNOWN, RESET_BY_HOST),
         (ConnectionRecord::NOTHING, CLOSED_BY_PEER),
         (ConnectionRecord::NOTHING, RESET_BY_PEER),
-        // Too short for an idle connection.
-        (ConnectionRecord::NOTHING, CLOSED_BY_APPLICATION),
     ] {
         assert_eq!(cause(pending, flags), None, "{pending} {flags:#x}");
     }
@@ -106,39 +106,94 @@ fn a_request_whose_bytes_are_all_unread_was_never_read() {
 
 #[test]
 fn a_tls_farewell_is_no_request() {
+    let alert = marks(&[Opening::TlsHandshake, Opening::TlsData], Opening::TlsAlert);
     for flags in [CLOSED_BY_PEER, RESET_BY_PEER, CLOSED_BY_APPLICATION, RESET_BY_HOST] {
-        let farewell = ConnectionRecord { bytes_in: 31, idle: 5 * S, ..ended(UNANSWERED, flags) };
+        let farewell = ConnectionRecord { bytes_in: 31, idle: 5 * S, ..ended(UNANSWERED, flags | alert) };
         assert_eq!(of(&farewell), None, "{flags:#x}");
-        assert!(of(&ConnectionRecord { bytes_in: 40, ..farewell }).is_some());
+        // As few bytes of something else are a request.
+        assert!(of(&ConnectionRecord { flags, ..farewell }).is_some(), "{flags:#x}");
+        assert!(of(&ConnectionRecord { flags: flags | marks(&[], Opening::Http), ..farewell }).is_some(), "{flags:#x}");
+    }
+    // TLS 1.3 encrypts alerts, and nobody may have read it: then the FIN right behind it tells.
+    for opening in [Opening::TlsData, Opening::Unknown] {
+        let flags = CLOSED_BY_PEER | marks(&[Opening::TlsHandshake, Opening::TlsData], opening);
+        let farewell = ConnectionRecord { bytes_in: 24, peer_left: 1, ..ended(UNANSWERED, flags) };
+        assert_eq!(of(&farewell), None, "{opening:?}");
+        assert!(of(&ConnectionRecord { bytes_in: 400, ..farewell }).is_some(), "{opening:?}");
         // The first bytes of a connection are none.
         let first = ConnectionRecord { requests: 1, ..farewell };
-        assert!(of(&first).is_some());
+        assert!(of(&first).is_some(), "{opening:?}");
         // They are not its first bytes if it was open before.
-        assert_eq!(of(&ConnectionRecord { flags: flags | ADOPTED, ..first }), None);
+        assert_eq!(of(&ConnectionRecord { flags: flags | ADOPTED, ..first }), None, "{opening:?}");
     }
 }
 
+/// Whether it closes them too soon is seen in other closes: `closes.rs`.
 #[test]
-fn an_application_that_closes_idle_connections_too_soon_is_warned() {
+fn an_application_that_closes_an_idle_connection_may_do_so_too_soon() {
     let idle = |flags, idle| ConnectionRecord { idle, ..ended(ConnectionRecord::NOTHING, flags) };
     for flags in [CLOSED_BY_APPLICATION, RESET_BY_HOST] {
         let found = of(&idle(flags, 5 * S)).unwrap();
         assert_eq!((found.cause, found.evidence), (Cause::KeepaliveTooShort, Inferred));
         assert_eq!((found.facts.idle_ns, found.facts.waited_ns, found.sequence), (Some(5 * S), None, None));
-        for harmless in [0, S - 1, 60 * S, 75 * S] {
-            assert_eq!(of(&idle(flags, harmless)), None, "{harmless}");
-        }
+        assert_eq!(of(&idle(flags, 0)).unwrap().facts.idle_ns, None, "is not known");
     }
     let record = idle(CLOSED_BY_APPLICATION, S);
     assert!(of(&record).is_some());
-    // Nothing was asked on it, or the process ended: that is no keep-alive time.
+    // Nothing was asked on it.
     assert_eq!(of(&ConnectionRecord { requests: 0, ..record }), None);
-    for how in [How::Exited, How::Killed] {
-        let by = Ender { pid: 7, how: how as u16, ..Ender::default() };
-        assert_eq!(of(&ConnectionRecord { by, ..record }), None);
+}
+
+#[test]
+fn a_process_that_died_may_have_been_in_the_middle_of_a_response() {
+    let died = |how: How, signal, idle| {
+        let by = Ender { pid: 7, how: how as u16, signal, ..Ender::default() };
+        of(&ConnectionRecord { idle, by, ..ended(ConnectionRecord::NOTHING, CLOSED_BY_APPLICATION) })
+    };
+    let found = died(How::Killed, 11, 5 * S).unwrap();
+    assert_eq!((found.cause, found.evidence), (Cause::ProcessDied, Inferred));
+    assert_eq!((found.facts.idle_ns, found.facts.waited_ns, found.sequence), (Some(5 * S), None, None));
+    assert_eq!(found.facts.ended_by, Some(process("", 7, Some("killed by signal 11"))));
+    // The last byte was long ago, or nobody knows when it was.
+    for (how, signal, idle) in [
+        (How::Killed, 11, 60 * S),
+        (How::OutOfMemory, 9, 60 * S),
+        (How::Exited, 0, S),
+        (How::Killed, 15, S),
+        (How::Killed, 2, S),
+        (How::Killed, 9, 0),
+        (How::Exited, 0, 0),
+    ] {
+        assert_eq!(died(how, signal, idle), None, "{how:?} {signal} {idle}");
     }
-    let limits = Limits { idle_timeout: std::time::Duration::from_secs(4) };
-    assert_eq!(of_closed(&idle(CLOSED_BY_APPLICATION, 5 * S), limits), None);
+    for (how, signal, idle) in [(How::OutOfMemory, 9, 59 * S), (How::Exited, 0, S - 1), (How::Killed, 15, S - 1)] {
+        assert!(died(how, signal, idle).is_some(), "{how:?} {signal} {idle}");
+    }
+}
+
+#[test]
+fn a_request_that_was_accepted_and_closed_unread_says_so() {
+    let mut record = ended(UNANSWERED, RESET_BY_HOST);
+    (record.unread, record.requests) = (512, 1);
+    let closed_unread = |record: &ConnectionRecord| of(record).unwrap().facts.closed_unread;
+    assert!(closed_unread(&record));
+    for other in [
+        ConnectionRecord { unread: 511, ..record },
+        ConnectionRecord { requests: 2, ..record },
+        ConnectionRecord { flags: RESET_BY_HOST | ADOPTED, ..record },
+        ConnectionRecord { by: Ender { pid: 7, how: How::Exited as u16, ..Ender::default() }, ..record },
+    ] {
+        assert!(!closed_unread(&other), "{other:?}");
+    }
+    record.moments.accepted = 0;
+    assert!(!closed_unread(&record), "it was never accepted");
+}
+
+#[test]
+fn how_long_nothing_came_is_told_of_what_was_closed_without_a_response() {
+    let silent = |flags| of(&ended(UNANSWERED, flags)).unwrap().facts.silent_ns;
+    assert_eq!(silent(CLOSED_BY_APPLICATION), Some(300 * MS));
+    assert_eq!([silent(RESET_BY_HOST), silent(CLOSED_BY_PEER)], [None, None]);
 }
 
 fn causes(record: &RequestRecord) -> Vec<(Cause, Evidence)> {
@@ -148,7 +203,8 @@ fn causes(record: &RequestRecord) -> Vec<(Cause, Evidence)> {
 #[test]
 fn a_request_that_waits_for_the_idle_timeout_has_no_response() {
     let read = unanswered().moments.last_read;
-    let waiting = |reported| RequestRecord { flags: 0, reported, ..unanswered() };
+    let http = marks(&[], Opening::Http);
+    let waiting = |reported| RequestRecord { flags: 0, marks: http, reported, ..unanswered() };
     assert_eq!(causes(&waiting(read + 60 * S - 1)), []);
     let overdue = waiting(read + 60 * S);
     assert_eq!(causes(&overdue), [(Cause::NoResponse, Observed)]);
@@ -159,7 +215,16 @@ fn a_request_that_waits_for_the_idle_timeout_has_no_response() {
     assert_eq!(found.facts.process, Some(process("gunicorn", 812, None)));
     // An answer has begun, or it is a farewell.
     assert_eq!(causes(&RequestRecord { bytes_out: 1, ..overdue }), []);
-    assert_eq!(causes(&RequestRecord { bytes_in: 24, sequence: 2, ..overdue }), []);
+    let farewell = marks(&[Opening::TlsData], Opening::TlsAlert);
+    assert_eq!(causes(&RequestRecord { marks: farewell, bytes_in: 24, sequence: 2, ..overdue }), []);
+    let message = marks(&[Opening::Http], Opening::WebSocket);
+    assert_eq!(causes(&RequestRecord { marks: message, sequence: 2, ..overdue }), []);
+    // What was read and does not say that it is a request may be a message that needs no answer.
+    let unknown = RequestRecord { marks: 0, ..overdue };
+    assert_eq!(causes(&unknown), [(Cause::NoResponse, Inferred)]);
+    let mut unread = unknown;
+    (unread.moments.first_read, unread.moments.last_read) = (0, 0);
+    assert_eq!(causes(&unread), [(Cause::NoResponse, Observed)]);
 }
 
 #[test]
