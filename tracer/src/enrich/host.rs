@@ -181,7 +181,10 @@ mod tests {
         let facts = host().facts(&record(Event::Dropped, Packet::Syn, 3, address.port()));
         assert_eq!(facts.reason.as_deref(), Some("NO_SOCKET"));
         assert_eq!(facts.listens.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [address]);
-        let asked = HostFacts { reason: facts.reason.clone(), listens: facts.listens.clone(), ..HostFacts::default() };
+        let (open, limit) = facts.open_files.unwrap();
+        assert!(open != 0 && limit != 0, "{open} of {limit}");
+        let (reason, listens) = (facts.reason.clone(), facts.listens.clone());
+        let asked = HostFacts { reason, listens, open_files: facts.open_files, ..HostFacts::default() };
         assert_eq!(facts, asked);
     }
 

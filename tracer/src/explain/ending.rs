@@ -60,8 +60,7 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
     let by_application = ended(CLOSED_BY_APPLICATION | RESET_BY_HOST);
     match record.pending {
         ConnectionRecord::UNANSWERED => unanswered(record),
-        // The kernel answers a close with a reset if there is something to read: the rest of an upload.
-        ConnectionRecord::CUT | ConnectionRecord::NOTHING if by_application && record.unread != 0 && !has_died(record) => {
+        ConnectionRecord::CUT | ConnectionRecord::NOTHING if by_application && is_upload_unread(record) => {
             Ending::Lost(ResetDuringUpload, Observed)
         }
         ConnectionRecord::CUT if ended(RESET_BY_HOST) => Ending::Lost(Cause::ResetMidResponse, Observed),
@@ -78,6 +77,13 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
         // data that comes after the close for one.
         _ => Ending::InOrder,
     }
+}
+
+/// Whether the application closed with the rest of an answered request unread: the kernel answers that with a reset. Of a
+/// connection without a request that was seen, and of messages, unread bytes say nothing about an upload.
+fn is_upload_unread(record: &ConnectionRecord) -> bool {
+    let is_upload = record.requests != 0 && matches!(record.turn().turn(), Turn::Request | Turn::Rest);
+    is_upload && record.unread != 0 && !has_died(record)
 }
 
 /// The latest turn was not answered.
@@ -167,8 +173,7 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
         return Late::FirstRequest;
     }
     let is_body = marks.has_seen(Opening::Http) && matches!(opening, Opening::Text | Opening::Binary);
-    // The peer sent it before it had the whole response: it is not the next request.
-    if is_body || after(ended.written, record.acknowledges) {
+    if is_body || has_part_only(record, marks) {
         return Late::Upload(Observed);
     }
     if opening != Opening::Http && (marks.0 & SENT_ON != 0 || follows_at_once(record, ended)) {
@@ -178,15 +183,24 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
     Late::Request(if is_certain { Observed } else { Inferred })
 }
 
+/// Whether the peer sent the data before it had the whole response: then the data is not the next request. On TLS the last
+/// bytes that the application wrote may be its close alert, which is no part of a response.
+const fn has_part_only(record: &RejectionRecord, marks: Marks) -> bool {
+    let missing = record.ended.written.wrapping_sub(record.acknowledges);
+    after(record.ended.written, record.acknowledges) && !(marks.is_tls() && missing <= ALERT)
+}
+
 fn asks_for_nothing(record: &RejectionRecord, marks: Marks, opening: Opening, has_fin: bool) -> bool {
     let is_short = record.payload <= ALERT;
     match opening {
+        // A request in the clear says so itself.
+        Opening::Http => false,
         _ if marks.has_seen(Opening::WebSocket) => true,
         Opening::TlsAlert => true,
         Opening::TlsData | Opening::TlsHandshake | Opening::TlsCiphers => is_short && has_fin,
         // What lies in pages cannot be looked at.
         Opening::Unknown => is_short && has_fin && !marks.is_text(),
-        Opening::Http | Opening::Text | Opening::WebSocket | Opening::Binary => false,
+        Opening::Text | Opening::WebSocket | Opening::Binary => false,
     }
 }
 

@@ -157,8 +157,8 @@ fn what_is_known_is_in_the_sentence() {
     );
     assert_eq!(
         of(Cause::KeepaliveRace),
-        "nginx[77] closed the idle connection after 5.00s; the next request met the close 200us later (keep-alive \
-         shorter than the load balancer's 60s)."
+        "nginx[77] closed the connection after 5.00s without a request; the next request met the close 200us later \
+         (its keep-alive is shorter than the load balancer's 60s: 4 connections closed after the same idle time)."
     );
     assert_eq!(
         of(Cause::NoListener),
@@ -185,13 +185,74 @@ fn what_is_known_is_in_the_sentence() {
 fn advice_names_the_setting_of_the_server_and_the_rule() {
     let advice = |cause| explained(&full(cause)).advice;
     let race = advice(Cause::KeepaliveRace);
-    assert_eq!(race, "Set nginx keepalive_timeout above the load balancer's idle timeout (60s).");
+    assert_eq!(
+        race,
+        "Set nginx keepalive_timeout (now 5s, /etc/nginx/nginx.conf) above the load balancer's idle timeout (60s). \
+         Then `nginx -t && nginx -s reload`."
+    );
     assert!(advice(Cause::FirewallDrop).starts_with("`nft -a list chain inet filter input` shows the rule"));
     assert!(advice(Cause::ConntrackFull).contains("nf_conntrack_max=131072"));
     assert!(advice(Cause::NoListener).starts_with("Bind it to 0.0.0.0:8080; `ss -ltnp 'sport = :8080'`"));
-    assert!(advice(Cause::AcceptQueueFull).contains("raise gunicorn --workers, --threads."));
+    let slow = Facts { process: Some(process("gunicorn", 812, None)), ..Facts::default() };
+    let slow = explained(&Rejection { facts: slow, ..bare(Cause::AcceptQueueFull) }).advice;
+    assert!(slow.contains("raise gunicorn --workers, --threads."), "{slow}");
     let unknown = explained(&bare(Cause::KeepaliveTooShort)).advice;
-    assert!(["nginx", "node", "gunicorn", "apache"].iter().all(|server| unknown.contains(server)), "{unknown}");
+    assert_eq!(unknown, "Set the idle timeout of the server above that of the load balancer.");
+}
+
+#[test]
+fn a_process_without_room_for_another_file_is_told_so() {
+    for cause in [Cause::AcceptQueueFull, Cause::NoResponse, Cause::ResetBeforeResponse] {
+        let at_limit = |open| {
+            let facts = Facts { open_files: Some((open, 1024)), ..Facts::default() };
+            explained(&Rejection { facts, ..bare(cause) }).advice.contains("is at its limit of open files")
+        };
+        // A few were closed since.
+        assert!(at_limit(1024) && at_limit(1020) && !at_limit(1019), "{cause:?}");
+    }
+}
+
+#[test]
+fn a_close_says_what_its_reason_was_inferred_from() {
+    let of = |closed_because, closed_together: Option<u32>| {
+        let race = full(Cause::KeepaliveRace);
+        let facts = Facts { closed_because, closed_together, outlived_ns: Some(30 * S), ..race.facts };
+        let race = Rejection { facts, ..race };
+        let Explanation { text, advice, .. } = explained(&race);
+        let why = text.split_once(" later (").unwrap().1.trim_end_matches(").").to_owned();
+        (why, advice)
+    };
+    for (reason, together, expected) in [
+        (CloseReason::Stopped, None, "it stopped: its listener closed at the same moment"),
+        (
+            CloseReason::Stopped,
+            Some(9),
+            "it stopped: its listener closed at the same moment, with 9 connections in that instant",
+        ),
+        (
+            CloseReason::Replaced,
+            None,
+            "it was restarted: its listener closed at the same moment, and something listens there again",
+        ),
+        (
+            CloseReason::WorkerEnded,
+            None,
+            "its worker ended soon after, while the listener stayed: a reload or a recycled worker",
+        ),
+        (CloseReason::ProcessEnded, Some(2), "the process ended, with 2 connections in that instant"),
+        (
+            CloseReason::Together,
+            Some(12),
+            "it stopped or reloaded: 12 connections with different idle times closed in that instant",
+        ),
+    ] {
+        let (why, advice) = of(Some(reason), together);
+        assert_eq!(why, expected, "{reason:?}");
+        assert!(!advice.contains("keepalive_timeout"), "{reason:?}: {advice}");
+    }
+    let (why, advice) = of(None, None);
+    assert_eq!(why, "not because of a keep-alive time: another connection was idle for 30.0s and lived on");
+    assert!(advice.starts_with("If the server stopped or reloaded then,"), "{advice}");
 }
 
 #[test]
@@ -207,8 +268,11 @@ fn what_is_inferred_says_from_what() {
 fn a_process_that_died_is_not_told_to_keep_connections() {
     let mut race = full(Cause::KeepaliveRace);
     race.facts.ended_by = Some(process("gunicorn", 812, Some("killed by signal 9")));
-    assert!(text(&race).starts_with("gunicorn[812] (killed by signal 9) closed the idle connection"));
-    assert!(explained(&race).advice.starts_with("Let it finish"));
+    race.facts.closed_because = Some(CloseReason::ProcessEnded);
+    assert!(text(&race).starts_with("gunicorn[812] (killed by signal 9) closed the connection after 5.00s"));
+    let advice = explained(&race).advice;
+    assert!(advice.starts_with("Before the server stops, deregister the target"), "{advice}");
+    assert!(!advice.contains("idle timeout"), "{advice}");
 }
 
 #[test]

@@ -393,8 +393,9 @@ impl Rejections {
             && matches!(rejection.cause, Cause::KeepaliveRace | Cause::KeepaliveTooShort)
         {
             let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
-            let is_stop = explain_close(&mut rejection.facts, &witnesses, &answer);
-            if rejection.cause == Cause::KeepaliveTooShort && is_stop {
+            let reason = explain_close(&mut rejection.facts, &witnesses, &answer);
+            // Meanwhile the process has stopped, or another connection has outlived this one.
+            if rejection.cause == Cause::KeepaliveTooShort && reason != Some(CloseReason::KeepAlive) {
                 return;
             }
         }
@@ -459,8 +460,8 @@ const fn close_of(record: &ConnectionRecord) -> Close {
     Close { at: record.ended, idle: record.idle, pid: record.by.pid }
 }
 
-/// Notes why the connection was closed; true if it was because the server or a worker of it stopped.
-fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) -> bool {
+/// Notes why the connection was closed, and returns that.
+fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
     let reason = match witnesses.reason {
         _ if has_died => Some(CloseReason::ProcessEnded),
@@ -473,7 +474,7 @@ fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application)
     facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
     facts.same_idle = (witnesses.same_idle != 0).then_some(witnesses.same_idle);
     facts.outlived_ns = witnesses.outlived;
-    reason.is_some_and(|reason| reason != CloseReason::KeepAlive)
+    reason
 }
 
 #[cfg(test)]

@@ -118,12 +118,12 @@ fn what_is_no_recording_is_said() {
     assert!(told(&bytes).starts_with("cut off") || told(&bytes).starts_with("damaged"));
     bytes[ends[0]] = 99;
     assert_eq!(told(&bytes), "damaged at byte 20 (unknown kind of block): reported is what comes before");
-    bytes[8] = 3;
-    assert_eq!(told(&bytes), "recorded in format 3 by a newer tracer; this one reads format 2: update tracer");
-    bytes[8] = 1;
+    bytes[8] = 4;
+    assert_eq!(told(&bytes), "recorded in format 4 by a newer tracer; this one reads format 3: update tracer");
+    bytes[8] = 2;
     assert_eq!(
         told(&bytes),
-        "recorded in format 1 by an older tracer; this one reads format 2: use the tracer that wrote it"
+        "recorded in format 2 by an older tracer; this one reads format 3: use the tracer that wrote it"
     );
 }
 

@@ -7,7 +7,7 @@ use crate::{
         causes::CAUSES,
         tests::{bare, process},
     },
-    rejection::{Cause, Evidence, Facts, Rejection},
+    rejection::{Cause, CloseReason, Evidence, Facts, Rejection},
 };
 
 const TOTALS: Totals = Totals { requests: 411, connections: 63 };
@@ -55,7 +55,21 @@ fn a_sentence_says_how_many_who_and_what_to_do() {
     assert_eq!(
         said(&[finding(&race, 1)]),
         ["Under 1% of requests (1) from 10.0.1.0/24 to :8080 met a connection that nginx[77] had just closed after \
-          5.00s without a request; raise its keep-alive above the load balancer's 60s."]
+          5.00s without a request; see whether it stopped then, or closes idle connections by itself."]
+    );
+    (race.facts.closed_because, race.facts.same_idle) = (Some(CloseReason::KeepAlive), Some(3));
+    assert_eq!(
+        said(&[finding(&race, 1)]),
+        ["Under 1% of requests (1) from 10.0.1.0/24 to :8080 met a connection that nginx[77] had just closed after \
+          5.00s without a request (its keep-alive is shorter than the load balancer's 60s: 3 connections closed after \
+          the same idle time); raise its keep-alive above the load balancer's 60s."]
+    );
+    race.facts.closed_because = Some(CloseReason::Stopped);
+    assert_eq!(
+        said(&[finding(&race, 1)]),
+        ["Under 1% of requests (1) from 10.0.1.0/24 to :8080 met a connection that nginx[77] had just closed after \
+          5.00s without a request (it stopped: its listener closed at the same moment); let the load balancer leave \
+          before it stops."]
     );
     let mut outgoing = bare(Cause::PacketDropped);
     outgoing.facts = Facts { outgoing: true, packet: Some("data".to_owned()), ..Facts::default() };

@@ -131,7 +131,7 @@ fn a_line_names_cause_count_and_codes() {
 fn what_was_inferred_is_said_to_be() {
     let inferred = CAUSES.iter().filter(|entry| entry.evidence.contains(&Evidence::Inferred));
     for entry in inferred {
-        let facts = Facts { retransmits: Some(7), ..queue_full().facts };
+        let facts = Facts { retransmits: Some(7), same_idle: Some(3), ..queue_full().facts };
         let rejection = Rejection { cause: entry.cause, evidence: Evidence::Inferred, facts, ..queue_full() };
         let told = Told(&rejection, &explain(&rejection, Limits::default())).to_string();
         assert!(told.contains("inferred"), "{told}");
