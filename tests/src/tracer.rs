@@ -19,7 +19,7 @@ mod rejection;
 pub use record::{
     Connection, ConnectionStages, Counter, Hook, Reconciliation, Request, RequestStages, Status, Summary,
 };
-pub use rejection::{Conntrack, Kernel, ProcessName, Rejection, Rule};
+pub use rejection::{Conntrack, Kernel, ProcessName, Rejection, Rule, Setting};
 
 /// The environment variable that names the program to test.
 pub const BINARY: &str = "TRACER_BIN";
@@ -129,10 +129,10 @@ impl Tracer {
         let exit = self.process.wait(PATIENCE)?;
         let stderr = self.process.stderr()?;
         ensure!(exit.success(), "tracer failed ({exit}):\n{stderr}");
-        let Output { requests, amended, connections, waiting, rejections, summary, status } = self.so_far()?;
+        let Output { requests, messages, amended, connections, waiting, rejections, summary, status } = self.so_far()?;
         let Some(status) = status else { bail!("tracer printed no status:\n{stderr}") };
         let summary = summary.context("tracer printed no summary")?;
-        Ok(Trace { requests, amended, connections, waiting, rejections, summary, status, exit, stderr })
+        Ok(Trace { requests, messages, amended, connections, waiting, rejections, summary, status, exit, stderr })
     }
 }
 
@@ -141,6 +141,8 @@ impl Tracer {
 pub struct Trace {
     /// The requests in the order in which they were printed, each as it was printed last.
     pub requests: Vec<Request>,
+    /// The turns that are no requests: messages and streams, in the order in which they were printed.
+    pub messages: Vec<Request>,
     /// How many objects replaced one that was printed before.
     pub amended: usize,
     /// The connections that closed.
@@ -192,6 +194,8 @@ impl Trace {
 pub struct Output {
     /// See [`Trace::requests`].
     pub requests: Vec<Request>,
+    /// See [`Trace::messages`].
+    pub messages: Vec<Request>,
     /// See [`Trace::amended`].
     pub amended: usize,
     /// See [`Trace::connections`].
@@ -239,6 +243,7 @@ impl Output {
                     }
                 }
             }
+            Some("message" | "stream") => self.messages.push(serde_json::from_str(line)?),
             Some("connection") => self.connections.push(serde_json::from_str(line)?),
             Some("waiting") => self.waiting.push(serde_json::from_str(line)?),
             Some("rejection") => self.rejections.push(serde_json::from_str(line)?),

@@ -40,9 +40,10 @@ pub fn established(context: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_changed(context: BtfTracePointContext) -> u32 {
     let (sock, old, new) = change(&context);
-    if old == state::LISTEN {
+    // A child begins as a copy of its listener, hence in LISTEN, too.
+    if old == state::LISTEN && new == state::CLOSE {
         report_listener_closed(sock);
-    } else if old != state::SYN_SENT && old != state::SYN_RECV {
+    } else if !matches!(old, state::LISTEN | state::SYN_SENT | state::SYN_RECV) {
         changed(&context, sock, old, new);
     }
     0

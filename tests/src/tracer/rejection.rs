@@ -74,7 +74,10 @@ pub struct Rejection {
     pub process: Option<ProcessName>,
     /// The process that ended the connection.
     pub ended_by: Option<ProcessName>,
-    /// Why this host closed the connection.
+    /// Nothing had been written when the peer ended the connection.
+    #[serde(default)]
+    pub ended_unanswered: bool,
+    /// Why the connection was closed, such as `worker_ended` or `keep_alive`.
     pub closed_because: Option<String>,
     /// How many connections the same process closed in that instant.
     pub closed_together: Option<u32>,
@@ -86,9 +89,12 @@ pub struct Rejection {
     pub silent_ns: Option<u64>,
     /// Open files of the process, and how many it may have.
     pub open_files: Option<(u64, u64)>,
-    /// Nothing had been written when the peer ended the connection.
-    #[serde(default)]
-    pub ended_unanswered: bool,
+    /// Threads of that process.
+    pub threads: Option<u64>,
+    /// The name of the server in the table of servers.
+    pub server: Option<String>,
+    /// The setting that the advice is about, and its value.
+    pub setting: Option<Setting>,
     /// The connection was accepted and closed without anything being read from it.
     #[serde(default)]
     pub closed_unread: bool,
@@ -127,6 +133,17 @@ pub struct ProcessName {
     pub comm: String,
     /// How it ended the connection.
     pub how: Option<String>,
+}
+
+/// A setting of a server.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// A file, or `command line`.
+    pub source: String,
 }
 
 /// A firewall rule.

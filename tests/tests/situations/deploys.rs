@@ -1,0 +1,213 @@
+//! A server stops, reloads, or replaces a worker.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use anyhow::Result;
+use lab::clock::sleep;
+
+use crate::scene::{GET, Scene, assert_blames_no_setting, assert_causes, close, ms, serve, the_one};
+
+/// Uses a connection once, lets the server close it, and uses it again.
+fn lose_one(mut client: TcpStream, server: TcpStream) -> Result<TcpStream> {
+    close(server);
+    client.write_all(GET)?;
+    Ok(client)
+}
+
+#[test]
+fn a_stop_that_loses_nothing_is_not_reported() -> Result<()> {
+    let scene = Scene::new("stop", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        open.push((client, server));
+        sleep(ms(600));
+    }
+    drop(listener);
+    drop(open);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!(trace.requests.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn the_listener_closes_with_the_connection() -> Result<()> {
+    let scene = Scene::new("stop-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(2000));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.evidence.as_str(), told.closed_because.as_deref()), ("observed", Some("stopped")), "{told:#?}");
+    assert!(told.idle_ns.is_some_and(|idle| idle >= 1_900_000_000), "{told:#?}");
+    assert!(told.explanation.contains("its listener closed"), "{told:#?}");
+    assert!(told.advice.contains("deregister the target"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// A new server takes over the port.
+#[test]
+fn another_listener_takes_over() -> Result<()> {
+    let scene = Scene::new("restart-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(300));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let _next = scene.listen()?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("replaced"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// The listener stays, as that of a master does: what was closed in the same instant says that it was a stop.
+#[test]
+fn connections_with_different_idle_times_close_in_one_instant() -> Result<()> {
+    let scene = Scene::new("reload-race", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        open.push((client, server));
+        sleep(ms(700));
+    }
+    let (clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    sleep(ms(5));
+    let mut clients = clients.into_iter();
+    let mut first = clients.next().expect("four");
+    first.write_all(GET)?;
+    let trace = scene.end()?;
+    drop(clients);
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.closed_because.as_deref(), told.closed_together), (Some("together"), Some(4)), "{told:#?}");
+    assert!(told.explanation.contains("4 connections with different idle times"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// A worker closes its connections and ends; the master keeps the listener.
+#[test]
+fn a_worker_ends_soon_after() -> Result<()> {
+    let scene = Scene::new("worker-race", &[])?;
+    let worker = "if os.fork() == 0:\n  c, _ = l.accept()\n  c.recv(9999)\n  \
+        c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello')\n  time.sleep(.5)\n  c.close()\n  \
+        time.sleep(.2)\n  os._exit(0)\nos.wait()\ntime.sleep(60)\n";
+    let _server = scene.python(worker)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    crate::scene::expect(&mut client, crate::scene::OK)?;
+    crate::scene::drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("worker_ended"), "{told:#?}");
+    assert!(told.explanation.contains("its worker ended"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// Nothing says why it was closed: both readings are named, and no setting is blamed.
+#[test]
+fn a_busy_connection_is_closed() -> Result<()> {
+    let scene = Scene::new("busy-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(50));
+    let _client = lose_one(client, server)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.evidence.as_str(), told.closed_because.as_deref()), ("observed", None), "{told:#?}");
+    assert!(told.idle_ns.is_some_and(|idle| (40_000_000..500_000_000).contains(&idle)), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// The request comes, and the server closes without having looked.
+#[test]
+fn a_request_is_unread_when_the_server_closes() -> Result<()> {
+    let scene = Scene::new("unread-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(300));
+    client.write_all(GET)?;
+    sleep(ms(5));
+    drop(server);
+    drop(listener);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.closed_because.as_deref(), told.never_read), (Some("stopped"), true), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// Three connections, each closed after the same idle time, at different moments; then the next one loses a request.
+#[test]
+fn a_keep_alive_time_that_is_too_short_is_told_from_several() -> Result<()> {
+    let scene = Scene::new("keep-alive", &[])?;
+    let listener = scene.listen()?;
+    for index in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        sleep(ms(1200));
+        close(server);
+        if index == 3 {
+            client.write_all(GET)?;
+        }
+        sleep(ms(100));
+    }
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1), ("keepalive_too_short", 2)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.closed_because.as_deref(), told.same_idle), (Some("keep_alive"), Some(4)), "{told:#?}");
+    assert!(told.explanation.contains("4 connections closed after the same idle time"), "{told:#?}");
+    Ok(())
+}
+
+/// The same, but another connection was idle for longer and lived on: it is no setting.
+#[test]
+fn a_keep_alive_time_that_another_connection_outlived_is_not_blamed() -> Result<()> {
+    let scene = Scene::new("outlived", &[])?;
+    let listener = scene.listen()?;
+    let (mut patient, mut patient_server) = scene.pair(&listener)?;
+    serve(&mut patient, &mut patient_server)?;
+    sleep(ms(2600));
+    serve(&mut patient, &mut patient_server)?;
+    for index in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        sleep(ms(1100));
+        close(server);
+        if index == 3 {
+            client.write_all(GET)?;
+        }
+    }
+    let trace = scene.end()?;
+    drop((patient, patient_server));
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because, None, "{told:#?}");
+    assert!(told.outlived_ns.is_some_and(|longest| longest > 2_500_000_000), "{told:#?}");
+    assert!(told.explanation.contains("another connection was idle for"), "{told:#?}");
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Turns that are no requests, and short ones that are.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use anyhow::Result;
+use lab::clock::sleep;
+
+use crate::scene::{GET, OK, Scene, assert_causes, close, exchange, expect, ms, serve, the_one};
+
+/// A TLS record with so many bytes of encrypted data.
+fn encrypted(bytes: u8) -> Vec<u8> {
+    let mut record = vec![23, 3, 3, 0, bytes];
+    record.resize(5 + usize::from(bytes), 7);
+    record
+}
+
+/// A TLS handshake as far as its records show it, and a request and its response.
+fn tls(client: &mut TcpStream, server: &mut TcpStream) -> Result<()> {
+    let mut hello = vec![22, 3, 1, 0, 200];
+    hello.resize(205, 1);
+    exchange(client, server, &hello, &[22; 900])?;
+    let mut finished = vec![20, 3, 3, 0, 1, 1];
+    finished.extend(encrypted(53));
+    exchange(client, server, &finished, &encrypted(200))?;
+    exchange(client, server, &encrypted(220), &encrypted(250))
+}
+
+#[test]
+fn a_handshake_is_no_request() -> Result<()> {
+    let scene = Scene::new("tls", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    tls(&mut client, &mut server)?;
+    // An alert, in its own record and encrypted, then the FIN.
+    client.write_all(&encrypted(19))?;
+    drop(client);
+    expect(&mut server, &encrypted(19))?;
+    sleep(ms(20));
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!((trace.requests.len(), trace.summary.requests, trace.summary.unanswered), (1, 1, 0), "{:#?}", trace.requests);
+    assert_eq!(trace.requests[0].bytes_in, 225);
+    Ok(())
+}
+
+/// The server closes; the peer answers its alert with one of its own.
+#[test]
+fn an_alert_after_the_close_is_no_lost_request() -> Result<()> {
+    let scene = Scene::new("tls-farewell", &[])?;
+    let listener = scene.listen()?;
+    for alert in [encrypted(19), vec![21, 3, 3, 0, 2, 1, 0]] {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        tls(&mut client, &mut server)?;
+        sleep(ms(300));
+        server.write_all(&encrypted(19))?;
+        close(server);
+        client.write_all(&alert)?;
+        drop(client);
+    }
+    assert_causes(&scene.end()?, &[]);
+    Ok(())
+}
+
+/// The same bytes without a FIN behind them may be a request.
+#[test]
+fn a_request_in_tls_is_lost() -> Result<()> {
+    let scene = Scene::new("tls-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    tls(&mut client, &mut server)?;
+    sleep(ms(300));
+    server.write_all(&encrypted(19))?;
+    close(server);
+    client.write_all(&encrypted(220))?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    assert_eq!(the_one(&trace, "keepalive_race").evidence, "observed");
+    Ok(())
+}
+
+/// Requests shorter than a close alert: of HTTP, and of Redis.
+#[test]
+fn short_requests_are_lost() -> Result<()> {
+    let scene = Scene::new("short-race", &[])?;
+    let listener = scene.listen()?;
+    for request in [&b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"[..], b"PING\r\n"] {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        exchange(&mut client, &mut server, request, OK)?;
+        sleep(ms(300));
+        close(server);
+        client.write_all(request)?;
+        // And the peer leaves at once.
+        drop(client);
+    }
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 2)]);
+    Ok(())
+}
+
+#[test]
+fn short_requests_are_not_answered() -> Result<()> {
+    let scene = Scene::new("short-unanswered", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for request in [&b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"[..], b"PING\r\n"] {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        exchange(&mut client, &mut server, request, OK)?;
+        client.write_all(request)?;
+        expect(&mut server, request)?;
+        open.push((client, server));
+    }
+    sleep(ms(1500));
+    let trace = scene.end()?;
+    drop(open);
+    assert_causes(&trace, &[("no_response", 2)]);
+    let evidence: Vec<_> = trace.rejections_of("no_response").iter().map(|told| told.evidence.as_str()).collect();
+    // HTTP says itself that it is a request; other text may be a message.
+    assert!(evidence.contains(&"observed") && evidence.contains(&"inferred"), "{:#?}", trace.rejections);
+    Ok(())
+}
+
+/// Two window updates of HTTP/2 in a record.
+#[test]
+fn control_data_in_tls_is_not_waited_for() -> Result<()> {
+    let scene = Scene::new("tls-control", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    tls(&mut client, &mut server)?;
+    client.write_all(&encrypted(43))?;
+    expect(&mut server, &encrypted(43))?;
+    sleep(ms(2000));
+    drop(client);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!((trace.summary.requests, trace.summary.unanswered), (1, 0));
+    Ok(())
+}
+
+/// A connection that was upgraded carries messages in one direction.
+#[test]
+fn one_way_messages_of_a_websocket_are_no_requests() -> Result<()> {
+    let scene = Scene::new("websocket", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, GET, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")?;
+    for _ in 0..3 {
+        let frame = [0x81, 0x85, 1, 2, 3, 4, 9, 9, 9, 9, 9];
+        client.write_all(&frame)?;
+        expect(&mut server, &frame)?;
+        sleep(ms(100));
+    }
+    sleep(ms(1500));
+    drop(client);
+    sleep(ms(50));
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!((trace.requests.len(), trace.messages.len()), (1, 1), "{:#?}", trace.messages);
+    assert_eq!(trace.summary.unanswered, 0);
+    Ok(())
+}
+
+/// Lines of a log: nothing comes back, ever. Whether somebody waits for an answer cannot be seen.
+#[test]
+fn one_way_messages_in_text_are_never_observed_as_unanswered() -> Result<()> {
+    let scene = Scene::new("one-way", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    for _ in 0..3 {
+        client.write_all(b"<13>a line of a log\n")?;
+        expect(&mut server, b"<13>a line of a log\n")?;
+        sleep(ms(100));
+    }
+    sleep(ms(1500));
+    let trace = scene.end()?;
+    drop((client, server));
+    assert!(trace.rejections.iter().all(|told| told.evidence == "inferred"), "{:#?}", trace.rejections);
+    Ok(())
+}
+
+/// A response in pieces is one request, however long it takes.
+#[test]
+fn a_response_in_pieces_is_one_request() -> Result<()> {
+    let scene = Scene::new("pieces", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    client.write_all(GET)?;
+    expect(&mut server, GET)?;
+    for _ in 0..6 {
+        server.write_all(b"data: a\n\n")?;
+        expect(&mut client, b"data: a\n\n")?;
+        sleep(ms(400));
+    }
+    drop(client);
+    sleep(ms(50));
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!(trace.requests.len(), 2, "{:#?}", trace.requests);
+    Ok(())
+}

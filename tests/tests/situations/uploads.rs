@@ -1,0 +1,118 @@
+//! Requests that are answered before all of them has come.
+
+use std::io::Write;
+
+use anyhow::Result;
+use lab::clock::sleep;
+
+use crate::scene::{
+    POST, Scene, TOO_LARGE, assert_causes, beside, drain, exchange, expect, half_close, ms, the_one, upload,
+};
+
+/// One request; the server reads the rest, and closes.
+#[test]
+fn the_server_reads_the_rest_and_closes() -> Result<()> {
+    let scene = Scene::new("early-read", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, POST, TOO_LARGE)?;
+    let reader = beside(move || expect(&mut server, &[b'y'; 60_000]));
+    upload(&mut client, 3);
+    reader.join().expect("no panic")?;
+    sleep(ms(100));
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!(trace.requests.len(), 1, "{:#?}", trace.requests);
+    assert_eq!(trace.requests[0].bytes_in, POST.len() as u64 + 60_000);
+    Ok(())
+}
+
+#[test]
+fn the_client_closes_after_its_upload() -> Result<()> {
+    let scene = Scene::new("early-client-closes", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, POST, TOO_LARGE)?;
+    let reader = beside(move || drain(&mut server));
+    upload(&mut client, 3);
+    drop(client);
+    reader.join().expect("no panic");
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!((trace.requests.len(), trace.summary.unanswered), (1, 0), "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// As Go does: the answer, a FIN, and a close a moment later, with the upload unread.
+#[test]
+fn the_server_closes_with_the_upload_unread() -> Result<()> {
+    let scene = Scene::new("early-half-closed", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, POST, TOO_LARGE)?;
+    half_close(&server)?;
+    let closer = beside(move || {
+        sleep(ms(200));
+        drop(server);
+    });
+    upload(&mut client, 60);
+    closer.join().expect("no panic");
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_during_upload", 1)]);
+    let told = the_one(&trace, "reset_during_upload");
+    assert_eq!((told.evidence.as_str(), told.alb.as_slice()), ("observed", &["502".to_owned()][..]), "{told:#?}");
+    assert!(told.unread.is_some_and(|unread| unread >= 20_000), "{told:#?}");
+    assert_eq!(trace.requests.len(), 1, "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// As node does when it destroys the request: the answer and the close at once, the upload goes on.
+#[test]
+fn the_server_closes_at_once() -> Result<()> {
+    let scene = Scene::new("early-closed", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(POST)?;
+    expect(&mut server, POST)?;
+    server.write_all(TOO_LARGE)?;
+    drop(server);
+    upload(&mut client, 60);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_during_upload", 1)]);
+    assert_eq!(trace.requests.len(), 1, "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// The upload lies in the socket when the server answers and closes: the kernel resets.
+#[test]
+fn the_upload_is_unread_at_the_close() -> Result<()> {
+    let scene = Scene::new("early-unread", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(POST)?;
+    upload(&mut client, 2);
+    expect(&mut server, POST)?;
+    server.write_all(TOO_LARGE)?;
+    sleep(ms(50));
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_during_upload", 1)]);
+    let told = the_one(&trace, "reset_during_upload");
+    assert_eq!((told.evidence.as_str(), told.unread), ("observed", Some(40_000)), "{told:#?}");
+    Ok(())
+}
+
+/// The answer says that the connection ends, and it does so later: nobody sends anything more.
+#[test]
+fn a_connection_that_ends_as_announced_is_not_reported() -> Result<()> {
+    let scene = Scene::new("announced-close", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, crate::scene::GET, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+    sleep(ms(2000));
+    drop(server);
+    drain(&mut client);
+    drop(client);
+    assert_causes(&scene.end()?, &[]);
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Who waited for whom.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result, ensure};
+use lab::clock::sleep;
+
+use crate::scene::{GET, OK, Scene, address, assert_causes, expect, ms, serve, the_one};
+
+/// The client leaves, and only then the server writes.
+#[test]
+fn the_client_leaves_before_anything_was_written() -> Result<()> {
+    let scene = Scene::new("gave-up", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(GET)?;
+    expect(&mut server, GET)?;
+    sleep(ms(300));
+    drop(client);
+    sleep(ms(300));
+    server.write_all(OK)?;
+    sleep(ms(50));
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("peer_gave_up", 1)]);
+    let told = the_one(&trace, "peer_gave_up");
+    assert!(told.ended_unanswered && told.explanation.contains("before any response"), "{told:#?}");
+    assert!(told.waited_ns.is_some_and(|waited| (250_000_000..550_000_000).contains(&waited)), "{told:#?}");
+    Ok(())
+}
+
+/// `TCP_DEFER_ACCEPT`: the connection is made when the request comes. The peer's wait is no round trip.
+#[test]
+fn a_deferred_accept_does_not_inflate_the_handshake() -> Result<()> {
+    let scene = Scene::new("defer-accept", &[])?;
+    let listener = scene.listen()?;
+    let seconds: libc::c_int = 30;
+    // SAFETY: an open socket and an int of the length given.
+    let result = unsafe {
+        let length = libc::socklen_t::try_from(size_of_val(&seconds))?;
+        let value = (&raw const seconds).cast();
+        libc::setsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, value, length)
+    };
+    ensure!(result == 0, "the listener cannot wait for data");
+    let mut client = scene.lab.lb.enter(|| TcpStream::connect(address()).context("cannot connect"))?;
+    client.set_read_timeout(Some(ms(5000)))?;
+    sleep(ms(2000));
+    client.write_all(GET)?;
+    let (mut server, _) = listener.accept()?;
+    expect(&mut server, GET)?;
+    server.write_all(OK)?;
+    expect(&mut client, OK)?;
+    drop(client);
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    let stages = trace.connections.first().context("no connection")?.stages_ns;
+    assert!(stages.handshake.is_some_and(|handshake| handshake < 500_000_000), "{stages:#?}");
+    Ok(())
+}
+
+/// The sender stalls in its body until the server gives up. The sentence does not blame the application alone.
+#[test]
+fn the_sender_stalls_in_its_body() -> Result<()> {
+    let scene = Scene::new("stalled-body", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    client.write_all(crate::scene::POST)?;
+    expect(&mut server, crate::scene::POST)?;
+    client.write_all(&[b'y'; 1000])?;
+    expect(&mut server, &[b'y'; 1000])?;
+    sleep(ms(1500));
+    drop(server);
+    let trace = scene.end()?;
+    drop(client);
+    assert_causes(&trace, &[("closed_before_response", 1)]);
+    let told = the_one(&trace, "closed_before_response");
+    assert!(told.silent_ns.is_some_and(|silent| silent > 1_400_000_000), "{told:#?}");
+    assert!(told.explanation.contains("waited for the rest of the request"), "{told:#?}");
+    Ok(())
+}
