@@ -221,8 +221,8 @@ pub static CAUSES: [Entry; 25] = [
             above the load balancer's idle timeout ({idle_timeout})|{?keep_alive_time}Set the idle timeout of the \
             server above that of the load balancer ({idle_timeout})|If the server stopped or reloaded then, \
             deregister the target first and wait for the deregistration delay; if it closes unused connections by \
-            itself, let it keep them for longer than the load balancer's idle timeout ({idle_timeout})][{?worker_ended}. {recycle}][{?keep_alive_time}. \
-            {apply}].",
+            itself, let it keep them for longer than the load balancer's idle timeout][{?worker_ended}. \
+            {recycle}|{?stops}|{?keep_alive_time}. {apply}|{?keep_alive_time}| ({idle_timeout})].",
     },
     Entry {
         cause: Cause::ClosedBeforeResponse,
@@ -239,9 +239,10 @@ pub static CAUSES: [Entry; 25] = [
             [{?waits_for_body}look at why the request stalled in its body|look at its log].",
         alb: &["502"],
         advice: "[{?waits_for_body}The request was incomplete: look at the client or the load balancer's side; {body} \
-            limits how long the server waits for the rest|{?died}Read the kernel's log, {kernel_log}, and the application's log at that time|Read the application's log at that \
-            time: a crash, a worker timeout (gunicorn --timeout), a restart, a request whose body did not come whole. \
-            {kernel_log} tells if the kernel ended it].",
+            limits how long the server waits for the rest|{?died}Read the kernel's log, {kernel_log}, and the \
+            application's log at that time|Read the application's log at that time: a crash, a worker timeout (gunicorn \
+            --timeout), a restart, a request whose body did not come whole][{?waits_for_body}|{?died}|. {kernel_log} \
+            tells if the kernel ended it].",
     },
     Entry {
         cause: Cause::ResetBeforeResponse,
@@ -427,9 +428,10 @@ pub static CAUSES: [Entry; 25] = [
             look at why it ended.",
         alb: &[],
         advice: "[{?out_of_memory}Memory was short: {memory_log} shows how much it had; \
-            raise MemoryMax= or the container's limit, or let it use less|{kernel_log} \
-            and the application's log at that time say why it ended; if it was a deploy, let it finish what is under \
-            way first].",
+            raise MemoryMax= or the container's limit, or let it use less|{kernel_log} and the application's log at \
+            that time say why it ended; if it was a deploy, let it finish what is under way first|The kernel's log and \
+            the application's log at that time say why it ended; if it was a deploy, let it finish what is under way \
+            first].",
     },
 ];
 

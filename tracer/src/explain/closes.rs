@@ -117,8 +117,8 @@ impl Closes {
     /// then.
     pub fn survived(&mut self, netns: u32, local: SocketAddr, idle: u64, at: u64) {
         let listener = self.listener((netns, local), at);
+        listener.survived = listener.survived_until(at);
         if at.saturating_sub(listener.window) > WINDOW {
-            listener.survived = [0, listener.survived[0]];
             listener.window = at;
         }
         listener.survived[0] = listener.survived[0].max(idle);
@@ -132,10 +132,10 @@ impl Closes {
             return Witnesses { reason, together: 1, ..Witnesses::default() };
         };
         let together = listener.together(close);
-        let outlived = listener.outlived(close.idle);
+        let outlived = listener.outlived(close);
         let same_idle = if outlived.is_some() { 0 } else { listener.same_idle(close, limits) };
-        let spread = together.iter().map(|it| it.idle).max().unwrap_or(0)
-            - together.iter().map(|it| it.idle).min().unwrap_or(0);
+        let spread =
+            together.iter().map(|it| it.idle).max().unwrap_or(0) - together.iter().map(|it| it.idle).min().unwrap_or(0);
         let reason = if self.listener_closed_with(netns, local, close.at) {
             Some(CloseReason::Stopped)
         } else if same_idle != 0 {
@@ -164,9 +164,7 @@ impl Closes {
         let serves = |listener: SocketAddr| {
             listener.port() == local.port() && (is_wildcard(listener.ip()) || listener.ip() == local.ip())
         };
-        self.closed.iter().any(|&(moment, key)| {
-            key.0 == netns && serves(key.1) && moment.abs_diff(at) <= WITH_LISTENER
-        })
+        self.closed.iter().any(|&(moment, key)| key.0 == netns && serves(key.1) && moment.abs_diff(at) <= WITH_LISTENER)
     }
 }
 
@@ -182,8 +180,19 @@ impl Listener {
         self.recent.iter().filter(of_it).copied().collect()
     }
 
-    fn outlived(&self, idle: u64) -> Option<u64> {
-        let survived = self.survived[0].max(self.survived[1]);
+    /// The longest idle times that connections survived, as far as these still hold at `now`: in the window that `now` is
+    /// in and in the one before.
+    const fn survived_until(&self, now: u64) -> [u64; 2] {
+        match now.saturating_sub(self.window) {
+            0..=WINDOW => self.survived,
+            age if age <= 2 * WINDOW => [0, self.survived[0]],
+            _ => [0; 2],
+        }
+    }
+
+    fn outlived(&self, Close { at, idle, .. }: Close) -> Option<u64> {
+        let [current, before] = self.survived_until(at);
+        let survived = current.max(before);
         let closed = self.idles.iter().map(|it| it.idle).max().unwrap_or(0);
         let longest = survived.max(closed);
         (idle != 0 && longest > idle.saturating_add(2 * tolerance(idle))).then_some(longest)
@@ -195,10 +204,13 @@ impl Listener {
             return 0;
         }
         let same = self.idles.iter().filter(|it| it.idle.abs_diff(close.idle) <= tolerance(close.idle));
-        let (count, first, last) = same.fold((0, u64::MAX, 0), |(count, first, last), it| {
-            (count + 1, it.at.min(first), it.at.max(last))
-        });
-        if count >= SAME_IDLE && last.saturating_sub(first) >= SPAN { u32::try_from(count).unwrap_or(u32::MAX) } else { 0 }
+        let (count, first, last) =
+            same.fold((0, u64::MAX, 0), |(count, first, last), it| (count + 1, it.at.min(first), it.at.max(last)));
+        if count >= SAME_IDLE && last.saturating_sub(first) >= SPAN {
+            u32::try_from(count).unwrap_or(u32::MAX)
+        } else {
+            0
+        }
     }
 }
 

@@ -143,8 +143,10 @@ fn every_cause_is_a_sentence_with_all_figures_and_with_none() {
         }
         is_sentence(&render(entry.text, |_| None));
         is_sentence(&render(entry.advice, |_| None));
-        let first = render(entry.text, |_| None).chars().next().unwrap();
-        assert!(first.is_uppercase(), "{}", entry.code);
+        let first = |template| render(template, |_| None).chars().next().unwrap();
+        assert!(first(entry.text).is_uppercase(), "{}", entry.code);
+        let first = first(entry.advice);
+        assert!(first.is_uppercase() || first == '`', "{}", entry.code);
     }
 }
 
@@ -253,6 +255,12 @@ fn a_close_says_what_its_reason_was_inferred_from() {
     let (why, advice) = of(None, None);
     assert_eq!(why, "not because of a keep-alive time: another connection was idle for 30.0s and lived on");
     assert!(advice.starts_with("If the server stopped or reloaded then,"), "{advice}");
+    assert!(advice.ends_with("for longer than the load balancer's idle timeout (60s)."), "{advice}");
+    let (_, advice) = of(Some(CloseReason::WorkerEnded), None);
+    assert!(
+        advice.ends_with(". `nginx -s reload` ends the old workers and their idle connections at once."),
+        "{advice}"
+    );
 }
 
 #[test]
