@@ -102,6 +102,12 @@ pub fn encode_rejection(record: &RejectionRecord) -> &[u8] {
     bytes_of(record)
 }
 
+/// The bytes of a record that [`decode`] turns back into it.
+#[must_use]
+pub fn encode_listener(record: &ListenerRecord) -> &[u8] {
+    bytes_of(record)
+}
+
 /// A record: plain integers without padding, valid for any bit pattern.
 trait Plain: Copy {}
 impl Plain for RequestRecord {}
@@ -206,7 +212,7 @@ pub mod tests {
         assert_eq!(decode(encode_rejection(&rejection)), Ok(Record::Rejection(rejection)));
         let (by, local) = (Ender::default(), Endpoint::v4([10, 0, 0, 1], 80));
         let listener = ListenerRecord { kind: Kind::Listener as u32, netns: 7, reported: 8, by, local, padding: 0 };
-        assert_eq!(decode(bytes_of(&listener)), Ok(Record::Listener(listener)));
+        assert_eq!(decode(encode_listener(&listener)), Ok(Record::Listener(listener)));
     }
 
     #[test]

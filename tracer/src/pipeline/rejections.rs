@@ -212,7 +212,10 @@ impl Rejections {
             self.release_deaths(u64::MAX);
         }
         let due = rejection.last + HOLD;
-        let death = self.deaths.entry(key).or_insert_with(|| Death { rejection: Rejection { count: 0, ..rejection.clone() }, due });
+        let death = self
+            .deaths
+            .entry(key)
+            .or_insert_with(|| Death { rejection: Rejection { count: 0, ..rejection.clone() }, due });
         let count = death.rejection.count + 1;
         // The shortest time since the last byte is the greatest doubt.
         if rejection.facts.idle_ns < death.rejection.facts.idle_ns {
@@ -295,10 +298,7 @@ impl Rejections {
 
     /// Asks and decides what is due at `now` (monotonic nanoseconds).
     pub fn tick(&mut self, now: u64) {
-        for waiting in self.waiting.iter_mut().filter(|it| !it.is_asked && it.ask_at <= now) {
-            waiting.is_asked = true;
-            self.questions.extend(waiting.question());
-        }
+        self.ask(now);
         let (due, waiting): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|it| it.is_due(now, &self.answers));
         self.waiting = waiting;
@@ -316,12 +316,16 @@ impl Rejections {
         std::mem::take(&mut self.ready)
     }
 
-    /// Asks everything that is still to be asked.
+    /// Asks everything that is still to be asked. Decides nothing: a replay, which has the answers, does not ask.
     pub fn ask_all(&mut self) {
-        for waiting in &mut self.waiting {
-            waiting.ask_at = 0;
+        self.ask(u64::MAX);
+    }
+
+    fn ask(&mut self, now: u64) {
+        for waiting in self.waiting.iter_mut().filter(|it| !it.is_asked && it.ask_at <= now) {
+            waiting.is_asked = true;
+            self.questions.extend(waiting.question());
         }
-        self.tick(0);
     }
 
     /// Decides everything with what is known.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    decode::encode_request,
+    decode::{encode_rejection, encode_request},
     recording::read::{Block, Reader},
     samples::{CLOCK, S, counters, first, queue_full, race, request, short},
 };
@@ -72,24 +72,30 @@ fn warnings_are_no_rejections() {
 }
 
 #[test]
-fn what_the_kernel_reports_is_recorded_only_once_it_is_resolved() {
+fn what_the_kernel_reports_is_recorded_with_what_the_host_says() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tracer");
     let limits = Limits { idle_timeout: std::time::Duration::from_secs(4000) };
     let record = RejectionRecord { reported: 99 * S, ..RejectionRecord::EMPTY };
-    // SAFETY: plain integers without padding, as the kernel side hands them over.
-    let bytes: [u8; size_of::<RejectionRecord>()] = unsafe { std::mem::transmute(record) };
-    assert!(matches!(decode(&bytes), Ok(Record::Rejection(_))));
+    let host = HostFacts { route: Some("Network is unreachable".to_owned()), ..HostFacts::default() };
+    let answer = Application { is_alive: true, ..Application::default() };
     shown(options(View::JsonFigures), |it| {
         it.record_to(Recorder::create(&path, CLOCK).unwrap());
         it.assume(limits);
-        it.record(&bytes).unwrap();
+        it.host_says(host.clone());
+        it.record(encode_rejection(&record)).unwrap();
+        it.answer(7, answer.clone());
+        it.decide(99 * S).unwrap();
         it.rejection(&queue_full()).unwrap();
         it.reconciliation(Vec::new());
     });
     let bytes = fs::read(&path).unwrap();
     let (_, mut reader) = Reader::new(&bytes[..]).unwrap();
     assert_eq!(reader.next().unwrap(), Some(Block::Limits(limits)));
+    assert_eq!(reader.next().unwrap(), Some(Block::Host(Box::new(host))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Record(encode_rejection(&record))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Answer(7, Box::new(answer))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Moment(99 * S)));
     assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(queue_full()))));
     assert_eq!(reader.next().unwrap(), Some(Block::Reconciliation(Vec::new())));
     assert!(matches!(reader.next().unwrap(), Some(Block::End(Some(_)))));

@@ -1,16 +1,27 @@
 use super::*;
 use crate::{
     clock::Clock,
-    decode::{encode_connection, encode_request},
-    enrich::netstat::{Reconciliation, Row},
+    decode::{encode_connection, encode_listener, encode_rejection, encode_request},
+    enrich::{
+        application::Application,
+        host::HostFacts,
+        netstat::{Reconciliation, Row},
+    },
     explain::Limits,
     recording::write::Recorder,
-    samples::{CLOCK, closed, counters, dropped, fact, first, queue_full, race, short, slow, unanswered},
+    rejection::Rejection,
+    samples::{
+        CLOCK, MS, S, closed, counters, dropped, fact, first, marks, queue_full, race, short, slow, unanswered, v4,
+    },
 };
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use tracer_common::{
+    connection::CLOSED_BY_APPLICATION,
     counter::Counter,
-    record::{ConnectionRecord, Kind},
+    endpoint::Endpoint,
+    opening::Opening,
+    record::{ConnectionRecord, Kind, ListenerRecord, Process},
+    rejection::{Ended, Ender, Event, How, Key, Packet, Queue, RejectionRecord},
 };
 
 fn recording() -> Vec<u8> {
@@ -113,6 +124,168 @@ fn rejections_are_replayed_and_counted() {
     assert!(text.contains(" REJECTED accept_queue_full x17\n    (504): gunicorn[812] "), "{text}");
     assert!(text.contains(" WARNING keepalive_too_short x3:\n    nginx[77] "), "{text}");
     assert!(text.contains("\nThe kernel's own counters: ListenOverflows 18 (1 not explained).\n"), "{text}");
+}
+
+const NGINX: Ender = Ender { pid: 77, how: How::Closed as u16, signal: 0, comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0" };
+
+/// An event at `at`; `count` of its kind were seen until then.
+fn event(event: Event, connection: u64, (at, count): (u64, u64)) -> RejectionRecord {
+    let is_late = event == Event::DataAfterClose || event == Event::FinAfterData;
+    let packet = if is_late { Packet::Data } else { Packet::Syn };
+    let (peer, local) = (v4().peer, v4().local);
+    let network = Key::network_of(&peer);
+    let key = Key { netns: 7, event: event as u8, packet: packet as u8, local, network, ..Key::default() };
+    let ended = Ended { connection, ended: at - MS, idle: 5 * S, by: NGINX, netns: 7, requests: 2, ..Ended::default() };
+    let flags = CLOSED_BY_APPLICATION | marks(&[Opening::TlsHandshake], Opening::TlsData);
+    let (ended, opening) = (Ended { flags, ..ended }, Opening::TlsData as u32);
+    RejectionRecord { key, peer, payload: 24, reported: at, count, ended, opening, ..RejectionRecord::EMPTY }
+}
+
+/// A connection that nginx closed at `at`, after 5 s without a request.
+fn idle(connection: u64, at: u64) -> ConnectionRecord {
+    let flags = CLOSED_BY_APPLICATION | marks(&[], Opening::Http);
+    ConnectionRecord { connection, ended: at, reported: at, idle: 5 * S, flags, by: NGINX, netns: 7, ..closed() }
+}
+
+/// An event, with what the host says of it.
+fn refused(pipeline: &mut Pipeline<&mut Vec<u8>>, record: RejectionRecord, facts: HostFacts) {
+    pipeline.host_says(facts);
+    pipeline.record(encode_rejection(&record)).unwrap();
+}
+
+/// What happens on a host, as `watch` hands it to the pipeline: records, the time, and the answers of the host. Returns
+/// what is shown.
+fn live(path: &Path, view: View) -> String {
+    let mut out = Vec::new();
+    let options = Options { view, min: 0, count: None };
+    let mut pipeline = Pipeline::new(CLOCK, options, Processes::recorded(), &mut out);
+    pipeline.record_to(Recorder::create(path, CLOCK).unwrap());
+    pipeline.assume(Limits { idle_timeout: Duration::from_secs(50) });
+    pipeline.hooks(Vec::new());
+    let nginx = Application { is_alive: true, server: Some("nginx".to_owned()), ..Application::default() };
+    let answer = |pipeline: &mut Pipeline<&mut Vec<u8>>, is_alive| {
+        for question in pipeline.questions() {
+            // Nobody answers for one of them.
+            if question.number != 25 {
+                pipeline.answer(question.number, Application { is_alive, ..nginx.clone() });
+            }
+        }
+    };
+    let mut look = RequestRecord { flags: 0, ..unanswered() };
+    let killed = Ender { how: How::Killed as u16, signal: 9, ..NGINX };
+    for tick in 0..1200_u64 {
+        let now = 10 * S + tick * 50 * MS;
+        let pipeline = &mut pipeline;
+        match tick {
+            // Three closes after the same time, and a request that meets the third.
+            0 | 40 | 80 => pipeline.record(encode_connection(&idle(tick, now))).unwrap(),
+            81 => refused(pipeline, event(Event::DataAfterClose, 80, (now, 1)), HostFacts::default()),
+            // An alert with its FIN, and one that may be a request.
+            100 => {
+                refused(pipeline, event(Event::DataAfterClose, 100, (now, 2)), HostFacts::default());
+                refused(pipeline, event(Event::FinAfterData, 100, (now + 1, 0)), HostFacts::default());
+                refused(pipeline, event(Event::DataAfterClose, 101, (now + 2, 5)), HostFacts::default());
+            }
+            // What the host says of a full queue, and a flood of it.
+            120 | 125 | 130 | 135 | 140 => {
+                let queue = Queue { length: 129, limit: 128 };
+                let listens = vec![("0.0.0.0:8080".parse().unwrap(), None)];
+                let facts = HostFacts { listens, open_files: Some((1024, 1024)), ..HostFacts::default() };
+                refused(pipeline, RejectionRecord { queue, ..event(Event::AcceptQueueFull, 0, (now, tick)) }, facts);
+            }
+            // A process dies with its connections.
+            200 => {
+                for connection in 200..205 {
+                    let record = ConnectionRecord { by: killed, ..idle(connection, now) };
+                    pipeline.record(encode_connection(&record)).unwrap();
+                }
+            }
+            // A listener closes, and with it a connection that then gets a request.
+            300 => {
+                let local = Endpoint::v4([0, 0, 0, 0], 8080);
+                let kind = Kind::Listener as u32;
+                let record = ListenerRecord { kind, netns: 7, reported: now, by: NGINX, local, padding: 0 };
+                pipeline.record(encode_listener(&record)).unwrap();
+                refused(pipeline, event(Event::DataAfterClose, 300, (now, 6)), HostFacts::default());
+            }
+            350 => refused(pipeline, event(Event::DataAfterClose, 25, (now, 7)), HostFacts::default()),
+            // A request that is late, and then lost with its connection.
+            1150 => {
+                look.reported = now;
+                pipeline.look(&look);
+                pipeline.look(&look);
+                let pending = ConnectionRecord::UNANSWERED;
+                let lost = ConnectionRecord { pending, bytes_out: 0, requests: 1, ..idle(look.connection, now) };
+                pipeline.record(encode_connection(&lost)).unwrap();
+            }
+            // Not decided when tracing ends: a race, and behind it what needs no more than the next tick.
+            1198 => refused(pipeline, event(Event::DataAfterClose, 1198, (now, 8)), HostFacts::default()),
+            1199 => {
+                let by = Ender::default();
+                let pending = ConnectionRecord::UNANSWERED;
+                let lost =
+                    ConnectionRecord { pending, by, process: Process::default(), bytes_out: 0, ..idle(1199, now) };
+                pipeline.record(encode_connection(&lost)).unwrap();
+            }
+            _ => {}
+        }
+        if tick != 1199 {
+            pipeline.tick(now).unwrap();
+            answer(pipeline, tick < 350);
+        }
+    }
+    pipeline.ask_all();
+    answer(&mut pipeline, true);
+    pipeline.decide(u64::MAX).unwrap();
+    pipeline.rejection(&Rejection { count: 9, ..race() }).unwrap();
+    assert!(pipeline.finish(&[], Some(&counters(&[]))).unwrap());
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_replay_decides_as_the_live_run_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.tracer");
+    let only = || ShowArgs { rejections: true, ..all() };
+    let terminal = Terminal { width: Some(80), ..Terminal::default() };
+    for (view, args) in [
+        (View::JsonRejections, ShowArgs { json: true, ..only() }),
+        (View::Rejections(terminal), only()),
+        (View::JsonFigures, ShowArgs { json: true, summary: true, ..all() }),
+        (View::Figures(terminal), ShowArgs { summary: true, ..all() }),
+    ] {
+        let shown = live(&path, view);
+        let (replayed, error) = show(&fs::read(&path).unwrap(), &args);
+        assert_eq!(error, None);
+        assert!(shown == replayed, "{view:?}\n{shown}\n{replayed}");
+    }
+    live(&path, View::JsonRejections);
+    let objects = objects(&fs::read(&path).unwrap(), all());
+    let shown: Vec<_> = of_kind(&objects, "rejection")
+        .into_iter()
+        .map(|it| (it["cause"].as_str().unwrap(), it["count"].as_u64().unwrap(), it.get("closed_because").cloned()))
+        .collect();
+    let because = |reason: &str| Some(reason.into());
+    assert_eq!(
+        shown,
+        [
+            ("keepalive_too_short", 1, because("keep_alive")),
+            ("keepalive_race", 1, because("keep_alive")),
+            ("accept_queue_full", 120, None),
+            ("keepalive_race", 3, because("keep_alive")),
+            // Those of the flood are held back for up to a second.
+            ("accept_queue_full", 5, None),
+            ("accept_queue_full", 5, None),
+            ("accept_queue_full", 10, None),
+            ("process_died", 5, None),
+            ("keepalive_race", 1, because("stopped")),
+            ("keepalive_race", 1, because("keep_alive")),
+            ("no_response", 1, None),
+            ("keepalive_race", 1, because("keep_alive")),
+            ("closed_before_response", 1, None),
+            ("keepalive_race", 9, None),
+        ]
+    );
 }
 
 #[test]
