@@ -3,14 +3,16 @@ use super::{
     write::{Recorder, WriteError},
 };
 use crate::{
-    decode::encode_request,
+    decode::{encode_rejection, encode_request},
+    enrich::{application::Application, host::HostFacts},
     explain::Limits,
-    samples::{CLOCK, counters, fact, first, queue_full, race, slow},
+    rejection::{ProcessName, Rule, Setting},
+    samples::{CLOCK, counters, fact, first, queue_full, race, slow, unanswered},
     status::{Counters, Hook},
 };
 use proptest::prelude::*;
 use std::{fs, path::Path, time::Duration};
-use tracer_common::counter::Counter;
+use tracer_common::{counter::Counter, rejection::RejectionRecord};
 
 const LIMITS: Limits = Limits { idle_timeout: Duration::from_secs(350) };
 
@@ -20,6 +22,41 @@ fn totals() -> Counters {
 
 fn hooks() -> Vec<Hook> {
     vec![Hook { hook: "read".to_owned(), attached: Some("tp_btf".to_owned()), ..Hook::default() }]
+}
+
+/// A SYN that a rule of the firewall dropped.
+const REFUSED: RejectionRecord = RejectionRecord { reported: 99, count: 3, ..RejectionRecord::EMPTY };
+
+/// All that a host can say.
+fn host() -> HostFacts {
+    let rule = |handle| Rule { chain: "inet filter input".to_owned(), handle, text: "tcp dport 8080 drop".to_owned() };
+    let process = ProcessName { pid: 812, comm: "gunicorn".to_owned(), how: None };
+    let listens = [("127.0.0.1:8080", Some(process)), ("[::]:8080", None)];
+    HostFacts {
+        reason: Some("NETFILTER_DROP".to_owned()),
+        location: Some("nft_do_chain".to_owned()),
+        listens: listens.map(|(address, process)| (address.parse().unwrap(), process)).to_vec(),
+        rule: Some(rule(Some(4))),
+        candidates: vec![rule(None), rule(Some(5))],
+        rule_rejects: true,
+        conntrack: Some((65_536, 65_536)),
+        conntrack_dropped: true,
+        route: Some("Network is unreachable".to_owned()),
+        open_files: Some((1024, 1024)),
+    }
+}
+
+/// All that a host can say of a process.
+fn answer() -> Application {
+    let (name, value) = ("keepalive_timeout".to_owned(), "5s".to_owned());
+    Application {
+        is_alive: true,
+        listens: true,
+        open_files: Some((17, 1024)),
+        threads: Some(4),
+        server: Some("nginx".to_owned()),
+        keep_alive: Some(Setting { name, value, source: "/etc/nginx/nginx.conf".to_owned() }),
+    }
 }
 
 /// A recording, and where each of its blocks ends.
@@ -41,6 +78,18 @@ fn recording(path: &Path) -> (Vec<u8>, Vec<usize>) {
     end(&mut recorder);
     for rejection in [queue_full(), race()] {
         recorder.rejection(&rejection).unwrap();
+        end(&mut recorder);
+    }
+    recorder.host(&host()).unwrap();
+    end(&mut recorder);
+    recorder.record(encode_rejection(&REFUSED)).unwrap();
+    end(&mut recorder);
+    recorder.look(encode_request(&unanswered())).unwrap();
+    end(&mut recorder);
+    recorder.answer(u64::MAX - 7, &answer()).unwrap();
+    end(&mut recorder);
+    for moment in [0, 99, u64::MAX] {
+        recorder.moment(moment).unwrap();
         end(&mut recorder);
     }
     recorder.waiting(encode_request(&slow())).unwrap();
@@ -83,9 +132,30 @@ fn what_is_written_is_read() {
     assert_eq!(reader.next().unwrap(), Some(Block::Record(encode_request(&first()))));
     assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(queue_full()))));
     assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(race()))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Host(Box::new(host()))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Record(encode_rejection(&REFUSED))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Look(encode_request(&unanswered()))));
+    assert_eq!(reader.next().unwrap(), Some(Block::Answer(u64::MAX - 7, Box::new(answer()))));
+    for moment in [0, 99, u64::MAX] {
+        assert_eq!(reader.next().unwrap(), Some(Block::Moment(moment)));
+    }
     assert_eq!(reader.next().unwrap(), Some(Block::Waiting(encode_request(&slow()))));
     assert_eq!(reader.next().unwrap(), Some(Block::End(Some(totals()))));
     assert_eq!(reader.next().unwrap(), None);
+}
+
+#[test]
+fn what_is_not_known_of_a_host_is_read_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.tracer");
+    let mut recorder = Recorder::create(&path, CLOCK).unwrap();
+    recorder.host(&HostFacts::default()).unwrap();
+    recorder.answer(0, &Application::default()).unwrap();
+    recorder.end(None).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let (_, mut reader) = Reader::new(&bytes[..]).unwrap();
+    assert_eq!(reader.next().unwrap(), Some(Block::Host(Box::default())));
+    assert_eq!(reader.next().unwrap(), Some(Block::Answer(0, Box::default())));
 }
 
 #[test]
@@ -159,7 +229,7 @@ fn a_write_error_is_told_once_and_ends_the_recording() {
 
 proptest! {
     #[test]
-    fn no_file_panics(at in 0usize..1800, value: u8, tail in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn no_file_panics(at in 0usize..4800, value: u8, tail in prop::collection::vec(any::<u8>(), 0..40)) {
         let (mut bytes, _) = sample();
         let at = at % bytes.len();
         bytes[at] = value;

@@ -1,7 +1,10 @@
 use super::*;
-use crate::decode::tests::{connection as connection_record, request as request_record};
+use crate::{
+    decode::tests::{connection as connection_record, request as request_record},
+    samples::{self, marks},
+};
 use proptest::prelude::*;
-use tracer_common::record::Kind;
+use tracer_common::{opening::Opening, record::Kind, stage::RequestMoments};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -182,6 +185,106 @@ fn connection_stages_count_once_also_when_the_first_record_was_lost() {
     assert_eq!(run(&[closed(1, false)]), [Seen::Connection(1), Seen::Closed(1)]);
     assert_eq!(run(&[closed(1, true)]), [Seen::Connection(1), Seen::Closed(1)]);
     assert_eq!(run(&[request(1, 1, 0, 1, true), closed(1, true)])[1..], [Seen::Connection(1), Seen::Closed(1)]);
+}
+
+/// A request in the clear, or what `opening` says, as the kernel reports it at its end.
+fn turn(sequence: u32, opening: Opening, bytes_in: u64, reported: u64) -> RequestRecord {
+    let Record::Request(record) = request(1, sequence, 0, reported, true) else { unreachable!() };
+    RequestRecord { marks: marks(&[Opening::Http], opening), bytes_in, ..record }
+}
+
+/// What is left of an upload after its answer.
+fn rest(sequence: u32, bytes_in: u64, reported: u64) -> RequestRecord {
+    RequestRecord { bytes_out: 0, flags: RequestRecord::FINAL, ..turn(sequence, Opening::Text, bytes_in, reported) }
+}
+
+/// The bytes received of each request that is released, and of what it amends.
+fn sizes(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u64, Option<u64>)> {
+    let mut sizes = Vec::new();
+    tracker.record(&Record::Request(record), &mut |event| {
+        if let Event::Request { record, amends } = event {
+            assert_eq!(record.sequence, 1, "{record:?}");
+            sizes.push((record.bytes_in, amends.map(|it| it.bytes_in)));
+        }
+    });
+    sizes
+}
+
+#[test]
+fn the_rest_of_an_upload_is_part_of_the_request_before_it() {
+    // That request is held until the next one.
+    let mut tracker = Tracker::default();
+    let held = RequestRecord { flags: RequestRecord::COMPLETE, ..turn(1, Opening::Http, 1000, 10) };
+    assert_eq!(sizes(&mut tracker, held), []);
+    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), []);
+    assert_eq!(sizes(&mut tracker, rest(3, 5000, 30)), []);
+    let mut seen = Vec::new();
+    tracker.record(&Record::Request(turn(4, Opening::Http, 500, 40)), &mut |event| {
+        if let Event::Request { record, amends } = event {
+            seen.push((record.sequence, record.bytes_in, amends.is_some()));
+        }
+    });
+    assert_eq!(seen, [(1, 96_000, false), (4, 500, false)]);
+
+    // It was released: the rest amends it.
+    let mut tracker = Tracker::default();
+    assert_eq!(sizes(&mut tracker, turn(1, Opening::Http, 1000, 10)), [(1000, None)]);
+    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), [(91_000, Some(1000))]);
+    assert_eq!(sizes(&mut tracker, rest(3, 5000, 30)), [(96_000, Some(91_000))]);
+    tracker.finish(&mut |event| panic!("{event:?}"));
+}
+
+#[test]
+fn the_rest_of_an_upload_counts_once_all_of_it_is_known() {
+    let mut tracker = Tracker::default();
+    assert_eq!(sizes(&mut tracker, turn(1, Opening::Http, 1000, 10)), [(1000, None)]);
+    // The sweep's look at it, and the kernel's last word.
+    assert_eq!(sizes(&mut tracker, RequestRecord { flags: 0, ..rest(2, 40_000, 20) }), []);
+    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 30)), [(91_000, Some(1000))]);
+    // Of a request that was not seen there is nothing to be told.
+    let mut tracker = Tracker::default();
+    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), []);
+    tracker.finish(&mut |event| panic!("{event:?}"));
+}
+
+#[test]
+fn a_connection_that_was_idle_for_a_second_has_survived_that() {
+    let of = |idle: u64, sequence: u32| {
+        let mut tracker = Tracker::default();
+        let mut seen = Vec::new();
+        let first = samples::request(10 * SECOND, [1, 2, 3, 4, 5, 6, 7]);
+        let next = samples::request(first.moments.acknowledged + idle, [0; 7]);
+        for record in [first, RequestRecord { sequence, ..next }] {
+            tracker.record(&Record::Request(record), &mut collect(&mut seen));
+        }
+        seen.retain(|it| matches!(it, Seen::Survived(..)));
+        seen
+    };
+    assert_eq!(of(SECOND - 1, 2), []);
+    assert_eq!(of(SECOND, 2), [Seen::Survived(0x1a2b, 2, SECOND)]);
+    assert_eq!(of(30 * SECOND, 5), [Seen::Survived(0x1a2b, 5, 30 * SECOND)]);
+    // Another report of the same request.
+    assert_eq!(of(30 * SECOND, 1), []);
+}
+
+#[test]
+fn what_was_not_measured_proves_no_idle_time() {
+    let first = samples::request(10 * SECOND, [0; 7]);
+    let next = RequestRecord { sequence: 2, ..samples::request(40 * SECOND, [0; 7]) };
+    let without = |record: RequestRecord| RequestRecord { moments: RequestMoments::default(), ..record };
+    for (first, next, expected) in [
+        (first, next, &[Seen::Survived(0x1a2b, 2, 30 * SECOND)][..]),
+        (without(first), next, &[]),
+        (first, without(next), &[]),
+    ] {
+        let mut tracker = Tracker::default();
+        let mut seen = Vec::new();
+        for record in [first, next] {
+            tracker.record(&Record::Request(record), &mut collect(&mut seen));
+        }
+        seen.retain(|it| matches!(it, Seen::Survived(..)));
+        assert_eq!(seen, expected);
+    }
 }
 
 #[test]

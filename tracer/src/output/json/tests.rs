@@ -1,9 +1,10 @@
 use super::*;
 use crate::{
     enrich::{netstat::Row, process::Place},
-    samples::{CLOCK, closed, counters, first, slow, unanswered},
+    samples::{CLOCK, closed, counters, first, marks, slow, unanswered},
     status::Shortfalls,
 };
+use tracer_common::opening::Opening;
 
 fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
@@ -57,6 +58,43 @@ fn a_connection() {
         r#"{"kind":"connection","time":"2023-11-14T22:13:29.999520Z","connection":"0000000000001a2b","peer":"10.0.1.23:41234","local":"10.0.2.5:8080","stages_ns":{"synack":30000,"handshake":400000,"accept":1400070000},"requests":2,"closed_by":"peer"}
 "#
     );
+}
+
+#[test]
+fn a_turn_that_is_no_request_has_a_kind_of_its_own() {
+    let object = |record: &RequestRecord| -> serde_json::Value {
+        serde_json::from_str(&text(|out| Objects::new(CLOCK).request(out, &Request::of(record)))).unwrap()
+    };
+    let kind = |record: &RequestRecord| object(record)["kind"].clone();
+    let message = RequestRecord { marks: marks(&[Opening::Http], Opening::WebSocket), ..slow() };
+    assert_eq!(kind(&message), "message");
+    let mut stream = RequestRecord { marks: marks(&[], Opening::Http), revision: 4, ..slow() };
+    assert_eq!(kind(&stream), "request");
+    stream.moments.last_out = stream.moments.first_out + 10_000_000_000;
+    assert_eq!(kind(&stream), "stream");
+    // All the rest is as with requests.
+    let (mut one, mut other) = (object(&slow()), object(&message));
+    assert_eq!((one["kind"].take(), other["kind"].take()), ("request".into(), "message".into()));
+    assert_eq!(one, other);
+}
+
+#[test]
+fn a_connection_says_what_it_carries_if_that_is_no_requests() {
+    let carries = |record: &ConnectionRecord| {
+        let text = text(|out| Objects::new(CLOCK).connection(out, record));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap().get("carries").cloned()
+    };
+    let with =
+        |seen: &[Opening], opening| ConnectionRecord { flags: closed().flags | marks(seen, opening), ..closed() };
+    assert_eq!(carries(&closed()), None);
+    assert_eq!(carries(&with(&[], Opening::Http)), None);
+    assert_eq!(carries(&with(&[Opening::Http], Opening::WebSocket)), Some("messages".into()));
+    let stream = ConnectionRecord { download: 10_000_000_000, reports: 4, ..with(&[], Opening::Http) };
+    assert_eq!(carries(&stream), Some("stream".into()));
+    assert_eq!(carries(&ConnectionRecord { requests: 1, ..with(&[Opening::Http], Opening::WebSocket) }), None);
+    let record = with(&[Opening::Http], Opening::WebSocket);
+    let text = text(|out| Objects::new(CLOCK).connection(out, &record));
+    assert!(text.ends_with(",\"requests\":2,\"carries\":\"messages\",\"closed_by\":\"peer\"}\n"), "{text}");
 }
 
 #[test]

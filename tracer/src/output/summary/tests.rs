@@ -3,10 +3,10 @@ use crate::{
     aggregate::figures::Change,
     explain::Limits,
     output::json_summary,
-    samples::{CLOCK, MS, closed, counters, dropped, first, queue_full, request, short, slow, unanswered},
+    samples::{CLOCK, MS, closed, counters, dropped, first, marks, queue_full, request, short, slow, unanswered},
     status::{Hook, Shortfalls},
 };
-use tracer_common::{endpoint::Endpoint, record::RequestRecord};
+use tracer_common::{endpoint::Endpoint, opening::Opening, record::RequestRecord};
 
 fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
@@ -84,6 +84,44 @@ fn as_json() {
     // Nothing of this connection was seen, so nothing is said.
     assert_eq!(json["groups"][0]["connection_stages_ns"], serde_json::json!({}));
     assert_eq!(json["processes"][0]["comm"], "gunicorn");
+}
+
+#[test]
+fn messages_and_streams_are_counted_beside_the_requests() {
+    let message = RequestRecord { marks: marks(&[Opening::Http], Opening::WebSocket), ..slow() };
+    let mut stream = RequestRecord { marks: marks(&[], Opening::Http), revision: 4, ..slow() };
+    stream.moments.last_out = stream.moments.first_out + 10_000_000_000;
+    let farewell = RequestRecord { marks: marks(&[Opening::TlsData], Opening::TlsAlert), bytes_out: 0, ..slow() };
+    let with = |records: &[RequestRecord]| {
+        let mut summary = figures();
+        records.iter().for_each(|record| summary.request(&Request::of(record), Change::Add));
+        summary
+    };
+    let second = |summary: &Summary| shown(summary).lines().nth(1).unwrap().to_owned();
+    let before = "3 requests (1 unanswered) on 1 connection, ";
+    for (records, expected) in [
+        (&[message][..], "2.05kB in, 61.4kB out, beside 1 message (inferred); 75% of their time is service "),
+        (&[stream], "2.05kB in, 61.4kB out, beside 1 stream (inferred); 75% "),
+        (&[message, stream, message], "3.07kB in, 102kB out, beside 2 messages and 1 stream (inferred); 75% "),
+        (&[farewell], "2.05kB in, 41.0kB out; 75% "),
+    ] {
+        let line = second(&with(records));
+        assert!(line.starts_with(&format!("{before}{expected}")), "{line}");
+    }
+    let mut both = with(&[message, stream]);
+    let json = |summary: &Summary| -> serde_json::Value {
+        serde_json::from_str(&end(summary, |ending, out| json_summary::summary(out, ending))).unwrap()
+    };
+    let object = json(&both);
+    assert_eq!((&object["requests"], &object["messages"], &object["streams"]), (&3.into(), &1.into(), &1.into()));
+    // They are in no group and of no process.
+    assert_eq!((&object["groups"][1]["requests"], &object["processes"][0]["requests"]), (&2.into(), &3.into()));
+    // What is amended is taken out first.
+    both.request(&Request::of(&message), Change::Remove);
+    both.request(&Request::of(&stream), Change::Remove);
+    let object = json(&both);
+    assert!(object.get("messages").is_none() && object.get("streams").is_none());
+    assert_eq!(shown(&both), shown(&figures()));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use super::*;
 use crate::{
     enrich::process::Place,
-    samples::{CLOCK, MS, dropped, first, queue_full, race, request, short, slow, unanswered, warning, words},
+    samples::{CLOCK, MS, dropped, first, marks, queue_full, race, request, short, slow, unanswered, warning, words},
 };
+use tracer_common::opening::Opening;
 
 /// The lines of the samples, and one whose response was never seen to leave.
 fn lines(terminal: Terminal) -> String {
@@ -115,6 +116,26 @@ fn retransmits_are_noted() {
     let mut out = Vec::new();
     Lines::new(CLOCK, Terminal::default()).request(&mut out, &Request::of(&record)).unwrap();
     assert!(String::from_utf8(out).unwrap().ends_with(" retrans:3\n"));
+}
+
+#[test]
+fn what_is_no_request_is_noted() {
+    let note = |record: &RequestRecord| {
+        let mut out = Vec::new();
+        Lines::new(CLOCK, Terminal::default()).request(&mut out, &Request::of(record)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        text.lines().nth(1).unwrap().rsplit("  ").next().unwrap().trim().to_owned()
+    };
+    let message = marks(&[Opening::Http], Opening::WebSocket);
+    // A message needs no answer.
+    let unanswered = RequestRecord { marks: message, sequence: 2, ..unanswered() };
+    assert_eq!(note(&unanswered), "message,adopted");
+    assert_eq!(note(&RequestRecord { marks: message, retransmits: 2, ..slow() }), "message,retrans:2");
+    let mut stream = RequestRecord { marks: marks(&[], Opening::Http), revision: 4, ..slow() };
+    stream.moments.last_out = stream.moments.first_out + 10_000_000_000;
+    assert_eq!(note(&stream), "stream");
+    stream.flags = 0;
+    assert_eq!(note(&stream), "stream,cut");
 }
 
 #[test]
