@@ -195,15 +195,7 @@ mod tests {
     }
 
     fn facts(marks: Marks) -> Facts {
-        Facts {
-            marks,
-            is_first: false,
-            bytes_in: 500,
-            is_answered: false,
-            peer_left: false,
-            download: 0,
-            reports: 0,
-        }
+        Facts { marks, is_first: false, bytes_in: 500, is_answered: false, peer_left: false, download: 0, reports: 0 }
     }
 
     #[test]

@@ -31,8 +31,7 @@ static OFFSETS: Offsets = Offsets::UNRESOLVED;
 
 /// Set by user space from the command line.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings =
-    Settings { filters: 0, pid: 0, netns: 0, reads: [0; 2], vector_read: 0, message_read: 0 };
+static SETTINGS: Settings = Settings { filters: 0, pid: 0, netns: 0, reads: [0; 2], vector_read: 0, message_read: 0 };
 
 /// A field of `OFFSETS`; volatile, because its value is not the one that the compiler sees.
 macro_rules! offset {

@@ -158,7 +158,8 @@ pub struct Handshake {
 
 impl Handshake {
     /// A handshake of which nothing is known.
-    pub const NONE: Self = Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0, acknowledged: 0 };
+    pub const NONE: Self =
+        Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0, acknowledged: 0 };
 }
 
 /// Counts one more.

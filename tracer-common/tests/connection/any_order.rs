@@ -4,9 +4,7 @@ use crate::scenario::{Scenario, WINDOW, is_complete, split};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use std::cell::RefCell;
 use tracer_common::{
-    connection::{
-        ACTIVE, ADOPTED, Acknowledgement, Change, Connection, Report, Segment, Tcp, Times, state,
-    },
+    connection::{ACTIVE, ADOPTED, Acknowledgement, Change, Connection, Report, Segment, Tcp, Times, state},
     record::RequestRecord,
     rejection::Ender,
 };

@@ -3,8 +3,8 @@
 use crate::scenario::{STEP, Scenario};
 use tracer_common::{
     connection::{
-        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, SENT_ON,
-        TIMED_OUT_AT_LAST,
+        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
+        SENT_ON, TIMED_OUT_AT_LAST,
     },
     opening::Opening,
     record::{ConnectionRecord, Kind},

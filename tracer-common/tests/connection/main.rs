@@ -8,8 +8,8 @@ mod scenario;
 use scenario::{STEP, Scenario, is_complete, is_final, split};
 use tracer_common::{
     connection::{
-        ACTIVE, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
-        TIMED_OUT, TIMED_OUT_AT_LAST, state,
+        ACTIVE, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, REOPENED, RESET_ARRIVED, RESET_BY_HOST,
+        RESET_BY_PEER, TIMED_OUT, TIMED_OUT_AT_LAST, state,
     },
     record::RequestRecord,
     stage::RequestSplit,

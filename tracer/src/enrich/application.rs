@@ -270,10 +270,9 @@ mod tests {
         fs::write(root.join("etc/nginx/other.conf"), main).unwrap();
         fs::write(root.join("etc/nginx/conf.d/a.conf"), "server {\n  keepalive_timeout 7s;\n}\n").unwrap();
         fs::write(root.join("etc/nginx/conf.d/b.conf.off"), "keepalive_timeout 8s;\n").unwrap();
-        for (pid, parent, command) in [
-            ("20", "1", "nginx: master process nginx -c /etc/nginx/other.conf"),
-            ("21", "20", "nginx: worker process"),
-        ] {
+        for (pid, parent, command) in
+            [("20", "1", "nginx: master process nginx -c /etc/nginx/other.conf"), ("21", "20", "nginx: worker process")]
+        {
             let process = proc.path().join(pid);
             fs::create_dir(&process).unwrap();
             fs::write(process.join("comm"), "nginx\n").unwrap();

@@ -125,8 +125,8 @@ pub fn is_unread(record: &ConnectionRecord) -> bool {
 /// All that was asked for was answered.
 fn idle(record: &ConnectionRecord) -> Ending {
     let how = record.by.how;
-    let killed = how == How::OutOfMemory as u16
-        || (how == How::Killed as u16 && !REQUESTS_TO_END.contains(&record.by.signal));
+    let killed =
+        how == How::OutOfMemory as u16 || (how == How::Killed as u16 && !REQUESTS_TO_END.contains(&record.by.signal));
     let limit = if killed { DOUBT_KILLED } else { DOUBT_EXITED };
     match (has_died(record), record.idle) {
         (true, idle) if idle != 0 && idle < limit => Ending::Doubt,

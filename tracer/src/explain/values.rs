@@ -200,7 +200,9 @@ fn why(it: &Known<'_>) -> Option<String> {
     Some(match facts.closed_because {
         Some(CloseReason::Stopped) => format!("it stopped: its listener closed at the same moment{others}"),
         Some(CloseReason::Replaced) => {
-            format!("it was restarted: its listener closed at the same moment{others}, and something listens there again")
+            format!(
+                "it was restarted: its listener closed at the same moment{others}, and something listens there again"
+            )
         }
         Some(CloseReason::WorkerEnded) => {
             format!("its worker ended soon after, while the listener stayed: a reload or a recycled worker{others}")

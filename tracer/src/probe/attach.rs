@@ -13,9 +13,9 @@ use aya::{
 use super::{
     btf::KernelBtf,
     clsact::Clsact,
+    diagnostics::Diagnostics,
     hooks::{Attach, HOOKS, Hook},
     namespace::{self, Interfaces},
-    diagnostics::Diagnostics,
     sweep::{Iteration, Sweep},
     timestamps::ReceiveTimestamps,
 };
@@ -226,7 +226,8 @@ fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) ->
         }
         Attach::SocketStorageIterator(name) => keep.sweep = Some(Sweep::Iterator(Iteration::new(ebpf, btf, name)?)),
         Attach::SocketDiagnostics => {
-            let diagnostics = Diagnostics::new(ebpf, host.netns, host.pid).map_err(|error| Refusal(error.to_string()))?;
+            let diagnostics =
+                Diagnostics::new(ebpf, host.netns, host.pid).map_err(|error| Refusal(error.to_string()))?;
             keep.sweep.get_or_insert(Sweep::Diagnostics(diagnostics));
         }
         Attach::ReceiveTimestamps => keep.timestamps = Some(ReceiveTimestamps::new()?),

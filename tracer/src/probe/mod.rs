@@ -327,7 +327,9 @@ impl Probe {
     /// If the kernel refuses.
     pub fn sweep(&self, each: impl FnMut(RequestRecord)) -> Result<(), ProbeError> {
         match &self.keep.sweep {
-            Some(sweep) => sweep.run(&self.ebpf, each).map_err(|error| ProbeError::Host { what: "listing the requests", error }),
+            Some(sweep) => {
+                sweep.run(&self.ebpf, each).map_err(|error| ProbeError::Host { what: "listing the requests", error })
+            }
             None => Ok(()),
         }
     }

@@ -151,9 +151,9 @@ impl Asker {
         let ports = if self.ports.is_empty() { &any[..] } else { &self.ports };
         let locals = ports.iter().map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
         let netns = self.netns.unwrap_or(0);
-        locals.into_iter().try_for_each(|local| {
-            pipeline.rejection(&connection::nothing_arrived(local, netns, self.began, now))
-        })
+        locals
+            .into_iter()
+            .try_for_each(|local| pipeline.rejection(&connection::nothing_arrived(local, netns, self.began, now)))
     }
 }
 

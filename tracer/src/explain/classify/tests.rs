@@ -289,7 +289,8 @@ fn where_else_something_listens_is_told() {
 fn the_race_names_who_closed_and_when() {
     let mut late = record(Event::DataAfterClose, Packet::Data, 0, v4());
     let by = Ender { pid: 77, how: How::Closed as u16, signal: 0, comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0" };
-    late.ended = Ended { connection: 0x1a2b, ended: 9 * S - 200 * US, idle: 5 * S, by, requests: 2, ..Ended::default() };
+    late.ended =
+        Ended { connection: 0x1a2b, ended: 9 * S - 200 * US, idle: 5 * S, by, requests: 2, ..Ended::default() };
     let rejection = of_late(&late, false, &HostFacts::default()).unwrap();
     assert_eq!((rejection.facts.idle_ns, rejection.facts.late_ns), (Some(5 * S), Some(200 * US)));
     assert_eq!(rejection.facts.ended_by, Some(process("nginx", 77, Some("closed"))));

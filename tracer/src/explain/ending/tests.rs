@@ -18,9 +18,7 @@ use tracer_common::{
         ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
         SENT_ON, TIMED_OUT, TIMED_OUT_AT_LAST, TURN_MARKS,
     },
-    opening::Opening::{
-        self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket,
-    },
+    opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
     record::ConnectionRecord,
     rejection::{Ended, Ender, Event, How, Key, RejectionRecord},
 };
@@ -41,7 +39,15 @@ const fn by(how: How, signal: u16) -> Ender {
 /// A connection whose latest turn is the second one, of 512 bytes that came half a second before the end.
 fn ended(pending: u32, ways: u32, turn: u32) -> ConnectionRecord {
     let bytes_out = if pending == UNANSWERED { 0 } else { 20_480 };
-    ConnectionRecord { pending, flags: ways | turn, bytes_out, queued: 19_500 * MS, idle: 5 * S, by: CLOSED, ..closed() }
+    ConnectionRecord {
+        pending,
+        flags: ways | turn,
+        bytes_out,
+        queued: 19_500 * MS,
+        idle: 5 * S,
+        by: CLOSED,
+        ..closed()
+    }
 }
 
 fn http() -> u32 {
@@ -254,7 +260,8 @@ fn a_request_that_met_the_close_is_a_race_only_on_a_used_connection_and_at_once(
 fn late(opening: Opening, payload: u32, turn: u32) -> RejectionRecord {
     let ends = v4();
     let key = Key { event: Event::DataAfterClose as u8, local: ends.local, ..Key::default() };
-    let ended = Ended { connection: 7, ended: 20 * S, idle: 5 * S, by: CLOSED, requests: 2, flags: turn, ..Ended::default() };
+    let ended =
+        Ended { connection: 7, ended: 20 * S, idle: 5 * S, by: CLOSED, requests: 2, flags: turn, ..Ended::default() };
     RejectionRecord {
         key,
         payload,
@@ -289,14 +296,17 @@ fn the_next_request_met_the_close() {
 
 #[test]
 fn a_fin_right_behind_short_data_says_that_it_asks_for_nothing_where_it_may_be_an_alert() {
-    for (opening, turn) in [(TlsData, tls()), (TlsHandshake, tls()), (TlsCiphers, tls()), (Unknown, tls()), (Unknown, 0)]
+    for (opening, turn) in
+        [(TlsData, tls()), (TlsHandshake, tls()), (TlsCiphers, tls()), (Unknown, tls()), (Unknown, 0)]
     {
         assert_eq!(of_late(&late(opening, 100, turn), true), Late::Harmless, "{opening:?}");
         assert_eq!(of_late(&late(opening, 101, turn), true), Late::Request(Observed), "{opening:?}");
         assert_ne!(of_late(&late(opening, 100, turn), false), Late::Harmless, "{opening:?}");
     }
     // In the clear there are no alerts: whoever sends a request may close behind it.
-    for (opening, turn) in [(Http, http()), (Unknown, http()), (Text, marks(&[Text], Text)), (Binary, marks(&[], Binary))] {
+    for (opening, turn) in
+        [(Http, http()), (Unknown, http()), (Text, marks(&[Text], Text)), (Binary, marks(&[], Binary))]
+    {
         assert_eq!(of_late(&late(opening, 24, turn), true), Late::Request(Observed), "{opening:?}");
     }
 }
@@ -334,7 +344,8 @@ fn the_rest_of_an_upload_is_no_request() {
     for (opening, turn) in [(Unknown, http()), (Unknown, 0), (TlsData, tls())] {
         let early = RejectionRecord { acknowledges: 4000, ..late(opening, 400, turn) };
         assert_eq!(of_late(&early, false), Late::Upload(Observed), "{opening:?}");
-        let wrapped = RejectionRecord { ended: Ended { written: 500, ..early.ended }, acknowledges: u32::MAX - 9, ..early };
+        let wrapped =
+            RejectionRecord { ended: Ended { written: 500, ..early.ended }, acknowledges: u32::MAX - 9, ..early };
         assert_eq!(of_late(&wrapped, false), Late::Upload(Observed), "{opening:?}");
         // The FIN of this host is acknowledged, too.
         let whole = RejectionRecord { acknowledges: 5001, ..early };
@@ -380,11 +391,21 @@ fn connections(ways: &'static [u32]) -> impl Strategy<Value = ConnectionRecord> 
     let times = (0..80 * S, 0..20 * S, 0..12 * S);
     let ender = (0..5_u16, prop::sample::select(&[0_u16, 1, 9, 11, 15][..]));
     (flags, 0..4_u32, 0..4_u32, sizes, times, ender, 0..6_u32, 0..2_u32).prop_map(
-        |(flags, pending, requests, (bytes_in, unread), (idle, queued, download), (how, signal), reports, peer_left)| {
+        |(
+            flags,
+            pending,
+            requests,
+            (bytes_in, unread),
+            (idle, queued, download),
+            (how, signal),
+            reports,
+            peer_left,
+        )| {
             // As the state machine has them.
             let bytes_out = if pending == CUT || pending == NOTHING { 20_480 } else { 0 };
             let by = Ender { how, signal, ..CLOSED };
-            let ended = ConnectionRecord { flags, pending, requests, bytes_in, bytes_out, unread, idle, queued, ..closed() };
+            let ended =
+                ConnectionRecord { flags, pending, requests, bytes_in, bytes_out, unread, idle, queued, ..closed() };
             ConnectionRecord { download, by, reports, peer_left, ..ended }
         },
     )
