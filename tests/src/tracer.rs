@@ -129,7 +129,8 @@ impl Tracer {
         let exit = self.process.wait(PATIENCE)?;
         let stderr = self.process.stderr()?;
         ensure!(exit.success(), "tracer failed ({exit}):\n{stderr}");
-        let Output { requests, messages, amended, connections, waiting, rejections, summary, status } = self.so_far()?;
+        let Output { requests, messages, amended, connections, waiting, rejections, summary, status } =
+            self.so_far()?;
         let Some(status) = status else { bail!("tracer printed no status:\n{stderr}") };
         let summary = summary.context("tracer printed no summary")?;
         Ok(Trace { requests, messages, amended, connections, waiting, rejections, summary, status, exit, stderr })

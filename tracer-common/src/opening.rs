@@ -89,7 +89,7 @@ const fn word(bytes: [u8; 3]) -> u32 {
     (bytes[0] as u32) << 16 | (bytes[1] as u32) << 8 | bytes[2] as u32
 }
 
-/// The methods of RFC 9110, PATCH (RFC 5789), QUERY, and those of WebDAV and caches that are in use.
+/// The methods of RFC 9110, PATCH (RFC 5789), QUERY, and those of `WebDAV` and caches that are in use.
 const METHODS: [[u8; 3]; 22] = [
     *b"GET", *b"HEA", *b"POS", *b"PUT", *b"DEL", *b"CON", *b"OPT", *b"TRA", *b"PAT", *b"QUE", *b"PRO", *b"MKC",
     *b"COP", *b"MOV", *b"LOC", *b"UNL", *b"REP", *b"SEA", *b"MKA", *b"PUR", *b"BAN", *b"SOU",

@@ -263,7 +263,7 @@ impl ConnectionRecord {
         let moments = &connection.request.moments;
         record.download = moments.last_out.saturating_sub(moments.first_out);
         record.reports = connection.request.reports;
-        record.peer_left = connection.peer_left_right_behind() as u32;
+        record.peer_left = u32::from(connection.peer_left_right_behind());
     }
 
     /// What is known of the latest turn.

@@ -17,5 +17,7 @@ pub const fn mixed(bits: u64) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn first(hash: u64, bits: u32) -> u32 {
-    (hash >> (u64::BITS - bits)) as u32
+    #[expect(clippy::cast_possible_truncation, reason = "a cache has at most 2^32 entries")]
+    let slot = (hash >> (u64::BITS - bits)) as u32;
+    slot
 }

@@ -112,10 +112,9 @@ impl Facts {
             Opening::TlsCiphers if self.bytes_in <= CONTROL => Turn::Control,
             Opening::TlsAlert => Turn::Farewell,
             Opening::TlsData => self.encrypted(),
-            Opening::Http | Opening::TlsCiphers => self.request(),
             // A connection that carries HTTP/1 begins each request with a method.
             Opening::Text | Opening::Binary if marks.has_seen(Opening::Http) && !self.is_answered => Turn::Rest,
-            Opening::Text => self.request(),
+            Opening::Http | Opening::TlsCiphers | Opening::Text => self.request(),
             Opening::WebSocket | Opening::Binary if self.is_answered => self.request(),
             Opening::WebSocket | Opening::Binary => Turn::Message,
             Opening::Unknown => self.unread(),
@@ -211,7 +210,8 @@ mod tests {
     #[test]
     fn turns_are_told_apart() {
         use Turn::{Control, Farewell, Message, Request, Rest};
-        let cases: &[(&[Opening], Opening, u32, u64, bool, bool, Turn)] = &[
+        type Case = (&'static [Opening], Opening, u32, u64, bool, bool, Turn);
+        let cases: &[Case] = &[
             (&[Http], Http, 0, 27, false, true, Request),
             (&[Http], Http, CONTINUES, 500, false, false, Request),
             (&[Text], Text, 0, 6, false, true, Request),

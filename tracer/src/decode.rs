@@ -97,13 +97,12 @@ pub fn encode_connection(record: &ConnectionRecord) -> &[u8] {
 
 /// The bytes of a record that [`decode`] turns back into it.
 #[cfg(test)]
-#[must_use]
 pub fn encode_rejection(record: &RejectionRecord) -> &[u8] {
     bytes_of(record)
 }
 
 /// The bytes of a record that [`decode`] turns back into it.
-#[must_use]
+#[cfg(test)]
 pub fn encode_listener(record: &ListenerRecord) -> &[u8] {
     bytes_of(record)
 }

@@ -110,6 +110,7 @@ pub struct Rule {
 /// The figures that a sentence may need. What is not known, or does not apply, is absent. Durations are nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_length: Option<u32>,

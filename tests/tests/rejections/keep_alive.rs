@@ -203,12 +203,13 @@ fn idle_connections_are_closed_too_soon() -> Result<()> {
     let tracer = scene.trace(&[])?;
     let mut peers = Vec::new();
     for _ in 0..3 {
-        peers = scene.each_way(|connection| {
-            connection.request(&Request::get("/"))?;
-            anyhow::ensure!(connection.wait_closed()?, "it was reset");
-            Ok(())
-        })?
-        .to_vec();
+        peers = scene
+            .each_way(|connection| {
+                connection.request(&Request::get("/"))?;
+                anyhow::ensure!(connection.wait_closed()?, "it was reset");
+                Ok(())
+            })?
+            .to_vec();
     }
     let trace = settle(tracer)?;
     for told in assert_on_connections(&trace, "keepalive_too_short", &peers, None, &[]) {

@@ -40,7 +40,12 @@ fn a_handshake_is_no_request() -> Result<()> {
     drop(server);
     let trace = scene.end()?;
     assert_causes(&trace, &[]);
-    assert_eq!((trace.requests.len(), trace.summary.requests, trace.summary.unanswered), (1, 1, 0), "{:#?}", trace.requests);
+    assert_eq!(
+        (trace.requests.len(), trace.summary.requests, trace.summary.unanswered),
+        (1, 1, 0),
+        "{:#?}",
+        trace.requests
+    );
     assert_eq!(trace.requests[0].bytes_in, 225);
     Ok(())
 }

@@ -42,7 +42,7 @@ pub fn bytes(record: &Record) -> &[u8] {
     match record {
         Record::Request(record) => encode_request(record),
         Record::Opened(record) | Record::Closed(record) => encode_connection(record),
-        Record::Rejection(_) => unreachable!("this traffic has none"),
+        Record::Rejection(_) | Record::Listener(_) => unreachable!("this traffic has none"),
     }
 }
 
@@ -157,6 +157,9 @@ impl Traffic {
             queued: 0,
             bytes_in: 512,
             bytes_out: 20_480,
+            download: 0,
+            reports: 1,
+            peer_left: 0,
         }
     }
 

@@ -31,6 +31,7 @@ fn join(tracker: &mut Tracker, record: &Record) {
         Record::Request(record) => record.reported,
         Record::Opened(record) | Record::Closed(record) => record.reported,
         Record::Rejection(record) => record.reported,
+        Record::Listener(record) => record.reported,
     };
     tracker.tick(reported, &mut on);
 }

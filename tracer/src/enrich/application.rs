@@ -142,8 +142,8 @@ fn keep_alive(process: &Path, server: &Server, command: &[String]) -> Option<Set
     of_command.or_else(|| {
         let directive = server.keep_alive_directive?;
         let named = server.configuration_flag.and_then(|flag| argument(command, flag));
-        let names = named.into_iter().chain(server.configuration.iter().map(|name| (*name).to_owned()));
-        names.into_iter().find_map(|name| configured(process, &name, directive))
+        let usual = server.configuration.iter().map(|name| (*name).to_owned());
+        named.into_iter().chain(usual).find_map(|name| configured(process, &name, directive))
     })
 }
 

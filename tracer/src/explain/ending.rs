@@ -91,11 +91,9 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
     let ended = |ways: u32| record.flags & ways != 0;
     let turn = record.turn();
     match turn.turn() {
-        Turn::Farewell | Turn::Message | Turn::Stream => Ending::InOrder,
         Turn::Rest if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && record.unread != 0 => {
             Ending::Lost(ResetDuringUpload, Observed)
         }
-        Turn::Rest => Ending::InOrder,
         Turn::Request | Turn::Control if ended(CLOSED_BY_APPLICATION) => Ending::Lost(ClosedBeforeResponse, Observed),
         Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => Ending::Lost(KeepaliveRace, Observed),
         Turn::Request | Turn::Control if ended(RESET_BY_HOST) => Ending::Lost(ResetBeforeResponse, Observed),
@@ -104,8 +102,10 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
             Ending::Lost(PeerGaveUp, Inferred)
         }
         Turn::Request if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
-        // Peers look whether a port speaks TLS.
-        Turn::Request | Turn::Control => Ending::InOrder,
+        // Farewells, messages and streams need no answer, the rest of an upload has had one, and with the beginning of a
+        // Farewells, messages and streams need no answer. The rest of an upload has had one. With the beginning of a
+        // handshake, peers look whether a port speaks TLS.
+        _ => Ending::InOrder,
     }
 }
 

@@ -194,7 +194,7 @@ impl Known<'_> {
 fn why(it: &Known<'_>) -> Option<String> {
     let facts = it.facts();
     let others = match facts.closed_together {
-        Some(together) if together > 1 => format!(", with {} connections in that instant", together),
+        Some(together) if together > 1 => format!(", with {together} connections in that instant"),
         _ => String::new(),
     };
     Some(match facts.closed_because {

@@ -88,7 +88,7 @@ struct Death {
 }
 
 /// What was reported until now, and what waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rejections {
     limits: Limits,
     sampler: Sampler,
@@ -104,24 +104,6 @@ pub struct Rejections {
     answers: HashMap<u64, Application, FixedState>,
     /// What is to be shown.
     ready: Vec<Rejection>,
-}
-
-impl Default for Rejections {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            sampler: Sampler::default(),
-            reported: HashMap::default(),
-            requests: HashSet::default(),
-            counted: HashMap::default(),
-            closes: Closes::default(),
-            waiting: VecDeque::new(),
-            deaths: HashMap::default(),
-            questions: Vec::new(),
-            answers: HashMap::default(),
-            ready: Vec::new(),
-        }
-    }
 }
 
 impl Rejections {
@@ -268,7 +250,11 @@ impl Rejections {
     /// A request that waits; `record.reported` is now. True if something new was found.
     pub fn waits(&mut self, record: &RequestRecord) -> bool {
         let found = connection::of_waiting(record, self.limits);
-        found.into_iter().fold(false, |any, rejection| self.once(rejection) || any)
+        let mut is_new = false;
+        for rejection in found {
+            is_new |= self.once(rejection);
+        }
+        is_new
     }
 
     /// A rejection that is resolved and classified.
@@ -302,7 +288,9 @@ impl Rejections {
         let (due, waiting): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|it| it.is_due(now, &self.answers));
         self.waiting = waiting;
-        due.into_iter().for_each(|waiting| self.decide(waiting));
+        for waiting in due {
+            self.decide(waiting);
+        }
         if self.waiting.is_empty() {
             self.answers.clear();
         }
@@ -415,7 +403,9 @@ impl Rejections {
         let due: Vec<_> = self.deaths.iter().filter(|(_, it)| it.due <= now).map(|(key, _)| *key).collect();
         let mut due: Vec<_> = due.into_iter().filter_map(|key| self.deaths.remove(&key)).collect();
         due.sort_by_key(|death| (death.rejection.last, death.rejection.local));
-        due.into_iter().for_each(|death| self.take(death.rejection));
+        for death in due {
+            self.take(death.rejection);
+        }
     }
 
     /// Takes a rejection of a request, once per cause. True if it was new.

@@ -23,7 +23,9 @@ const fn close(at: u64, idle: u64) -> Close {
 
 /// What is said about the last of `closes` once all of them are noted.
 fn last_of(closes: &mut Closes, all: &[Close]) -> Witnesses {
-    all.iter().for_each(|&close| closes.closed(NETNS, local(), close));
+    for &close in all {
+        closes.closed(NETNS, local(), close);
+    }
     of(closes, *all.last().unwrap())
 }
 
@@ -176,13 +178,17 @@ fn closes_of_others_do_not_count() {
     ];
     for (netns, local, pid) in others {
         let mut closes = Closes::default();
-        stop.iter().for_each(|&close| closes.closed(netns, local, Close { pid, ..close }));
+        for close in stop {
+            closes.closed(netns, local, Close { pid, ..close });
+        }
         let found = last_of(&mut closes, &[last]);
         assert_eq!((found.reason, found.together), (None, 1), "{netns} {local} {pid}");
     }
     for (netns, local, _) in &others[1..] {
         let mut closes = Closes::default();
-        KEEP_ALIVE[..2].iter().for_each(|&close| closes.closed(*netns, *local, close));
+        for &close in &KEEP_ALIVE[..2] {
+            closes.closed(*netns, *local, close);
+        }
         assert_eq!(last_of(&mut closes, &KEEP_ALIVE[2..]).reason, None, "{netns} {local}");
     }
 }

@@ -389,8 +389,8 @@ fn connections(ways: &'static [u32]) -> impl Strategy<Value = ConnectionRecord> 
     let flags = flags.prop_map(move |(way, others)| way | (others & more));
     let sizes = (prop::sample::select(&[0_u64, 24, 100, 512, 90_000][..]), prop::sample::select(&[0_u32, 24, 512][..]));
     let times = (0..80 * S, 0..20 * S, 0..12 * S);
-    let ender = (0..5_u16, prop::sample::select(&[0_u16, 1, 9, 11, 15][..]));
-    (flags, 0..4_u32, 0..4_u32, sizes, times, ender, 0..6_u32, 0..2_u32).prop_map(
+    let by = (0..5_u16, prop::sample::select(&[0_u16, 1, 9, 11, 15][..]));
+    (flags, 0..4_u32, 0..4_u32, sizes, times, by, 0..6_u32, 0..2_u32).prop_map(
         |(
             flags,
             pending,

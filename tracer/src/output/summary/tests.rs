@@ -94,7 +94,9 @@ fn messages_and_streams_are_counted_beside_the_requests() {
     let farewell = RequestRecord { marks: marks(&[Opening::TlsData], Opening::TlsAlert), bytes_out: 0, ..slow() };
     let with = |records: &[RequestRecord]| {
         let mut summary = figures();
-        records.iter().for_each(|record| summary.request(&Request::of(record), Change::Add));
+        for record in records {
+            summary.request(&Request::of(record), Change::Add);
+        }
         summary
     };
     let second = |summary: &Summary| shown(summary).lines().nth(1).unwrap().to_owned();
