@@ -102,7 +102,6 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
             Ending::Lost(PeerGaveUp, Inferred)
         }
         Turn::Request if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
-        // Farewells, messages and streams need no answer, the rest of an upload has had one, and with the beginning of a
         // Farewells, messages and streams need no answer. The rest of an upload has had one. With the beginning of a
         // handshake, peers look whether a port speaks TLS.
         _ => Ending::InOrder,
