@@ -104,7 +104,8 @@ impl Facts {
     #[must_use]
     pub const fn turn(&self) -> Turn {
         let marks = self.marks;
-        if marks.has_seen(Opening::WebSocket) && !self.is_first {
+        let is_method = matches!(marks.opening(), Opening::Http);
+        if marks.has_seen(Opening::WebSocket) && !self.is_first && !is_method {
             return Turn::Message;
         }
         match marks.opening() {
@@ -282,9 +283,7 @@ mod tests {
                 peer_left: bits & 1 << 11 != 0,
                 ..facts(Marks(seen | (Http as u32) << OPENING_SHIFT))
             };
-            if !facts.marks.has_seen(WebSocket) {
-                assert_eq!(facts.turn(), Turn::Request, "{facts:?}");
-            }
+            assert_eq!(facts.turn(), Turn::Request, "{facts:?}");
         }
     }
 }

@@ -10,6 +10,7 @@ mod paths;
 mod privileged;
 mod setup;
 mod sh;
+mod situations;
 mod test;
 mod vm;
 
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Args),
     /// Run every test: host, lint, end to end, virtual machines
     Test(test::Args),
+    /// Make the recordings of situations anew, which are replayed as tests
+    Situations,
     /// Run the release binary on other kernels, in virtual machines
     Vm(vm::Args),
     /// Check formatting, lints, dependencies' licences
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Situations => situations::run(),
         Task::Vm(args) => vm::run(&args).map(drop),
         Task::Lint => lint::run(),
     };

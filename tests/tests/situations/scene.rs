@@ -1,6 +1,6 @@
 //! A server and clients made of bare sockets, and the tracer around them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use lab::clock::sleep;
 use lab::process::Process;
 use lab::topology::target_addresses;
-use lab::tracer::{Rejection, Trace};
+use lab::tracer::{Rejection, Request, Trace};
 use lab::{Lab, Tracer};
 use serde_json::json;
 
@@ -104,9 +104,14 @@ fn decided(trace: &Trace) -> serde_json::Value {
         "rejections": rejections,
         "requests": trace.requests.len(),
         "unanswered": trace.summary.unanswered,
-        "messages": trace.messages.len(),
+        "messages": turns(&trace.messages),
         "waiting": trace.waiting.iter().map(|waiting| waiting.stage.as_deref()).collect::<Vec<_>>(),
     })
+}
+
+/// How many turns there are: one that was shown again is one.
+fn turns(shown: &[Request]) -> usize {
+    shown.iter().map(|turn| (&turn.connection, turn.sequence)).collect::<BTreeSet<_>>().len()
 }
 
 fn one(told: &Rejection) -> serde_json::Value {

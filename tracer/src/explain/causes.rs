@@ -214,7 +214,8 @@ pub static CAUSES: [Entry; 25] = [
             ({why})]; [{?stops}let the load balancer leave before it stops|{?keep_alive_time}raise its keep-alive above \
             the load balancer's {idle_timeout}|see whether it stopped then, or closes idle connections by itself].",
         alb: &["502"],
-        advice: "[{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
+        advice: "[{?died}Find out why the process ended: {kernel_log}, and the application's log at that time; if it was a deploy, \
+            deregister the target first and wait for the deregistration delay|{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
             `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?stops}Before \
             the server stops, deregister the target and wait for the deregistration delay (Kubernetes: a `preStop` \
             sleep), or answer with `Connection: close` for that long (lame duck)|{?keep_alive_time}Set {keep_alive} \

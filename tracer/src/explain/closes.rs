@@ -29,8 +29,8 @@ const IDLES: usize = 64;
 const INSTANT: u64 = 100_000_000;
 /// The listener closes before or after the connections, within this time, in nanoseconds.
 const WITH_LISTENER: u64 = 1_000_000_000;
-/// How many connections have to close after the same idle time, until that is a keep-alive time.
-const SAME_IDLE: usize = 3;
+/// On how many occasions connections have to close after the same idle time, until that is a keep-alive time.
+const SAME_IDLE: u32 = 3;
 /// And over how long a time: a stop does not take so long.
 const SPAN: u64 = 1_000_000_000;
 /// How many have to close in one instant, after different idle times, until that is a stop.
@@ -203,14 +203,15 @@ impl Listener {
         if !is_too_short(close.idle, limits) {
             return 0;
         }
-        let same = self.idles.iter().filter(|it| it.idle.abs_diff(close.idle) <= tolerance(close.idle));
-        let (count, first, last) =
-            same.fold((0, u64::MAX, 0), |(count, first, last), it| (count + 1, it.at.min(first), it.at.max(last)));
-        if count >= SAME_IDLE && last.saturating_sub(first) >= SPAN {
-            u32::try_from(count).unwrap_or(u32::MAX)
-        } else {
-            0
+        let mut instants = 0;
+        let (mut count, mut first, mut last) = (0, u64::MAX, 0_u64);
+        // In the order of time: closes within an instant are one occasion.
+        for it in self.idles.iter().filter(|it| it.idle.abs_diff(close.idle) <= tolerance(close.idle)) {
+            instants += u32::from(count == 0 || it.at.abs_diff(last) > INSTANT);
+            count += 1;
+            (first, last) = (it.at.min(first), it.at.max(last));
         }
+        if instants >= SAME_IDLE && last.saturating_sub(first) >= SPAN { count } else { 0 }
     }
 }
 

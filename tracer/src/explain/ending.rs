@@ -155,6 +155,8 @@ pub enum Late {
 
 /// What cannot be more than a close alert or a frame of control data, if it is encrypted, in bytes.
 const ALERT: u32 = 100;
+/// On a connection with TLS, what is shorter is a close alert: no request in TLS is, with its own header and check, in bytes.
+const LONGEST_ALERT: u32 = 40;
 /// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
 const AT_ONCE: u64 = 10_000_000;
 /// Uploads come in full segments, requests seldom do, in bytes.
@@ -196,8 +198,11 @@ fn asks_for_nothing(record: &RejectionRecord, marks: Marks, opening: Opening, ha
         Opening::Http => false,
         _ if marks.has_seen(Opening::WebSocket) => true,
         Opening::TlsAlert => true,
-        Opening::TlsData | Opening::TlsHandshake | Opening::TlsCiphers => is_short && has_fin,
-        // What lies in pages cannot be looked at.
+        Opening::TlsData | Opening::TlsHandshake | Opening::TlsCiphers => {
+            is_short && has_fin || record.payload < LONGEST_ALERT
+        }
+        // What lies in pages cannot be looked at. Where the reset is faster than the peer's FIN, no FIN comes.
+        Opening::Unknown if marks.is_tls() => is_short && has_fin || record.payload < LONGEST_ALERT,
         Opening::Unknown => is_short && has_fin && !marks.is_text(),
         Opening::Text | Opening::WebSocket | Opening::Binary => false,
     }

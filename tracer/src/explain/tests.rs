@@ -279,7 +279,7 @@ fn a_process_that_died_is_not_told_to_keep_connections() {
     race.facts.closed_because = Some(CloseReason::ProcessEnded);
     assert!(text(&race).starts_with("gunicorn[812] (killed by signal 9) closed the connection after 5.00s"));
     let advice = explained(&race).advice;
-    assert!(advice.starts_with("Before the server stops, deregister the target"), "{advice}");
+    assert!(advice.starts_with("Find out why the process ended:"), "{advice}");
     assert!(!advice.contains("idle timeout"), "{advice}");
 }
 

@@ -138,7 +138,7 @@ fn event(event: Event, connection: u64, (at, count): (u64, u64)) -> RejectionRec
     let ended = Ended { connection, ended: at - MS, idle: 5 * S, by: NGINX, netns: 7, requests: 2, ..Ended::default() };
     let flags = CLOSED_BY_APPLICATION | marks(&[Opening::TlsHandshake], Opening::TlsData);
     let (ended, opening) = (Ended { flags, ..ended }, Opening::TlsData as u32);
-    RejectionRecord { key, peer, payload: 24, reported: at, count, ended, opening, ..RejectionRecord::EMPTY }
+    RejectionRecord { key, peer, payload: 60, reported: at, count, ended, opening, ..RejectionRecord::EMPTY }
 }
 
 /// A connection that nginx closed at `at`, after 5 s without a request.

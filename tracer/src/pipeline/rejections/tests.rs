@@ -60,7 +60,7 @@ fn late(connection: u64) -> RejectionRecord {
 
 /// A close alert of TLS 1.3 for such a connection: encrypted, so that only its FIN tells it from a request.
 fn alert(connection: u64) -> RejectionRecord {
-    let mut record = RejectionRecord { payload: 24, opening: Opening::TlsData as u32, ..late(connection) };
+    let mut record = RejectionRecord { payload: 60, opening: Opening::TlsData as u32, ..late(connection) };
     record.ended.flags = CLOSED_BY_APPLICATION | marks(&[Opening::TlsHandshake], Opening::TlsData);
     record
 }
