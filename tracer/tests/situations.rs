@@ -12,7 +12,7 @@ use std::{
 /// The recordings.
 fn recordings() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/situations");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(folder).expect("the recordings").map(|entry| entry.expect("a file").path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it == "tracer")).collect();
     files.sort();
     files
@@ -21,13 +21,13 @@ fn recordings() -> Vec<PathBuf> {
 /// The objects that `tracer report --json` prints of a recording.
 fn objects(recording: &Path) -> Vec<Value> {
     let mut report = Command::new(env!("CARGO_BIN_EXE_tracer"));
-    let output = report.args(["report", "--json"]).arg(recording).output().unwrap();
+    let output = report.args(["report", "--json"]).arg(recording).output().expect("the program");
     assert!(output.status.success(), "{}: {}", recording.display(), String::from_utf8_lossy(&output.stderr));
     output
         .stdout
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).unwrap())
+        .map(|line| serde_json::from_slice(line).expect("an object"))
         .collect()
 }
 
@@ -51,7 +51,7 @@ fn decided(objects: &[Value]) -> Value {
     json!({
         "rejections": of(&["rejection"]).map(one).collect::<Vec<_>>(),
         "requests": turns(&["request"]).len(),
-        "unanswered": of(&["summary"]).next().unwrap()["unanswered"],
+        "unanswered": of(&["summary"]).next().expect("a summary")["unanswered"],
         "messages": turns(&["message", "stream"]).len(),
         "waiting": of(&["waiting"]).map(|it| it["stage"].clone()).collect::<Vec<_>>(),
     })

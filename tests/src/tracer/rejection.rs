@@ -8,6 +8,7 @@ use serde::Deserialize;
 /// What was refused or broken, or is about to. What is not known, or does not apply, is absent. Durations are
 /// nanoseconds.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the object")]
 pub struct Rejection {
     /// When the latest one was, RFC 3339.
     pub time: String,

@@ -150,7 +150,7 @@ pub fn exchange(client: &mut TcpStream, server: &mut TcpStream, request: &[u8], 
 /// Uploads pieces of 20 000 bytes, one each 10 ms, until that fails or `pieces` are sent.
 pub fn upload(client: &mut TcpStream, pieces: usize) {
     for _ in 0..pieces {
-        if client.write_all(&[b'y'; 20_000]).is_err() {
+        if client.write_all(&vec![b'y'; 20_000]).is_err() {
             return;
         }
         sleep(ms(10));
@@ -159,7 +159,7 @@ pub fn upload(client: &mut TcpStream, pieces: usize) {
 
 /// Reads until the end, or an error.
 pub fn drain(stream: &mut TcpStream) {
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     while stream.read(&mut buffer).is_ok_and(|read| read != 0) {}
 }
 

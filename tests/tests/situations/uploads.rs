@@ -16,7 +16,7 @@ fn the_server_reads_the_rest_and_closes() -> Result<()> {
     let listener = scene.listen()?;
     let (mut client, mut server) = scene.pair(&listener)?;
     exchange(&mut client, &mut server, POST, TOO_LARGE)?;
-    let reader = beside(move || expect(&mut server, &[b'y'; 60_000]));
+    let reader = beside(move || expect(&mut server, &vec![b'y'; 60_000]));
     upload(&mut client, 3);
     reader.join().expect("no panic")?;
     sleep(ms(100));

@@ -142,7 +142,7 @@ impl Connection {
     pub const fn is_opening_wanted(&self) -> bool {
         let is_http = self.flags & OPENINGS == 1 << (OPENINGS_SHIFT + Opening::Http as u32);
         let is_plain = self.request.bytes_in > 32 && self.request.bytes_in <= 1400;
-        !is_http || !is_plain || self.sequence <= 2 || self.sequence & 3 == 0
+        !is_http || !is_plain || self.sequence <= 2 || self.sequence.is_multiple_of(4)
     }
 
     /// The first bytes of the current turn were of that class.
