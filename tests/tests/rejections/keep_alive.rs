@@ -84,7 +84,7 @@ fn assert_race<'a>(trace: &'a Trace, peers: &[SocketAddr], comm: &str, idle_ms: 
     told
 }
 
-/// A TLS record with so many bytes of encrypted data.
+/// A TLS record with this many bytes of encrypted data.
 fn record(bytes: u8) -> Vec<u8> {
     let mut record = vec![23, 3, 3, 0, bytes];
     record.resize(5 + usize::from(bytes), 7);

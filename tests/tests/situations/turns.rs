@@ -8,7 +8,7 @@ use lab::clock::sleep;
 
 use crate::scene::{GET, OK, Scene, assert_causes, close, exchange, expect, ms, serve, the_one};
 
-/// A TLS record with so many bytes of encrypted data.
+/// A TLS record with this many bytes of encrypted data.
 fn encrypted(bytes: u8) -> Vec<u8> {
     let mut record = vec![23, 3, 3, 0, bytes];
     record.resize(5 + usize::from(bytes), 7);

@@ -273,6 +273,31 @@ fn what_is_inferred_says_from_what() {
 }
 
 #[test]
+fn a_sender_is_blamed_for_a_silence_only_and_not_where_the_server_ended() {
+    let of = |comm, how, silent| {
+        let mut closed = full(Cause::ClosedBeforeResponse);
+        (closed.facts.server, closed.facts.silent_ns) = (None, silent);
+        closed.facts.ended_by = Some(process(comm, 77, Some(how)));
+        explained(&closed)
+    };
+    let stalled = of("nginx", "closed", Some(60 * S));
+    assert!(stalled.text.contains("the sender had stalled"), "{}", stalled.text);
+    assert!(stalled.advice.starts_with("The request was incomplete"), "{}", stalled.advice);
+    for (comm, how, silent) in [
+        // Its worker ended while the request waited for what is behind nginx.
+        ("nginx", "exited", Some(60 * S)),
+        ("nginx", "killed by signal 9", Some(60 * S)),
+        // `return 444`.
+        ("nginx", "closed", Some(S / 1000)),
+        ("nginx", "closed", None),
+        ("gunicorn", "closed", Some(60 * S)),
+    ] {
+        let told = of(comm, how, silent);
+        assert!(!told.text.contains("stalled") && !told.advice.contains("incomplete"), "{comm} {how}: {told:?}");
+    }
+}
+
+#[test]
 fn a_process_that_died_is_not_told_to_keep_connections() {
     let mut race = full(Cause::KeepaliveRace);
     race.facts.ended_by = Some(process("gunicorn", 812, Some("killed by signal 9")));

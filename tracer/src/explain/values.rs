@@ -74,8 +74,14 @@ pub const VALUES: &[Value] = &[
     // How to make a change take effect, and what recycles workers.
     value("apply", |it| it.server().map(|server| server.apply.to_owned())),
     value("recycle", |it| it.server().map(|server| server.recycle.to_owned())),
-    // The server answers every request that came whole, so that one without an answer did not.
-    value("waits_for_body", |it| it.when(it.server().is_some_and(|server| server.answers_everything))),
+    // The server answers every request that came whole, and closed this connection after a silence: the request did not
+    // come whole. A server that ends takes whole requests along.
+    value("waits_for_body", |it| {
+        let facts = it.facts();
+        let died = facts.ended_by.as_ref().is_some_and(has_died);
+        let is_silent = facts.silent_ns.is_some_and(|silent| silent >= LEAST_SILENCE);
+        it.when(!died && is_silent && it.server().is_some_and(|server| server.answers_everything))
+    }),
     // Why the connection was closed, in words; whether the server stopped, a worker of it ended, or its keep-alive time
     // ran out.
     value("why", why),

@@ -46,7 +46,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Nanoseconds without a byte from which [`Event::Survived`] tells of them.
+/// The shortest time without a byte that [`Event::Survived`] reports, in nanoseconds.
 const LEAST_IDLE: u64 = 1_000_000_000;
 
 /// What is known of a connection.
