@@ -43,6 +43,25 @@ fn the_client_closes_after_its_upload() -> Result<()> {
     Ok(())
 }
 
+/// A lingering close: the answer, a FIN, and the rest is read only after the peer has closed, too. Nothing is reset.
+#[test]
+fn the_server_lingers_until_the_client_has_closed() -> Result<()> {
+    let scene = Scene::new("early-lingering", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, POST, TOO_LARGE)?;
+    half_close(&server)?;
+    upload(&mut client, 3);
+    drop(client);
+    sleep(ms(200));
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_eq!((trace.requests.len(), trace.summary.unanswered), (1, 0), "{:#?}", trace.requests);
+    Ok(())
+}
+
 /// As Go does: the answer, a FIN, and a close a moment later, with the upload unread.
 #[test]
 fn the_server_closes_with_the_upload_unread() -> Result<()> {
