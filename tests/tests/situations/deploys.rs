@@ -54,6 +54,25 @@ fn the_listener_closes_with_the_connection() -> Result<()> {
     Ok(())
 }
 
+/// The server stops half a second after it had closed the connection: that is no reason for the close.
+#[test]
+fn the_listener_closes_later() -> Result<()> {
+    let scene = Scene::new("later-stop", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(1000));
+    let _client = lose_one(client, server)?;
+    sleep(ms(500));
+    drop(listener);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because, None, "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
 /// A new server takes over the port.
 #[test]
 fn another_listener_takes_over() -> Result<()> {

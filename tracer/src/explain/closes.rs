@@ -27,7 +27,8 @@ const RECENT: u64 = 5_000_000_000;
 const IDLES: usize = 64;
 /// Closes within this time happened in one instant, in nanoseconds.
 const INSTANT: u64 = 100_000_000;
-/// The listener closes before or after the connections, within this time, in nanoseconds.
+/// A stop closes the listener first, and the connections within this time, in nanoseconds. A listener that closes after a
+/// connection has to do so in the same instant: later, the connection had another reason.
 const WITH_LISTENER: u64 = 1_000_000_000;
 /// On how many occasions connections have to close after the same idle time, until that is a keep-alive time.
 const SAME_IDLE: u32 = 3;
@@ -164,7 +165,12 @@ impl Closes {
         let serves = |listener: SocketAddr| {
             listener.port() == local.port() && (is_wildcard(listener.ip()) || listener.ip() == local.ip())
         };
-        self.closed.iter().any(|&(moment, key)| key.0 == netns && serves(key.1) && moment.abs_diff(at) <= WITH_LISTENER)
+        self.closed.iter().any(|&(moment, key)| {
+            key.0 == netns
+                && serves(key.1)
+                && moment.saturating_sub(at) <= INSTANT
+                && at.saturating_sub(moment) <= WITH_LISTENER
+        })
     }
 }
 

@@ -175,7 +175,7 @@ fn a_race_says_why_the_connection_was_closed() {
 fn what_happens_while_a_race_is_held_counts() {
     let mut rejections = Rejections::default();
     rejections.event(&late(7), HostFacts::default());
-    rejections.listener_closed(&listener(NOW + 400 * MS));
+    rejections.listener_closed(&listener(late(7).ended.ended + 50 * MS));
     rejections.tick(NOW + HOLD);
     rejections.answer(7, Application::default());
     let found = tick(&mut rejections, NOW + HOLD);
@@ -374,7 +374,9 @@ fn a_keep_alive_time_is_not_too_short_if_the_server_stops_or_another_connection_
     };
     assert_eq!(of(|_| {}, runs()), [(Cause::KeepaliveTooShort, 1)]);
     assert_eq!(of(|_| {}, Application { is_alive: false, ..runs() }), []);
-    assert_eq!(of(|it| it.listener_closed(&listener(14_500 * MS)), runs()), []);
+    assert_eq!(of(|it| it.listener_closed(&listener(14_050 * MS)), runs()), []);
+    // Half a second after the connection, it is another matter.
+    assert_eq!(of(|it| it.listener_closed(&listener(14_500 * MS)), runs()), [(Cause::KeepaliveTooShort, 1)]);
     // By a request after 30 s, and by the peer's close after 30 s.
     assert_eq!(of(|it| it.survived(&request(14_500 * MS, [0; 7]), 30 * S), runs()), []);
     let left = |it: &mut Rejections| {
