@@ -461,7 +461,8 @@ fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application)
         _ if has_died => Some(CloseReason::ProcessEnded),
         Some(CloseReason::Stopped) if answer.listens => Some(CloseReason::Replaced),
         Some(CloseReason::Stopped) => Some(CloseReason::Stopped),
-        _ if !answer.is_alive => Some(CloseReason::WorkerEnded),
+        // If nothing listens there any more, the whole server ended within that second, perhaps for another reason.
+        _ if !answer.is_alive && answer.listens => Some(CloseReason::WorkerEnded),
         reason => reason,
     };
     facts.closed_because = reason;

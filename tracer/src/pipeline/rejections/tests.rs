@@ -139,6 +139,8 @@ fn a_race_says_why_the_connection_was_closed() {
     let reason = |before: fn(&mut Rejections), answer| race(before, answer).facts.closed_because;
     assert_eq!(reason(nothing, runs()), None);
     assert_eq!(reason(nothing, Application { is_alive: false, ..runs() }), Some(CloseReason::WorkerEnded));
+    // Nothing listens any more, either: the server ended within that second, which explains no earlier close.
+    assert_eq!(reason(nothing, Application { is_alive: false, listens: false, ..runs() }), None);
     let stops = |it: &mut Rejections| it.listener_closed(&listener(NOW - 300 * MS));
     assert_eq!(reason(stops, Application::default()), Some(CloseReason::Stopped));
     assert_eq!(reason(stops, runs()), Some(CloseReason::Replaced));
