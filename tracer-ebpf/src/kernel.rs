@@ -172,13 +172,19 @@ impl Sock {
         matches!(self.0.load_or_zero::<u16>(offset!(sk_protocol)), IPPROTO_ICMP | IPPROTO_ICMPV6)
     }
 
-    /// The process that works on the socket now, if one holds its lock: not a softirq, in which the current task is
-    /// whoever was interrupted.
+    /// Whether a process holds the socket's lock and works on it now: not a softirq, in which the current task is whoever
+    /// was interrupted.
+    #[inline(always)]
+    pub fn is_owned(self) -> bool {
+        self.0.load_or_zero::<i32>(offset!(sk_lock_owned)) != 0
+    }
+
+    /// The process that works on the socket now, if one does.
     #[inline(always)]
     pub fn ender(self) -> Ender {
         const PF_EXITING: u32 = 4;
         let mut ender = Ender::default();
-        if self.0.load_or_zero::<i32>(offset!(sk_lock_owned)) == 0 {
+        if !self.is_owned() {
             return ender;
         }
         // SAFETY: no arguments but a local of which the length is told; the task's members are checked by the verifier.

@@ -32,6 +32,10 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
+/// What passes on a CPU while `state_changed_by_process` runs on it.
+#[map]
+static BY_PROCESS: PerCpuArray<ByProcess> = PerCpuArray::with_max_entries(1, 0);
+
 /// Nanoseconds from `CLOCK_MONOTONIC` to `CLOCK_REALTIME`, kept by user space; 0: not every hook is attached yet.
 #[map]
 static REALTIME_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
@@ -160,6 +164,35 @@ impl Handshake {
     /// A handshake of which nothing is known.
     pub const NONE: Self =
         Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0, acknowledged: 0 };
+}
+
+/// The kernel counts each event that it keeps from an interrupted program, also those that the program would have left
+/// alone. Only this tells the two apart.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ByProcess {
+    /// Whether the program runs: 0 or 1.
+    runs: u64,
+    /// Events that it did not miss, because another program is there for them.
+    passed: u64,
+}
+
+/// `state_changed_by_process` begins with its work, or ends it.
+#[inline(always)]
+pub fn by_process(runs: bool) {
+    if let Some(state) = BY_PROCESS.get_ptr_mut(0) {
+        // SAFETY: the value of a per-CPU map, and this program is not entered again while it runs on the same CPU.
+        unsafe { (*state).runs = u64::from(runs) };
+    }
+}
+
+/// An event came that is not for `state_changed_by_process`.
+#[inline(always)]
+pub fn not_by_process() {
+    if let Some(state) = BY_PROCESS.get_ptr_mut(0) {
+        // SAFETY: the value of a per-CPU map; nothing on this CPU interrupts a softirq to write it.
+        unsafe { (*state).passed += (*state).runs };
+    }
 }
 
 /// Counts one more.

@@ -10,6 +10,7 @@ use tracer_common::{
 use crate::{
     drops,
     kernel::{Packet, Sock},
+    maps::{by_process, not_by_process},
     rejections::in_namespace,
     traced::{
         GET, born, counted, find, ignore_outgoing, known, now, report_closed, report_listener_closed, report_request,
@@ -19,8 +20,8 @@ use crate::{
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, under the socket's lock.
 ///
-/// Two programs, because the kernel does not enter one that it has interrupted on the same CPU: a close in process
-/// context must not hide a birth in the softirq above it.
+/// Three programs, because the kernel does not enter one that it has interrupted on the same CPU: what a process does to one
+/// socket must not hide what the softirq above it does to others.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn established(context: BtfTracePointContext) -> u32 {
     let (sock, old, new) = change(&context);
@@ -36,15 +37,30 @@ pub fn established(context: BtfTracePointContext) -> u32 {
     0
 }
 
-/// The same, for what happens to a connection afterwards.
+/// The same, for what packets and timers do to a connection afterwards.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_changed(context: BtfTracePointContext) -> u32 {
     let (sock, old, new) = change(&context);
-    // A child begins as a copy of its listener, hence in LISTEN, too.
-    if old == state::LISTEN && new == state::CLOSE {
-        report_listener_closed(sock);
-    } else if !matches!(old, state::LISTEN | state::SYN_SENT | state::SYN_RECV) {
+    if !sock.is_owned() {
+        not_by_process();
         changed(&context, sock, old, new);
+    }
+    0
+}
+
+/// The same, for what processes do: they hold the socket's lock.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state_changed_by_process(context: BtfTracePointContext) -> u32 {
+    let (sock, old, new) = change(&context);
+    if sock.is_owned() {
+        by_process(true);
+        // A child begins as a copy of its listener, hence in LISTEN, too; but no process does that.
+        if old == state::LISTEN && new == state::CLOSE {
+            report_listener_closed(sock);
+        } else {
+            changed(&context, sock, old, new);
+        }
+        by_process(false);
     }
     0
 }
@@ -55,8 +71,12 @@ fn change(context: &BtfTracePointContext) -> (Sock, u8, u8) {
     (Sock::new(context.arg(0)), context.arg::<u64>(1) as u8, context.arg::<u64>(2) as u8)
 }
 
+/// A connection's state changed; what comes before its birth is for `established`.
 #[inline(always)]
 fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
+    if matches!(old, state::LISTEN | state::SYN_SENT | state::SYN_RECV) {
+        return;
+    }
     // A socket that closes has given back its port already.
     let found = if new == state::CLOSE { storage(sock, GET) } else { known(sock) };
     let Some(connection) = found else { return };

@@ -20,6 +20,7 @@ macro_rules! typed {
 typed! {
     established: "inet_sock_set_state",
     state_changed: "inet_sock_set_state",
+    state_changed_by_process: "inet_sock_set_state",
     tcp_probe: "tcp_probe",
     tcp_rcv_space_adjust: "tcp_rcv_space_adjust",
     tcp_sendmsg_locked: "tcp_sendmsg_locked",

@@ -19,6 +19,7 @@ const BUDGETS: &[Budget] = &[
     Budget("ANSWERED", "lru_hash", [40, 16, 1024], 146),
     Budget("AT_LIMIT", "array", [4, 4, 1], 2),
     Budget("AYA_LOGS", "ringbuf", [0, 0, 128 << 10], 170),
+    Budget("BY_PROCESS", "percpu_array", [4, 16, 1], 2),
     Budget("CLOSED", "array", [4, 112, 8192], 1100),
     Budget("CLOSED_LATEST", "array", [4, 8, 1], 2),
     Budget("CONNECTIONS", "sk_storage", [4, 312, 0], 2),

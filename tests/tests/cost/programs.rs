@@ -19,6 +19,7 @@ const BUDGETS: &[Budget] = &[
     Budget("kfree_skb", 11_200, 2780),
     Budget("net_dev_start_xmit", 2550, 1400),
     Budget("state_changed", 5000, 2360),
+    Budget("state_changed_by_process", 5000, 2360),
     Budget("sweep", 1600, 440),
     Budget("sys_exit_accept", 450, 450),
     Budget("sys_exit_accept4", 450, 450),

@@ -22,6 +22,7 @@ const BUDGETS: &[Budget] = &[
     Budget("kfree_skb", 100),
     Budget("net_dev_start_xmit", 480),
     Budget("state_changed", 40),
+    Budget("state_changed_by_process", 40),
     Budget("sweep", 20),
     Budget("sys_exit_accept", 10),
     Budget("sys_exit_accept4", 10),

@@ -139,7 +139,14 @@ fn codes(cause: &str) -> &'static [&'static str] {
 pub fn assert_only<'a>(trace: &'a Trace, cause: &str, count: u64, besides: &[&str]) -> Vec<&'a Rejection> {
     let mut causes = trace.causes();
     causes.retain(|name, _| !besides.contains(name));
-    assert_eq!(causes, BTreeMap::from([(cause, count)]), "{:#?}", trace.rejections);
+    assert_eq!(
+        causes,
+        BTreeMap::from([(cause, count)]),
+        "{:#?}\n{:#?}\n{:#?}",
+        trace.rejections,
+        trace.requests,
+        trace.status
+    );
     let told = trace.rejections_of(cause);
     for rejection in &told {
         assert_eq!(rejection.alb, codes(cause), "{rejection:#?}");

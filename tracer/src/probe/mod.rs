@@ -273,7 +273,7 @@ impl Probe {
     }
 
     /// Events that the kernel did not pass on: while a program runs and is interrupted, it is not entered again on that
-    /// CPU (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12).
+    /// CPU (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12). Without those that were not for that program.
     #[must_use]
     pub fn events_missed(&self) -> u64 {
         let misses = |descriptor: i32| -> Option<u64> {
@@ -282,7 +282,15 @@ impl Probe {
             info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
         };
         let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        loaded.filter_map(|descriptor| misses(descriptor.as_fd().as_raw_fd())).sum()
+        let all: u64 = loaded.filter_map(|descriptor| misses(descriptor.as_fd().as_raw_fd())).sum();
+        all.saturating_sub(self.events_passed().unwrap_or(0))
+    }
+
+    /// Events that `state_changed_by_process` was kept from, but that were for `state_changed`.
+    fn events_passed(&self) -> Result<u64, ProbeError> {
+        let map = self.ebpf.map("BY_PROCESS").ok_or(MapError::IoError(io::ErrorKind::NotFound.into()))?;
+        let by_cpu: PerCpuArray<_, [u64; 2]> = PerCpuArray::try_from(map)?;
+        Ok(by_cpu.get(&0, 0)?.iter().map(|[_, passed]| passed).sum())
     }
 
     /// Detaches the programs that watch events. The sweep and the counters stay.
