@@ -1,0 +1,47 @@
+// The lab's server for node.js: address, port, keepAliveTimeout in milliseconds; then `manager`, or nothing.
+const [address, port, idle, role] = process.argv.slice(2);
+const cluster = require("cluster");
+
+if (role === "manager" && cluster.isPrimary) {
+  let current = cluster.fork();
+  let stopping = false;
+  process.on("SIGUSR2", () => {
+    const old = current;
+    current = cluster.fork();
+    current.once("listening", () => old.process.kill("SIGTERM"));
+  });
+  process.on("SIGTERM", () => {
+    stopping = true;
+    for (const worker of Object.values(cluster.workers)) worker.process.kill("SIGTERM");
+  });
+  cluster.on("exit", () => {
+    if (stopping && Object.keys(cluster.workers).length === 0) process.exit(0);
+  });
+} else {
+  // Each worker accepts by itself.
+  const server = require("http").createServer((request, response) => {
+    if (request.url === "/early") {
+      // Answers as soon as it has the head, and ends the connection under the upload.
+      response.writeHead(401, { "Content-Length": 3 });
+      return response.end("who", () => request.socket.destroy());
+    }
+    if (request.url === "/destroy") return request.socket.destroy();
+    request.resume();
+    request.on("end", () => response.end("ok"));
+  });
+  server.keepAliveTimeout = Number(idle);
+  // A WebSocket that prints what comes and answers nothing, in the words of RFC 6455.
+  server.on("upgrade", (request, socket) => {
+    const key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    const accept = require("crypto").createHash("sha1").update(key).digest("base64");
+    socket.write(
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+        `Sec-WebSocket-Accept: ${accept}\r\n\r\n`
+    );
+    socket.on("data", (data) => console.log(`frame of ${data.length}`));
+    socket.on("end", () => socket.end());
+    socket.on("error", () => {});
+  });
+  server.listen(Number(port), address);
+  process.on("SIGTERM", () => server.close(() => process.exit(0)));
+}

@@ -1,0 +1,35 @@
+//! puma in cluster mode; its reload is the phased restart.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Launch, Options, program, write};
+use crate::process::Signal;
+use crate::topology::Lab;
+
+const APPLICATION: &str = r#"
+run lambda { |environment|
+  environment["rack.input"].read
+  [200, { "Content-Length" => "2" }, ["ok"]]
+}
+"#;
+
+pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<Launch> {
+    write(&directory.join("config.ru"), APPLICATION)?;
+    let configuration = directory.join("puma.rb");
+    write(
+        &configuration,
+        &format!(
+            "directory '{}'\nbind 'tcp://{}'\nworkers 2\nthreads 4, 4\npersistent_timeout {}\n\
+             max_fast_inline 1_000_000\n{}\n",
+            directory.display(),
+            options.address,
+            options.keep_alive_s(),
+            options.directives
+        ),
+    )?;
+    let mut command = lab.target.command(&program(&["puma"])?)?;
+    command.arg("-C").arg(&configuration).args(&options.arguments).current_dir(directory);
+    Ok(Launch::new(command, Signal::TERM).workers(2).reload(Signal::USR1))
+}

@@ -1,0 +1,73 @@
+//! The servers of Python: gunicorn from Debian, the others in the environment that `cargo xtask setup` makes.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::{Launch, Options, kept, program, write};
+use crate::process::Signal;
+use crate::topology::Lab;
+
+const WSGI: &str = r#"
+def application(environ, start_response):
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"#;
+
+const ASGI: &str = r#"
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"#;
+
+pub(super) fn gunicorn(lab: &Lab, directory: &Path, options: &Options, worker: &str) -> Result<Launch> {
+    write(&directory.join("lab.py"), WSGI)?;
+    let mut command = lab.target.command(&program(&["gunicorn"])?)?;
+    command.args(["--bind", &options.address.to_string(), "--workers", "2", "--worker-class", worker]);
+    command.args(["--threads", if worker == "gthread" { "8" } else { "1" }]);
+    command.args(["--keep-alive", &options.keep_alive_s(), "--graceful-timeout", "10"]);
+    command.arg("--chdir").arg(directory).args(&options.arguments).arg("lab:application");
+    Ok(Launch::new(command, Signal::TERM).workers(2).reload(Signal::HUP))
+}
+
+pub(super) fn uvicorn(lab: &Lab, directory: &Path, options: &Options) -> Result<Launch> {
+    write(&directory.join("lab.py"), ASGI)?;
+    let mut command = installed(lab, "uvicorn")?;
+    command.args(["--host", &options.address.ip().to_string(), "--port", &options.address.port().to_string()]);
+    command.args(["--timeout-keep-alive", &options.keep_alive_s(), "--log-level", "warning"]);
+    command.arg("--app-dir").arg(directory).args(&options.arguments).arg("lab:application");
+    let workers = options.arguments.iter().position(|word| word == "--workers");
+    let workers = workers.and_then(|index| options.arguments.get(index + 1)?.parse().ok()).unwrap_or(0);
+    let launch = Launch::new(command, Signal::TERM).workers(workers);
+    Ok(if workers == 0 { launch } else { launch.reload(Signal::HUP) })
+}
+
+pub(super) fn hypercorn(lab: &Lab, directory: &Path, options: &Options) -> Result<Launch> {
+    write(&directory.join("lab.py"), ASGI)?;
+    let mut command = installed(lab, "hypercorn")?;
+    command.args(["--bind", &options.address.to_string(), "--keep-alive", &options.keep_alive_s()]);
+    command.args(&options.arguments).arg("lab:application").current_dir(directory);
+    // Its worker is a child of a parent that only waits.
+    Ok(Launch::new(command, Signal::TERM).workers(1))
+}
+
+pub(super) fn waitress(lab: &Lab, directory: &Path, options: &Options) -> Result<Launch> {
+    write(&directory.join("lab.py"), WSGI)?;
+    let mut command = installed(lab, "waitress-serve")?;
+    command.args([&format!("--listen={}", options.address), &format!("--channel-timeout={}", options.keep_alive_s())]);
+    command.args(&options.arguments).arg("lab:application").current_dir(directory).env("PYTHONPATH", directory);
+    // It knows no other signal: SIGTERM ends it without a word.
+    Ok(Launch::new(command, Signal::INT))
+}
+
+fn installed(lab: &Lab, name: &str) -> Result<Command> {
+    let path = kept("python").join("bin").join(name);
+    ensure!(path.is_file(), "{} is missing; `cargo xtask setup` makes it", path.display());
+    lab.target.command(&path.to_string_lossy())
+}

@@ -1,0 +1,67 @@
+//! Healthy controls of every server: nothing is reported, and every request is counted once.
+
+use anyhow::Result;
+use lab::client::Request;
+use lab::clock::sleep;
+use lab::server::Kind;
+
+use crate::scene::{Browser, Scene, assert_healthy, ms, settle};
+
+/// Requests on kept connections, with `Connection: close`, and with bodies; then the server is stopped while connections
+/// are idle that were used at different times.
+fn ordinary(kind: Kind) -> Result<()> {
+    let mut scene = Scene::new(kind)?;
+    let tracer = scene.trace(&[])?;
+    let mut browser = Browser::new(&scene);
+    for _ in 0..5 {
+        browser.request(&Request::get("/"))?;
+    }
+    browser.request(&Request::new("POST", "/", 3_000))?;
+    browser.request(&Request::new("POST", "/", 300_000))?;
+    browser.request(&Request::new("POST", "/", 9_000).body_pieces(3, ms(30)))?;
+    browser.request(&Request::get("/").header("Connection", "close"))?;
+    browser.request(&Request::get("/"))?;
+    let sent = browser.sent;
+    drop(browser);
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.push(scene.idle()?);
+        sleep(ms(120));
+    }
+    scene.server.stop_gracefully()?;
+    for connection in &mut idle {
+        connection.wait_closed()?;
+    }
+    drop(idle);
+    let trace = settle(tracer)?;
+    assert_healthy(&trace, sent + 4);
+    Ok(())
+}
+
+/// A test for each server.
+macro_rules! of_each_server {
+    ($test:ident: $($name:ident = $kind:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $name() -> Result<()> {
+                $test(Kind::$kind)
+            }
+        )+
+    };
+}
+
+of_each_server!(ordinary:
+    nginx = Nginx,
+    apache = Apache,
+    php_fpm = PhpFpm,
+    puma = Puma,
+    go = Go,
+    jdk = Jdk,
+    node = Node,
+    gunicorn_sync = GunicornSync,
+    gunicorn_threads = GunicornThreads,
+    uvicorn = Uvicorn,
+    hypercorn = Hypercorn,
+    waitress = Waitress,
+    haproxy = Haproxy,
+);
