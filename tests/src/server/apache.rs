@@ -1,9 +1,10 @@
 //! Apache with the event MPM.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Launch, Options, program, write};
 use crate::process::Signal;
@@ -13,6 +14,8 @@ pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<L
     let prefix = directory.display();
     let www = directory.join("www");
     fs::create_dir_all(&www)?;
+    // Apache refuses to serve as root, and its user has to reach the files in the lab's directory.
+    fs::set_permissions(lab.directory(), Permissions::from_mode(0o755)).context("cannot open the lab's directory")?;
     write(&www.join("index.html"), "ok")?;
     let modules = ["mpm_event", "authz_core", "dir", "reqtimeout", "setenvif"];
     let modules: String =
@@ -22,7 +25,7 @@ pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<L
         &configuration,
         &format!(
             "ServerRoot {prefix}\nServerName lab\nDefaultRuntimeDir {prefix}\nPidFile {prefix}/apache.pid\n\
-             ErrorLog {prefix}/error.log\n{modules}Listen {}\nUser root\nGroup root\n\
+             ErrorLog {prefix}/error.log\n{modules}Listen {}\nUser www-data\nGroup www-data\n\
              StartServers 2\nServerLimit 4\nThreadsPerChild 16\nMinSpareThreads 16\nMaxSpareThreads 64\n\
              MaxRequestWorkers 64\nKeepAlive On\nKeepAliveTimeout {}\nMaxKeepAliveRequests 0\n\
              GracefulShutdownTimeout 10\nDocumentRoot {}\nDirectoryIndex index.html\n{}\n",

@@ -19,7 +19,7 @@ fn ordinary(kind: Kind) -> Result<()> {
     browser.request(&Request::new("POST", "/", 3_000))?;
     browser.request(&Request::new("POST", "/", 300_000))?;
     browser.request(&Request::new("POST", "/", 9_000).body_pieces(3, ms(30)))?;
-    browser.request(&Request::get("/").header("Connection", "close"))?;
+    browser.last_request()?;
     browser.request(&Request::get("/"))?;
     let sent = browser.sent;
     drop(browser);

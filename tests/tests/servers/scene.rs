@@ -70,6 +70,13 @@ impl<'a> Browser<'a> {
         Self { scene, open: None, sent: 0 }
     }
 
+    /// A request with `Connection: close`. The JDK's server closes as asked, but does not say so in its response.
+    pub fn last_request(&mut self) -> Result<()> {
+        self.request(&Request::get("/").header("Connection", "close"))?;
+        self.open = None;
+        Ok(())
+    }
+
     pub fn request(&mut self, request: &Request) -> Result<()> {
         let mut connection = match self.open.take() {
             Some(connection) => connection,
