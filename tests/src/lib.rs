@@ -37,6 +37,7 @@ pub mod nginx;
 pub mod node;
 pub mod process;
 pub mod server;
+pub mod steady;
 pub mod target;
 pub mod topology;
 pub mod tracer;
