@@ -300,6 +300,17 @@ impl Connection {
         }
     }
 
+    /// Whether the server has closed, as far as that has come here.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let _ = self.stream.set_nonblocking(false);
+        match peeked {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
     /// Closes with a reset.
     ///
     /// # Errors

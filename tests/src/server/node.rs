@@ -1,5 +1,5 @@
 //! node.js. On SIGTERM it does what its documentation says: `server.close()`. With the argument `manager` it is a process
-//! manager that replaces its worker on SIGUSR2: the new one listens before the old one is told to close.
+//! manager that replaces its two workers on SIGUSR2, one after the other: the new one listens before the old one is told to close.
 
 use std::path::Path;
 
@@ -19,5 +19,5 @@ pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<L
     command.arg(options.keep_alive.as_millis().to_string()).args(&options.arguments);
     let launch = Launch::new(command, Signal::TERM);
     let is_managed = options.arguments.iter().any(|argument| argument == "manager");
-    Ok(if is_managed { launch.workers(1).reload(Signal::USR2) } else { launch })
+    Ok(if is_managed { launch.workers(2).reload(Signal::USR2) } else { launch })
 }

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use lab::client::Request;
 use lab::clock::sleep;
-use lab::server::Kind;
+use lab::server::{Kind, Options};
 
-use crate::scene::{Browser, Scene, assert_healthy, ms, settle};
+use crate::scene::{ADDRESS, Browser, Scene, assert_healthy, ms, settle};
 
 /// Requests on kept connections, with `Connection: close`, and with bodies; then the server is stopped while connections
 /// are idle that were used at different times.
@@ -37,6 +37,53 @@ fn ordinary(kind: Kind) -> Result<()> {
     assert_healthy(&trace, sent + 4);
     Ok(())
 }
+
+/// Reloads twice while a client goes on asking, a moment after it has seen what the server closed.
+fn reload(kind: Kind, options: &Options) -> Result<()> {
+    let scene = Scene::with(kind, options)?;
+    let tracer = scene.trace(&[])?;
+    let mut browser = Browser::new(&scene);
+    for turn in 0..40 {
+        if turn % 15 == 5 {
+            scene.server.reload()?;
+        }
+        browser.request_if_open(&Request::get("/"))?;
+        sleep(ms(50));
+    }
+    let sent = browser.sent;
+    drop(browser);
+    let trace = settle(tracer)?;
+    assert_healthy(&trace, sent);
+    Ok(())
+}
+
+/// A test for each server that can be reloaded.
+macro_rules! of_each_reload {
+    ($($name:ident = $kind:ident $arguments:expr),+ $(,)?) => {
+        mod reloaded {
+            use super::*;
+
+            $(
+                #[test]
+                fn $name() -> Result<()> {
+                    reload(Kind::$kind, &Options::listen(ADDRESS).arguments(&$arguments))
+                }
+            )+
+        }
+    };
+}
+
+of_each_reload!(
+    nginx = Nginx [],
+    apache = Apache [],
+    php_fpm = PhpFpm [],
+    puma = Puma [],
+    node = Node ["manager"],
+    gunicorn_sync = GunicornSync [],
+    gunicorn_threads = GunicornThreads [],
+    uvicorn = Uvicorn ["--workers", "2"],
+    haproxy = Haproxy [],
+);
 
 /// A test for each server.
 macro_rules! of_each_server {

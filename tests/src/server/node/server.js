@@ -3,12 +3,14 @@ const [address, port, idle, role] = process.argv.slice(2);
 const cluster = require("cluster");
 
 if (role === "manager" && cluster.isPrimary) {
-  let current = cluster.fork();
   let stopping = false;
-  process.on("SIGUSR2", () => {
-    const old = current;
-    current = cluster.fork();
-    current.once("listening", () => old.process.kill("SIGTERM"));
+  for (let count = 0; count < 2; count++) cluster.fork();
+  // One after the other: a new worker listens before an old one is told to end.
+  process.on("SIGUSR2", async () => {
+    for (const old of Object.values(cluster.workers)) {
+      await new Promise((listens) => cluster.fork().once("listening", listens));
+      old.process.kill("SIGTERM");
+    }
   });
   process.on("SIGTERM", () => {
     stopping = true;
@@ -18,7 +20,6 @@ if (role === "manager" && cluster.isPrimary) {
     if (stopping && Object.keys(cluster.workers).length === 0) process.exit(0);
   });
 } else {
-  // Each worker accepts by itself.
   const server = require("http").createServer((request, response) => {
     if (request.url === "/early") {
       // Answers as soon as it has the head, and ends the connection under the upload.
