@@ -274,7 +274,8 @@ impl Server {
         }
         let client = crate::client::Client::new(&lab.lb).timeout(Duration::from_secs(10));
         let request = crate::client::Request::get("/").header("Connection", "close");
-        let answers = || client.request(self.address, &request).is_ok_and(|reply| reply.status == 200);
+        // With TLS, nginx says 400 to this request.
+        let answers = || client.request(self.address, &request).is_ok_and(|reply| matches!(reply.status, 200 | 400));
         wait_until(&format!("an answer of {:?}", self.kind), PATIENCE, answers)
     }
 }

@@ -1,6 +1,6 @@
 //! `setup`: installs what the other tasks need. Looks first what is missing, names it, and installs nothing else.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -9,8 +9,11 @@ use crate::{arch::Arch, paths, sh};
 /// Links BPF programs.
 const BPF_LINKER: &str = "0.10.0";
 
+/// Servers from PyPI, which Debian has too old or not at all.
+const PYTHON: [&str; 3] = ["hypercorn==0.17.3", "uvicorn==0.34.0", "waitress==3.0.2"];
+
 /// Debian packages.
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 25] = [
     // The lab: namespaces, firewall, load balancer, servers, load, independent clocks and views.
     "iproute2",
     "nftables",
@@ -18,6 +21,15 @@ const PACKAGES: [&str; 17] = [
     "nginx-light",
     "nodejs",
     "gunicorn",
+    // More servers of the lab: Go's and the JDK's are compiled by the tests, those of Python come from PyPI.
+    "apache2-bin",
+    "default-jdk-headless",
+    "golang-go",
+    "openssl",
+    "php-fpm",
+    "puma",
+    "python3-venv",
+    "redis-server",
     "wrk",
     "tcpdump",
     "bpftool",
@@ -36,6 +48,7 @@ const PACKAGES: [&str; 17] = [
 /// Installs what is missing. Quick and silent when nothing is.
 pub fn run() -> Result<()> {
     packages()?;
+    python()?;
     components("stable toolchain", &[], &["rustfmt", "clippy"])?;
     // For the BPF target: its `core` is compiled from source, and its crate is linted.
     components("nightly toolchain", &["--toolchain", "nightly"], &["rust-src", "clippy"])?;
@@ -54,6 +67,22 @@ fn packages() -> Result<()> {
     say(&format!("Debian packages {}", missing.join(" ")));
     let install = paths::root().join("xtask/src/setup/install.sh");
     sh::run(sh::as_root("sh", [install])?.args(missing))
+}
+
+/// An environment of Python below `target`, with the servers of the lab. A list in it says what is complete.
+fn python() -> Result<()> {
+    let (folder, wanted) = (paths::root().join("target/python"), PYTHON.join("\n"));
+    let complete = folder.join("complete");
+    // Its programs name their interpreter by an absolute path, so a moved environment is of no use.
+    let expected = format!("{}\n{wanted}\n", folder.display());
+    if fs::read_to_string(&complete).is_ok_and(|installed| installed == expected) {
+        return Ok(());
+    }
+    say(&format!("{} from PyPI, into target/python", PYTHON.join(" ")));
+    sh::run(sh::command("python3", ["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = sh::command(&folder.join("bin/python").to_string_lossy(), ["-m", "pip", "install", "--quiet"]);
+    sh::run(pip.arg("--disable-pip-version-check").args(PYTHON))?;
+    fs::write(&complete, expected).with_context(|| format!("cannot write {}", complete.display()))
 }
 
 fn components(place: &str, toolchain: &[&str], names: &[&str]) -> Result<()> {

@@ -3,4 +3,6 @@
 
 mod deploys;
 mod healthy;
+mod limits;
+mod protocols;
 mod scene;

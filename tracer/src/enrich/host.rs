@@ -110,11 +110,17 @@ impl Host {
         listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
     }
 
-    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`.
+    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`. 0 is the process
+    /// that listens there.
     pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
-        let listens = self.listeners.on(netns, local.port());
-        let serves = |at: &SocketAddr| at.ip() == local.ip() || at.ip().is_unspecified();
-        Application { listens: listens.iter().any(|(at, _)| serves(at)), ..application::read(pid) }
+        let mut listens = self.listeners.on(netns, local.port());
+        listens.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
+        let owner = || listens.iter().find_map(|(_, process)| process.as_ref()).map(|process| process.pid);
+        let about = match if pid == 0 { owner() } else { Some(pid) } {
+            Some(pid) => application::read(pid),
+            None => Application { is_alive: true, ..Application::default() },
+        };
+        Application { listens: !listens.is_empty(), ..about }
     }
 
     fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {

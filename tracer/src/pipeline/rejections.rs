@@ -44,7 +44,7 @@ const DEATHS: usize = 256;
 pub struct Question {
     /// Names the question in its answer: the connection.
     pub number: u64,
-    /// The process.
+    /// The process; 0: the one that listens.
     pub pid: u32,
     /// The network namespace, by inode number.
     pub netns: u32,
@@ -391,8 +391,9 @@ impl Rejections {
                 return;
             }
         }
+        let is_about_files = rejection.facts.closed_unread || waits_for_accept(&rejection);
         let facts = &mut rejection.facts;
-        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| facts.closed_unread));
+        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| is_about_files));
         facts.threads = answer.threads.filter(|_| facts.closed_unread);
         facts.server = answer.server;
         facts.setting = answer.keep_alive;
@@ -415,7 +416,11 @@ impl Rejections {
             self.requests.clear();
         }
         let is_new = self.requests.insert((connection, sequence, rejection.cause));
-        if is_new {
+        if is_new && waits_for_accept(&rejection) {
+            // Whether its process may still open files shows only on the host.
+            let now = rejection.last;
+            self.hold(rejection, now, None, None);
+        } else if is_new {
             self.take(rejection);
         }
         is_new
@@ -445,9 +450,18 @@ impl Waiting {
 
     fn question(&self) -> Option<Question> {
         let Rejection { netns, local, ref facts, .. } = self.rejection;
-        let process = facts.ended_by.as_ref().or(facts.process.as_ref())?;
-        Some(Question { number: self.number, pid: process.pid, netns, local })
+        let pid = match facts.ended_by.as_ref().or(facts.process.as_ref()) {
+            Some(process) => process.pid,
+            None if waits_for_accept(&self.rejection) => 0,
+            None => return None,
+        };
+        Some(Question { number: self.number, pid, netns, local })
     }
+}
+
+/// Whether it is a request whose connection still waits for `accept()`: its process is not known yet.
+fn waits_for_accept(rejection: &Rejection) -> bool {
+    rejection.cause == Cause::NoResponse && rejection.facts.never_accepted
 }
 
 const fn close_of(record: &ConnectionRecord) -> Close {

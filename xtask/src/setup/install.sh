@@ -26,6 +26,8 @@ if [ -d /run/systemd/system ]; then
     for package in "$@"; do
         case $package in
         haproxy) systemctl disable haproxy ;;
+        php-fpm) systemctl disable $(systemctl list-unit-files --no-legend 'php*-fpm.service' | cut -d ' ' -f 1) ;;
+        redis-server) systemctl disable redis-server ;;
         nginx*) systemctl disable nginx ;;
         esac
     done

@@ -4,13 +4,20 @@ const cluster = require("cluster");
 
 if (role === "manager" && cluster.isPrimary) {
   let stopping = false;
+  let deploying = false;
+  // Each worker accepts by itself. Else the manager accepts and passes the connections on, and node loses those that are on
+  // their way to a worker which ends: they stay open and nobody serves them.
+  cluster.schedulingPolicy = cluster.SCHED_NONE;
   for (let count = 0; count < 2; count++) cluster.fork();
   // One after the other: a new worker listens before an old one is told to end.
   process.on("SIGUSR2", async () => {
+    if (deploying) return;
+    deploying = true;
     for (const old of Object.values(cluster.workers)) {
       await new Promise((listens) => cluster.fork().once("listening", listens));
       old.process.kill("SIGTERM");
     }
+    deploying = false;
   });
   process.on("SIGTERM", () => {
     stopping = true;

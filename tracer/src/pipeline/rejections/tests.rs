@@ -10,7 +10,7 @@ use tracer_common::{
     connection::{CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST},
     endpoint::Endpoint,
     opening::Opening,
-    record::{ConnectionRecord, Kind, ListenerRecord, RequestRecord},
+    record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
     rejection::{Ended, Ender, Event, How, Key, Packet, RejectionRecord, Tally},
 };
 
@@ -513,4 +513,22 @@ fn a_close_is_noted_for_others_by_what_it_was() {
     let local = "10.0.2.5:8080".parse().unwrap();
     let found = rejections.closes.witnesses(NETNS, local, close, rejections.limits);
     assert_eq!((found.reason, found.together), (None, 1));
+}
+
+/// A connection that waits for `accept()`: the process that listens is asked for, and whether it may open files.
+#[test]
+fn a_request_that_nobody_accepts_names_the_limit_of_open_files() {
+    let mut rejections = Rejections::default();
+    let mut waits = RequestRecord { flags: 0, sequence: 1, accepted: 0, process: Process::default(), ..unanswered() };
+    (waits.moments.first_read, waits.moments.last_read) = (0, 0);
+    waits.reported += 100 * S;
+    assert!(rejections.waits(&waits));
+    assert_eq!(tick(&mut rejections, waits.reported), []);
+    assert_eq!(rejections.questions().iter().map(|it| it.pid).collect::<Vec<_>>(), [0]);
+    rejections.answer(waits.connection, Application { open_files: Some((1024, 1024)), ..runs() });
+    let found = tick(&mut rejections, waits.reported);
+    assert_eq!(causes(&found), [(Cause::NoResponse, 1)]);
+    assert!(found[0].facts.never_accepted);
+    assert_eq!(found[0].facts.open_files, Some((1024, 1024)));
+    assert!(!rejections.waits(&waits), "it is reported once");
 }

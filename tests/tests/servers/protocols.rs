@@ -1,0 +1,121 @@
+//! TLS, WebSocket and Redis: what is a request is counted once, what is none is not, and nothing is reported.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use lab::Lab;
+use lab::clock::sleep;
+use lab::server::{Kind, Options};
+
+use crate::scene::{ADDRESS, Scene, assert_healthy, assert_healthy_in_tls, ms, settle};
+
+/// Two connections with five requests each: version of TLS, address, port. The first one ends as RFC 8446 wants it, with a
+/// close alert; the second one without.
+const TLS_CLIENT: &str = r#"
+import http.client, ssl, sys, time
+context = ssl.create_default_context()
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, sys.argv[1])
+for alert in (True, False):
+    connection = http.client.HTTPSConnection(sys.argv[2], int(sys.argv[3]), context=context, timeout=20)
+    for body in (None, None, b"x" * 5000, b"x" * 200000, None):
+        connection.request("POST" if body else "GET", "/", body)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"ok")
+        time.sleep(.02)
+    if alert:
+        # As most clients do it: the alert, and the FIN without waiting for the answer.
+        connection.sock.setblocking(False)
+        try:
+            connection.sock.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLEOFError):
+            pass
+    connection.close()
+"#;
+
+fn tls(version: &str) -> Result<()> {
+    let lab = Lab::new()?;
+    let file = |name: &str| lab.directory().join(name).display().to_string();
+    let (key, certificate) = (file("key.pem"), file("certificate.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=target.internal"]);
+    let made = openssl.args(["-keyout", &key, "-out", &certificate]).output().context("cannot start openssl")?;
+    ensure!(made.status.success(), "openssl failed: {}", String::from_utf8_lossy(&made.stderr));
+    let directives = format!("ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;");
+    let scene = Scene::within(lab, Kind::Nginx, &Options::listen(ADDRESS).directives(&directives))?;
+    let tracer = scene.trace(&[])?;
+    let (ip, port) = (ADDRESS.ip().to_string(), ADDRESS.port().to_string());
+    scene.lab.lb.run("python3", &["-c", TLS_CLIENT, version, &ip, &port])?;
+    // Verdicts on what comes after a close wait for a second.
+    sleep(ms(1300));
+    let trace = settle(tracer)?;
+    assert_healthy_in_tls(&trace, 10);
+    Ok(())
+}
+
+#[test]
+fn tls_1_2() -> Result<()> {
+    tls("TLSv1_2")
+}
+
+#[test]
+fn tls_1_3() -> Result<()> {
+    tls("TLSv1_3")
+}
+
+fn connect(scene: &Scene) -> Result<TcpStream> {
+    let stream = scene.lab.lb.enter(|| TcpStream::connect(ADDRESS).context("cannot connect"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ms(10_000)))?;
+    Ok(stream)
+}
+
+/// Requests of six bytes.
+#[test]
+fn redis() -> Result<()> {
+    let scene = Scene::with(Kind::Redis, &Options::listen(ADDRESS))?;
+    let tracer = scene.trace(&[])?;
+    for _ in 0..3 {
+        let mut client = connect(&scene)?;
+        for _ in 0..5 {
+            client.write_all(b"PING\r\n")?;
+            let mut reply = [0; 7];
+            client.read_exact(&mut reply)?;
+            ensure!(&reply == b"+PONG\r\n", "{reply:?}");
+        }
+    }
+    sleep(ms(1300));
+    let trace = settle(tracer)?;
+    assert_healthy(&trace, 15);
+    Ok(())
+}
+
+/// A client that sends frames which need no answer, for longer than the load balancer would wait for a response.
+#[test]
+fn web_socket() -> Result<()> {
+    let scene = Scene::new(Kind::Node)?;
+    let tracer = scene.trace(&["--idle-timeout", "1s"])?;
+    let mut client = connect(&scene)?;
+    client.write_all(
+        b"GET / HTTP/1.1\r\nHost: target.internal\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )?;
+    let mut reply = vec![0; 1000];
+    let read = client.read(&mut reply)?;
+    ensure!(reply[..read].starts_with(b"HTTP/1.1 101 "), "no upgrade");
+    for _ in 0..10 {
+        // Text, ten bytes, masked with zeros.
+        client.write_all(b"\x81\x8a\0\0\0\0one way ..")?;
+        sleep(ms(200));
+    }
+    drop(client);
+    sleep(ms(1300));
+    let trace = settle(tracer)?;
+    assert!(trace.rejections.is_empty(), "{:#?}", trace.rejections);
+    assert_eq!(trace.summary.requests, 1, "{:#?}", trace.requests);
+    assert!(!trace.messages.is_empty(), "{:#?}", trace.summary);
+    Ok(())
+}
