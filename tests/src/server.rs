@@ -25,7 +25,7 @@ mod python;
 mod redis;
 
 /// How long a server may take until it listens: the JDK and Go compile first.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a graceful stop may take: some servers look every few seconds whether they may end.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 

@@ -19,7 +19,8 @@ const AT_ONCE: u64 = 8;
 /// # Errors
 /// Where a request gets no response at all.
 pub fn get(namespace: &Namespace, address: SocketAddr, rate: u64, duration: Duration) -> Result<Vec<u16>> {
-    let bursts = rate * duration.as_millis() as u64 / 1000 / AT_ONCE;
+    let milliseconds = u64::try_from(duration.as_millis()).context("too long a time")?;
+    let bursts = rate * milliseconds / 1000 / AT_ONCE;
     let period = 1_000_000_000 * AT_ONCE / rate;
     let start = monotonic_ns() + period;
     let request = Request::get("/").header("Connection", "close");
