@@ -9,7 +9,7 @@ use crate::{arch::Arch, paths, sh};
 /// Links BPF programs.
 const BPF_LINKER: &str = "0.10.0";
 
-/// Servers from PyPI, which Debian has too old or not at all.
+/// Servers from `PyPI`, which Debian has too old or not at all.
 const PYTHON: [&str; 3] = ["hypercorn==0.17.3", "uvicorn==0.34.0", "waitress==3.0.2"];
 
 /// Debian packages.
