@@ -6,3 +6,4 @@ mod healthy;
 mod limits;
 mod protocols;
 mod scene;
+mod settings;
