@@ -85,7 +85,7 @@ impl Outcome {
         for told in &trace.rejections {
             assert!(told.peer.is_none() || peers.contains(&told.peer), "haproxy lost nothing there: {told:#?}");
             assert_eq!(told.cause, "keepalive_race", "{told:#?}");
-            let why = told.closed_because.as_deref().context("no reason")?;
+            let why = told.closed_because.as_deref().with_context(|| format!("no reason: {told:#?}"))?;
             assert!(because.contains(&why), "{told:#?}");
             assert!(!told.advice.to_lowercase().contains("keep-alive"), "{told:#?}");
         }
