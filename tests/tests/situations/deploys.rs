@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use anyhow::Result;
 use lab::clock::sleep;
 
-use crate::scene::{GET, Scene, assert_blames_no_setting, assert_causes, close, ms, serve, the_one};
+use crate::scene::{
+    GET, Scene, assert_blames_no_setting, assert_causes, assert_turns, close, drain, ms, serve, the_one,
+};
 
 /// Uses a connection once, lets the server close it, and uses it again.
 fn lose_one(mut client: TcpStream, server: TcpStream) -> Result<TcpStream> {
@@ -131,7 +133,7 @@ fn a_worker_ends_soon_after() -> Result<()> {
     let mut client = scene.connect()?;
     client.write_all(GET)?;
     crate::scene::expect(&mut client, crate::scene::OK)?;
-    crate::scene::drain(&mut client);
+    drain(&mut client);
     client.write_all(GET)?;
     let trace = scene.end()?;
     assert_causes(&trace, &[("keepalive_race", 1)]);
@@ -228,5 +230,143 @@ fn a_keep_alive_time_that_another_connection_outlived_is_not_blamed() -> Result<
     assert_eq!(told.closed_because, None, "{told:#?}");
     assert!(told.outlived_ns.is_some_and(|longest| longest > 2_500_000_000), "{told:#?}");
     assert!(told.explanation.contains("another connection was idle for"), "{told:#?}");
+    Ok(())
+}
+
+/// As Go's `Shutdown` does: first the listener, then the connections.
+#[test]
+fn the_listener_closes_before_the_connection() -> Result<()> {
+    let scene = Scene::new("shutdown-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    drop(listener);
+    sleep(ms(500));
+    let _client = lose_one(client, server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("stopped"), "{told:#?}");
+    assert_blames_no_setting(told);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// The last response was a moment ago, and the listener closes, too.
+#[test]
+fn a_busy_connection_is_closed_at_a_stop() -> Result<()> {
+    let scene = Scene::new("busy-stop-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(5));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("stopped"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// The listener is that of all addresses of both families, as many servers have it.
+#[test]
+fn the_listener_of_all_addresses_closes() -> Result<()> {
+    let scene = Scene::new("wildcard-stop-race", &[])?;
+    let listener = scene.listen_on("[::]:8080")?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(300));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    assert_eq!(the_one(&trace, "keepalive_race").closed_because.as_deref(), Some("stopped"));
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_loses_nothing_is_not_reported() -> Result<()> {
+    let scene = Scene::new("reload", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        open.push((client, server));
+        sleep(ms(500));
+    }
+    let (clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    sleep(ms(5));
+    drop(clients);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 4, 0, 0);
+    Ok(())
+}
+
+/// Connections close in one instant, after the same idle time: a stop, or a keep-alive time. Neither is blamed.
+#[test]
+fn connections_with_the_same_idle_time_close_in_one_instant() -> Result<()> {
+    let scene = Scene::new("one-instant", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        open.push((client, server));
+    }
+    sleep(ms(1300));
+    let (mut clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    sleep(ms(5));
+    clients[1].write_all(GET)?;
+    let trace = scene.end()?;
+    drop(clients);
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.closed_because.as_deref(), told.same_idle), (None, None), "{told:#?}");
+    assert!(told.advice.contains("If the server stopped") && told.advice.contains("by itself"), "{told:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_loses_nothing_is_not_reported() -> Result<()> {
+    let scene = Scene::new("worker", &[])?;
+    let worker = "if os.fork() == 0:\n  c, _ = l.accept()\n  c.recv(9999)\n  \
+        c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello')\n  time.sleep(1.2)\n  c.close()\n  \
+        time.sleep(.2)\n  os._exit(0)\nos.wait()\ntime.sleep(60)\n";
+    let _server = scene.python(worker)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    crate::scene::expect(&mut client, crate::scene::OK)?;
+    drain(&mut client);
+    drop(client);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// The process ends, and its connections with it.
+#[test]
+fn the_process_ends_and_a_request_meets_that() -> Result<()> {
+    let scene = Scene::new("exit-race", &[])?;
+    let program = "c, _ = l.accept()\nc.recv(9999)\n\
+        c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello')\ntime.sleep(1.2)\nos._exit(0)\n";
+    let _server = scene.python(program)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    crate::scene::expect(&mut client, crate::scene::OK)?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("process_ended"), "{told:#?}");
+    assert!(told.explanation.contains("the process ended"), "{told:#?}");
+    assert_blames_no_setting(told);
     Ok(())
 }

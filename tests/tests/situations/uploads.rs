@@ -6,7 +6,8 @@ use anyhow::Result;
 use lab::clock::sleep;
 
 use crate::scene::{
-    POST, Scene, TOO_LARGE, assert_causes, beside, drain, exchange, expect, half_close, ms, the_one, upload,
+    OK, POST, Scene, TOO_LARGE, assert_causes, assert_turns, beside, drain, exchange, expect, half_close, ms, serve,
+    the_one, upload,
 };
 
 /// One request; the server reads the rest, and closes.
@@ -133,5 +134,84 @@ fn a_connection_that_ends_as_announced_is_not_reported() -> Result<()> {
     drain(&mut client);
     drop(client);
     assert_causes(&scene.end()?, &[]);
+    Ok(())
+}
+
+/// The connection is used again behind the rest of the upload: two requests, not three.
+#[test]
+fn the_connection_goes_on() -> Result<()> {
+    let scene = Scene::new("early-goes-on", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, POST, TOO_LARGE)?;
+    for _ in 0..3 {
+        client.write_all(&vec![b'y'; 20_000])?;
+        expect(&mut server, &vec![b'y'; 20_000])?;
+        sleep(ms(10));
+    }
+    serve(&mut client, &mut server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// Half of the body has come when the server answers; it reads the other half, and the connection is used again.
+#[test]
+fn answered_in_the_middle_of_the_body() -> Result<()> {
+    let scene = Scene::new("early-in-the-middle", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(POST)?;
+    client.write_all(&vec![b'y'; 20_000])?;
+    expect(&mut server, &[POST, &vec![b'y'; 20_000]].concat())?;
+    server.write_all(TOO_LARGE)?;
+    expect(&mut client, TOO_LARGE)?;
+    client.write_all(&vec![b'y'; 20_000])?;
+    expect(&mut server, &vec![b'y'; 20_000])?;
+    serve(&mut client, &mut server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// The response and the reset leave at once, so that the client may not even see the response.
+#[test]
+fn the_response_and_the_reset_leave_at_once() -> Result<()> {
+    let scene = Scene::new("early-reset-at-once", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    client.write_all(POST)?;
+    expect(&mut server, POST)?;
+    client.write_all(&vec![b'y'; 20_000])?;
+    sleep(ms(5));
+    server.write_all(TOO_LARGE)?;
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("reset_during_upload", 1)]);
+    let told = the_one(&trace, "reset_during_upload");
+    assert_eq!((told.evidence.as_str(), told.unread), ("observed", Some(20_000)), "{told:#?}");
+    assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// A request whose response is large, and whose body was read: a reset is none of an upload.
+#[test]
+fn an_upload_that_was_read_is_no_early_response() -> Result<()> {
+    let scene = Scene::new("upload-read", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(&[POST, &vec![b'y'; 20_000]].concat())?;
+    expect(&mut server, &[POST, &vec![b'y'; 20_000]].concat())?;
+    sleep(ms(50));
+    server.write_all(OK)?;
+    expect(&mut client, OK)?;
+    drop(server);
+    drain(&mut client);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
     Ok(())
 }
