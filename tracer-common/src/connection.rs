@@ -161,8 +161,8 @@ pub struct Connection {
     pub by: Ender,
     /// Bytes of a TLS close alert that the application wrote behind its last response.
     pub farewell: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// Bytes that came after this host's FIN, and that the socket still took.
+    pub late: u32,
 }
 
 const _: () = assert!(size_of::<Connection>() == 56 + 96 + 32 + 40 + 32 + 8 + 16 + 24 + 8);
@@ -221,6 +221,8 @@ pub struct Change {
     pub by: Ender,
     /// Bytes that the application has not read.
     pub unread: u32,
+    /// The end of what has been received, without the peer's FIN.
+    pub received: u32,
 }
 
 /// Why a request is reported.

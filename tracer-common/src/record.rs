@@ -221,7 +221,9 @@ pub struct ConnectionRecord {
     /// How often it was reported.
     pub reports: u32,
     /// Whether the peer's FIN or reset came right behind its first byte: 0 or 1.
-    pub peer_left: u32,
+    pub peer_left: u16,
+    /// Bytes that came after this host's FIN, and that the socket still took; at most 65 535.
+    pub late: u16,
 }
 
 impl ConnectionRecord {
@@ -263,7 +265,8 @@ impl ConnectionRecord {
         let moments = &connection.request.moments;
         record.download = moments.last_out.saturating_sub(moments.first_out);
         record.reports = connection.request.reports;
-        record.peer_left = u32::from(connection.peer_left_right_behind());
+        record.peer_left = u16::from(connection.peer_left_right_behind());
+        record.late = u16::try_from(connection.late).unwrap_or(u16::MAX);
     }
 
     /// What is known of the latest turn.

@@ -309,7 +309,14 @@ impl Connection {
                 if timed_out {
                     self.flags |= TIMED_OUT_AT_LAST;
                 }
-                self.unread = change.unread;
+                let is_finishing = matches!(old, state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING);
+                // The peer's FIN ends the connection in order: the application may still read what has come, and no reset
+                // is sent if it does not.
+                let in_order = is_finishing && change.received != tcp.expected;
+                self.unread = if in_order { 0 } else { change.unread };
+                if self.flags & CLOSED_BY_APPLICATION != 0 && after(change.received, self.input_end) {
+                    self.late = change.received.wrapping_sub(self.input_end);
+                }
                 let end = match old {
                     _ if timed_out => TIMED_OUT,
                     // The FIN was before tracing began.

@@ -37,11 +37,13 @@ pub fn of_closed(record: &ConnectionRecord, ending: Ending) -> Option<Rejection>
         Ending::Lost(cause, evidence) => (cause, evidence),
     };
     let ended = if record.ended == 0 { record.reported } else { record.ended };
+    // What came after the close is no turn of the connection.
+    let met_half_close = cause == Cause::KeepaliveRace && ending::met_a_half_close(record);
     let facts = match ending {
-        Ending::Lost(..) => lost(record, cause, ended),
+        Ending::Lost(..) if !met_half_close => lost(record, cause, ended),
         _ => idle(record),
     };
-    let has_sequence = matches!(ending, Ending::Lost(..)) && record.requests != 0;
+    let has_sequence = matches!(ending, Ending::Lost(..)) && record.requests != 0 && !met_half_close;
     Some(Rejection {
         cause,
         evidence,

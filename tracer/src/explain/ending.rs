@@ -11,6 +11,7 @@
 //! | what that turn is ([`Turn`]) | `tracer_common::turn` |
 //! | bytes that the application had not read | the socket |
 //! | how long nothing had happened before | the state machine |
+//! | bytes that came after this host's FIN while the application kept the socket | sequence numbers |
 //! | for data after the close: its sequence number, what it acknowledges, its first bytes, the FIN behind it | the packet |
 //!
 //! Why an idle connection was closed is for `closes.rs`, which sees the other connections too.
@@ -60,6 +61,9 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
     let by_application = ended(CLOSED_BY_APPLICATION | RESET_BY_HOST);
     match record.pending {
         ConnectionRecord::UNANSWERED => unanswered(record),
+        ConnectionRecord::NOTHING if met_a_half_close(record) => {
+            Ending::Lost(KeepaliveRace, half_close_evidence(record))
+        }
         ConnectionRecord::CUT | ConnectionRecord::NOTHING if by_application && is_upload_unread(record) => {
             Ending::Lost(ResetDuringUpload, Observed)
         }
@@ -115,6 +119,23 @@ fn met_the_close(record: &ConnectionRecord) -> bool {
     is_used && is_unread(record) && record.queued != 0 && waited < UNREAD_FOR_LONG
 }
 
+/// Whether a request came after this host's FIN, on a connection whose socket the application kept: it closed one half, and
+/// discards what still comes (a lingering close). The rest of an upload that was answered early comes so, too.
+#[must_use]
+pub fn met_a_half_close(record: &ConnectionRecord) -> bool {
+    let is_used = record.requests != 0 && record.flags & CLOSED_BY_APPLICATION != 0 && !has_died(record);
+    let turn = record.turn();
+    let is_alert = turn.marks.is_tls() && u32::from(record.late) <= LONGEST_ALERT;
+    let is_upload = record.flags & SENT_ON != 0 || record.idle < WITH_RESPONSE;
+    let is_in_turns = matches!(turn.turn(), Turn::Request | Turn::Control);
+    record.late != 0 && is_used && is_in_turns && !is_alert && !is_upload
+}
+
+fn half_close_evidence(record: &ConnectionRecord) -> Evidence {
+    let is_short = record.turn().marks.is_tls() && u32::from(record.late) <= ALERT;
+    if is_short { Inferred } else { Observed }
+}
+
 /// Whether all of the latest turn was still unread when the connection closed.
 #[must_use]
 pub fn is_unread(record: &ConnectionRecord) -> bool {
@@ -159,6 +180,8 @@ const ALERT: u32 = 100;
 const LONGEST_ALERT: u32 = 40;
 /// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
 const AT_ONCE: u64 = 10_000_000;
+/// A FIN so soon after the last byte of the response belongs to that response, in nanoseconds.
+const WITH_RESPONSE: u64 = 100_000_000;
 /// Uploads come in full segments, requests seldom do, in bytes.
 const FULL_SEGMENT: u32 = 1000;
 

@@ -171,7 +171,8 @@ impl Rejections {
                 self.closes.survived(record.netns, local, record.idle, record.ended);
             }
         } else if record.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0 {
-            let idle = if ending == Ending::Idle { record.idle } else { 0 };
+            let is_idle = ending == Ending::Idle || ending::met_a_half_close(record);
+            let idle = if is_idle { record.idle } else { 0 };
             self.closes.closed(record.netns, local, Close { idle, ..close_of(record) });
         }
     }

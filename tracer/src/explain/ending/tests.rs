@@ -487,3 +487,30 @@ proptest! {
         }
     }
 }
+
+/// Data that came after this host's FIN, while the application kept the socket.
+#[test]
+fn a_request_meets_a_half_close() {
+    let late = |late, turn| ConnectionRecord { late, ..ended(NOTHING, CLOSED_BY_APPLICATION, turn) };
+    assert_eq!(of_connection(&late(300, http())), Ending::Lost(KeepaliveRace, Observed));
+    assert_eq!(of_connection(&late(6, marks(&[], Text))), Ending::Lost(KeepaliveRace, Observed));
+    assert_eq!(of_connection(&late(300, tls())), Ending::Lost(KeepaliveRace, Observed));
+    assert_eq!(of_connection(&late(60, tls())), Ending::Lost(KeepaliveRace, Inferred));
+    // Whether it was read or not.
+    let unread = ConnectionRecord { unread: 300, ..late(300, http()) };
+    assert_eq!(of_connection(&unread), Ending::Lost(KeepaliveRace, Observed));
+    // An alert, an answer to a close frame, nothing at all.
+    for record in [late(24, tls()), late(7, tls_alert()), late(6, frame()), late(0, http())] {
+        assert_eq!(of_connection(&record), Ending::Idle, "{record:?}");
+    }
+    // The FIN belongs to the response: the rest of an upload, read or not.
+    let upload = ConnectionRecord { idle: 20 * MS, ..late(20_000, http()) };
+    assert_eq!(of_connection(&upload), Ending::Idle);
+    let unread = ConnectionRecord { unread: 20_000, ..upload };
+    assert_eq!(of_connection(&unread), Ending::Lost(ResetDuringUpload, Observed));
+    let sent_on = late(20_000, http() | SENT_ON);
+    assert_eq!(of_connection(&sent_on), Ending::Idle);
+    // The peer left first: what came after that is nothing that this host has lost.
+    let peer_first = ConnectionRecord { late: 300, ..ended(NOTHING, CLOSED_BY_PEER, http()) };
+    assert_eq!(of_connection(&peer_first), Ending::InOrder);
+}
