@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use anyhow::Result;
 use lab::clock::sleep;
 
-use crate::scene::{GET, OK, Scene, assert_causes, assert_turns, close, drain, exchange, expect, ms, serve, the_one};
+use crate::scene::{
+    GET, OK, Scene, assert_causes, assert_turns, close, drain, exchange, expect, half_close, ms, serve, the_one,
+};
 
 /// A TLS record with this many bytes of encrypted data.
 fn encrypted(bytes: u8) -> Vec<u8> {
@@ -327,5 +329,27 @@ fn events_that_a_server_sends_are_a_stream() -> Result<()> {
     assert_causes(&trace, &[]);
     assert_turns(&trace, 0, 0, 1);
     assert_eq!(trace.messages[0].kind, "stream", "{:#?}", trace.messages);
+    Ok(())
+}
+
+/// The server closes one half, and reads the alert with which the peer answers.
+#[test]
+fn an_alert_after_a_lingering_close_is_no_lost_request() -> Result<()> {
+    let scene = Scene::new("tls-lingering", &[])?;
+    let listener = scene.listen()?;
+    for alert in [encrypted(19), vec![21, 3, 3, 0, 2, 1, 0]] {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        tls(&mut client, &mut server)?;
+        sleep(ms(300));
+        server.write_all(&encrypted(19))?;
+        half_close(&server)?;
+        drain(&mut client);
+        client.write_all(&alert)?;
+        drop(client);
+        drain(&mut server);
+    }
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
     Ok(())
 }

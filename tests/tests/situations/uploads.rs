@@ -215,3 +215,28 @@ fn an_upload_that_was_read_is_no_early_response() -> Result<()> {
     assert_turns(&trace, 1, 0, 0);
     Ok(())
 }
+
+/// The answer and a FIN; the server reads the rest of the upload, which comes after that, and closes.
+#[test]
+fn the_rest_comes_after_the_fin_and_is_read() -> Result<()> {
+    let scene = Scene::new("early-lingering", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(POST)?;
+    expect(&mut server, POST)?;
+    server.write_all(TOO_LARGE)?;
+    half_close(&server)?;
+    expect(&mut client, TOO_LARGE)?;
+    for _ in 0..3 {
+        client.write_all(&vec![b'y'; 20_000])?;
+        expect(&mut server, &vec![b'y'; 20_000])?;
+        sleep(ms(50));
+    }
+    drop(client);
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
