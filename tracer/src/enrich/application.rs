@@ -2,7 +2,7 @@
 //! is, and how it is set.
 
 use super::servers::{self, Server};
-use crate::rejection::Setting;
+use crate::rejection::{ProcessName, Setting};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -33,6 +33,9 @@ pub struct Application {
     /// The name of the server in the table of servers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<String>,
+    /// The process that listens, if the question was about that one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub process: Option<ProcessName>,
     /// For how long it keeps idle connections.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keep_alive: Option<Setting>,
@@ -52,6 +55,7 @@ fn of(proc: &Path, pid: u32) -> Application {
     Application {
         is_alive: is_alive(&process),
         listens: false,
+        process: None,
         open_files: open_files(&process),
         threads: status(&process, "Threads:").and_then(|threads| threads.parse().ok()),
         server: server.map(|server| server.name.to_owned()),

@@ -110,11 +110,18 @@ impl Host {
         listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
     }
 
-    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`.
+    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`; 0: about the one
+    /// that listens there, if it is only one.
     pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
-        let listens = self.listeners.on(netns, local.port());
-        let serves = |at: &SocketAddr| at.ip() == local.ip() || at.ip().is_unspecified();
-        Application { listens: listens.iter().any(|(at, _)| serves(at)), ..application::read(pid) }
+        let mut listeners = self.listeners.on(netns, local.port());
+        listeners.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
+        let listens = !listeners.is_empty();
+        let process = match listeners.split_first() {
+            Some(((_, process), rest)) if pid == 0 && rest.iter().all(|(_, it)| it == process) => process.clone(),
+            _ => None,
+        };
+        let pid = process.as_ref().map_or(pid, |process| process.pid);
+        Application { listens, process, ..application::read(pid) }
     }
 
     fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {

@@ -342,7 +342,8 @@ pub static CAUSES: [Entry; 25] = [
         counted: Requests,
         evidence: &[Observed, Inferred],
         title: "no response",
-        text: "[{?never_accepted}The connection of a request waits to be accepted|{?never_read}{process} has not read \
+        text: "[{?never_accepted}{process} has not accepted the connection of a request|{?never_accepted}The connection of a \
+            request waits to be accepted|{?never_read}{process} has not read \
             a request|{?never_read}The application has not read a request|{process} has read a request but not \
             answered it|A request has not been answered][ for {waited}, longer than the load balancer's idle timeout \
             ({idle_timeout})| for longer than the load balancer's idle timeout][{?inferred} (inferred: it may also be a \

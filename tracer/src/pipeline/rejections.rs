@@ -44,7 +44,7 @@ const DEATHS: usize = 256;
 pub struct Question {
     /// Names the question in its answer: the connection.
     pub number: u64,
-    /// The process.
+    /// The process; 0: whichever listens.
     pub pid: u32,
     /// The network namespace, by inode number.
     pub netns: u32,
@@ -393,8 +393,10 @@ impl Rejections {
             }
         }
         let facts = &mut rejection.facts;
-        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| facts.closed_unread));
-        facts.threads = answer.threads.filter(|_| facts.closed_unread);
+        let may_be_limit = facts.closed_unread || (facts.never_accepted && rejection.cause == Cause::NoResponse);
+        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| may_be_limit));
+        facts.threads = answer.threads.filter(|_| may_be_limit);
+        facts.process = facts.process.take().or(answer.process);
         facts.server = answer.server;
         facts.setting = answer.keep_alive;
         self.take(rejection);
@@ -416,7 +418,11 @@ impl Rejections {
             self.requests.clear();
         }
         let is_new = self.requests.insert((connection, sequence, rejection.cause));
-        if is_new {
+        if is_new && rejection.facts.never_accepted {
+            // Who should accept, and why it does not, is for the host to say.
+            let now = rejection.last;
+            self.hold(rejection, now, None, None);
+        } else if is_new {
             self.take(rejection);
         }
         is_new
@@ -446,8 +452,9 @@ impl Waiting {
 
     fn question(&self) -> Option<Question> {
         let Rejection { netns, local, ref facts, .. } = self.rejection;
-        let process = facts.ended_by.as_ref().or(facts.process.as_ref())?;
-        Some(Question { number: self.number, pid: process.pid, netns, local })
+        let process = facts.ended_by.as_ref().or(facts.process.as_ref()).map(|process| process.pid);
+        let pid = process.or((self.rejection.cause == Cause::NoResponse).then_some(0))?;
+        Some(Question { number: self.number, pid, netns, local })
     }
 }
 

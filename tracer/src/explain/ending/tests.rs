@@ -388,14 +388,16 @@ fn connections(ways: &'static [u32]) -> impl Strategy<Value = ConnectionRecord> 
     let more = TURN_MARKS | ADOPTED | RESET_ARRIVED | TIMED_OUT_AT_LAST | ENDED_UNANSWERED;
     let flags = flags.prop_map(move |(way, others)| way | (others & more));
     let sizes = (prop::sample::select(&[0_u64, 24, 100, 512, 90_000][..]), prop::sample::select(&[0_u32, 24, 512][..]));
+    let late = prop::sample::select(&[0_u16, 24, 300, u16::MAX][..]);
+    let sizes = (sizes, late).prop_map(|((bytes_in, unread), late)| (bytes_in, unread, late));
     let times = (0..80 * S, 0..20 * S, 0..12 * S);
     let by = (0..5_u16, prop::sample::select(&[0_u16, 1, 9, 11, 15][..]));
-    (flags, 0..4_u32, 0..4_u32, sizes, times, by, 0..6_u32, 0..2_u32).prop_map(
+    (flags, 0..4_u32, 0..4_u32, sizes, times, by, 0..6_u32, 0..2_u16).prop_map(
         |(
             flags,
             pending,
             requests,
-            (bytes_in, unread),
+            (bytes_in, unread, late),
             (idle, queued, download),
             (how, signal),
             reports,
@@ -406,7 +408,7 @@ fn connections(ways: &'static [u32]) -> impl Strategy<Value = ConnectionRecord> 
             let by = Ender { how, signal, ..CLOSED };
             let ended =
                 ConnectionRecord { flags, pending, requests, bytes_in, bytes_out, unread, idle, queued, ..closed() };
-            ConnectionRecord { download, by, reports, peer_left, ..ended }
+            ConnectionRecord { download, by, reports, peer_left, late, ..ended }
         },
     )
 }

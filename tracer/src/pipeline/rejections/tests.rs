@@ -3,7 +3,7 @@
 use super::{ANSWER, Close, HOLD, Question, Rejections, WAITING};
 use crate::{
     enrich::{application::Application, host::HostFacts},
-    rejection::{Cause, CloseReason, Evidence, Rejection, Setting},
+    rejection::{Cause, CloseReason, Evidence, ProcessName, Rejection, Setting},
     samples::{MS, S, US, closed, marks, request, unanswered, v4},
 };
 use tracer_common::{
@@ -513,4 +513,32 @@ fn a_close_is_noted_for_others_by_what_it_was() {
     let local = "10.0.2.5:8080".parse().unwrap();
     let found = rejections.closes.witnesses(NETNS, local, close, rejections.limits);
     assert_eq!((found.reason, found.together), (None, 1));
+}
+
+/// Nobody has read the request, so no process is known: whoever listens is asked about.
+#[test]
+fn who_does_not_accept_is_asked_about() {
+    let mut rejections = Rejections::default();
+    let record = unanswered();
+    let moments = tracer_common::stage::RequestMoments { first_read: 0, last_read: 0, ..record.moments };
+    let record = RequestRecord {
+        moments,
+        flags: 0,
+        process: tracer_common::record::Process::default(),
+        sequence: 1,
+        reported: 100 * S,
+        ..record
+    };
+    assert!(rejections.waits(&record) && !rejections.waits(&record));
+    rejections.tick(100 * S);
+    assert!(rejections.ready().is_empty(), "the answer has not come");
+    let questions = rejections.questions();
+    let [Question { number, pid: 0, .. }] = questions[..] else { panic!("{questions:?}") };
+    let process = Some(ProcessName { pid: 7, comm: "web".to_owned(), how: None });
+    let answer = Application { process: process.clone(), open_files: Some((20, 20)), ..Application::default() };
+    rejections.answer(number, answer);
+    rejections.tick(100 * S + MS);
+    let ready = rejections.ready();
+    assert_eq!(causes(&ready), [(Cause::NoResponse, 1)]);
+    assert_eq!((&ready[0].facts.process, ready[0].facts.open_files), (&process, Some((20, 20))));
 }
