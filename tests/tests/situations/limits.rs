@@ -133,3 +133,27 @@ fn nobody_accepts_and_the_listener_closes() -> Result<()> {
     assert!(told.advice.contains("The listener closed with connections in its queue"), "{told:#?}");
     Ok(())
 }
+
+/// All files that the process may open are open: it accepts nothing.
+#[test]
+fn nobody_accepts_at_the_limit_of_open_files() -> Result<()> {
+    let mut scene = Scene::new("limit-files-504", &["--idle-timeout", "1s"])?;
+    let program = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))\nheld = []\n\
+        try:\n  while True: held.append(open('/dev/null'))\nexcept OSError: pass\n\
+        while True:\n  try: l.accept()\n  except OSError: time.sleep(.05)\n";
+    let server = scene.python(program)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    scene.wait_for_rejection()?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("no_response", 1)]);
+    let told = the_one(&trace, "no_response");
+    assert!(told.never_accepted && told.evidence == "observed", "{told:#?}");
+    // A file that was open before the limit was set counts, too.
+    assert!(told.open_files.is_some_and(|(open, limit)| open >= 20 && limit == 20), "{told:#?}");
+    assert_eq!(told.process.as_ref().map(|process| process.pid), Some(server.pid()), "{told:#?}");
+    assert!(told.explanation.contains("has not accepted the connection of a request"), "{told:#?}");
+    assert!(told.advice.contains("limit of open files (2"), "{told:#?}");
+    assert!(told.advice.contains("LimitNOFILE") && !told.advice.contains("workers"), "{told:#?}");
+    Ok(())
+}
