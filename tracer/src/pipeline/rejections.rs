@@ -218,9 +218,10 @@ impl Rejections {
         let now = rejection.last;
         match rejection.cause {
             Cause::KeepaliveRace => self.hold(rejection, now + HOLD, Some(close_of(record)), None),
-            Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::ResetDuringUpload => {
-                self.hold(rejection, now, None, None);
+            Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse => {
+                self.hold(rejection, now, Some(close_of(record)), None);
             }
+            Cause::ResetDuringUpload => self.hold(rejection, now, None, None),
             _ => self.take(rejection),
         }
     }
@@ -392,6 +393,12 @@ impl Rejections {
                 return;
             }
         }
+        if let Some(close) = close
+            && matches!(rejection.cause, Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse)
+        {
+            let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
+            explain_stop(&mut rejection.facts, &witnesses, &answer);
+        }
         let facts = &mut rejection.facts;
         let may_be_limit = facts.closed_unread || (facts.never_accepted && rejection.cause == Cause::NoResponse);
         facts.open_files = facts.open_files.or(answer.open_files.filter(|_| may_be_limit));
@@ -478,6 +485,17 @@ fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application)
     facts.same_idle = (witnesses.same_idle != 0).then_some(witnesses.same_idle);
     facts.outlived_ns = witnesses.outlived;
     reason
+}
+
+/// Notes that a request was lost because the server stopped: its listener closed at the same moment. One that was never
+/// accepted is lost with its listener in any case; of a process that died, its death is said.
+fn explain_stop(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) {
+    let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
+    if witnesses.reason != Some(CloseReason::Stopped) || has_died || facts.never_accepted {
+        return;
+    }
+    facts.closed_because = Some(if answer.listens { CloseReason::Replaced } else { CloseReason::Stopped });
+    facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
 }
 
 #[cfg(test)]

@@ -542,3 +542,33 @@ fn who_does_not_accept_is_asked_about() {
     assert_eq!(causes(&ready), [(Cause::NoResponse, 1)]);
     assert_eq!((&ready[0].facts.process, ready[0].facts.open_files), (&process, Some((20, 20))));
 }
+
+/// The listener closes with a request under way. What died is said to have died, whatever became of the listener.
+#[test]
+fn a_request_under_way_is_lost_with_a_stop() {
+    for (how, listens, expected) in [
+        (How::Closed, false, Some(CloseReason::Stopped)),
+        (How::Closed, true, Some(CloseReason::Replaced)),
+        (How::Killed, false, None),
+    ] {
+        let mut rejections = Rejections::default();
+        let listener = ListenerRecord {
+            kind: Kind::Listener as u32,
+            netns: NETNS,
+            reported: NOW - MS,
+            by: nginx(how, 9),
+            local: v4().local,
+            padding: 0,
+        };
+        rejections.listener_closed(&listener);
+        let pending = ConnectionRecord::UNANSWERED;
+        rejections.closed(&ConnectionRecord { pending, bytes_out: 0, by: nginx(how, 9), ..idle(1, NOW, S) });
+        rejections.tick(NOW);
+        rejections.questions();
+        rejections.answer(1, Application { listens, ..Application::default() });
+        rejections.tick(NOW + MS);
+        let ready = rejections.ready();
+        assert_eq!(causes(&ready), [(Cause::ClosedBeforeResponse, 1)]);
+        assert_eq!(ready[0].facts.closed_because, expected, "{how:?}");
+    }
+}
