@@ -133,7 +133,7 @@ fn a_worker_ends_soon_after() -> Result<()> {
     let _server = scene.python(worker)?;
     let mut client = scene.connect()?;
     client.write_all(GET)?;
-    crate::scene::expect(&mut client, crate::scene::OK)?;
+    expect(&mut client, crate::scene::OK)?;
     drain(&mut client);
     client.write_all(GET)?;
     let trace = scene.end()?;
@@ -342,7 +342,7 @@ fn a_worker_that_loses_nothing_is_not_reported() -> Result<()> {
     let _server = scene.python(worker)?;
     let mut client = scene.connect()?;
     client.write_all(GET)?;
-    crate::scene::expect(&mut client, crate::scene::OK)?;
+    expect(&mut client, crate::scene::OK)?;
     drain(&mut client);
     drop(client);
     let trace = scene.end()?;
@@ -360,7 +360,7 @@ fn the_process_ends_and_a_request_meets_that() -> Result<()> {
     let _server = scene.python(program)?;
     let mut client = scene.connect()?;
     client.write_all(GET)?;
-    crate::scene::expect(&mut client, crate::scene::OK)?;
+    expect(&mut client, crate::scene::OK)?;
     drain(&mut client);
     client.write_all(GET)?;
     let trace = scene.end_soon()?;
@@ -431,5 +431,52 @@ fn a_lingering_close_that_loses_nothing_is_not_reported() -> Result<()> {
     let trace = scene.end_soon()?;
     assert_causes(&trace, &[]);
     assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// The listener closes with requests under way: they are lost because of the stop, and not because of a fault.
+#[test]
+fn a_stop_does_not_wait_for_requests_under_way() -> Result<()> {
+    let scene = Scene::new("stop-under-way", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        client.write_all(GET)?;
+        expect(&mut server, GET)?;
+        open.push((client, server));
+    }
+    sleep(ms(100));
+    drop(listener);
+    let (clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    let trace = scene.end()?;
+    drop(clients);
+    assert_causes(&trace, &[("closed_before_response", 2)]);
+    for told in trace.rejections_of("closed_before_response") {
+        assert_eq!(told.closed_because.as_deref(), Some("stopped"), "{told:#?}");
+        assert!(told.explanation.contains("its listener closed at the same moment"), "{told:#?}");
+        assert!(told.advice.contains("finish its requests") && !told.advice.contains("crash"), "{told:#?}");
+    }
+    assert_turns(&trace, 4, 2, 0);
+    Ok(())
+}
+
+/// The first request of a connection meets a stop: no limit of the application is at fault.
+#[test]
+fn the_first_request_meets_a_stop() -> Result<()> {
+    let scene = Scene::new("stop-first-request", &[])?;
+    let listener = scene.listen()?;
+    let (client, server) = scene.pair(&listener)?;
+    sleep(ms(50));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_before_response", 1)]);
+    let told = the_one(&trace, "reset_before_response");
+    assert_eq!((told.closed_unread, told.closed_because.as_deref()), (true, Some("stopped")), "{told:#?}");
+    assert!(told.explanation.contains("its listener closed at the same moment"), "{told:#?}");
+    assert!(told.advice.contains("deregister the target") && !told.advice.contains("limit"), "{told:#?}");
     Ok(())
 }
