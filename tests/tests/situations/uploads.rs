@@ -219,7 +219,7 @@ fn an_upload_that_was_read_is_no_early_response() -> Result<()> {
 /// The answer and a FIN; the server reads the rest of the upload, which comes after that, and closes.
 #[test]
 fn the_rest_comes_after_the_fin_and_is_read() -> Result<()> {
-    let scene = Scene::new("early-lingering", &[])?;
+    let scene = Scene::new("early-read-after-fin", &[])?;
     let listener = scene.listen()?;
     let (mut client, mut server) = scene.pair(&listener)?;
     client.write_all(POST)?;
