@@ -46,11 +46,11 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseReason {
-    /// Its listener closed at the same moment: the server stops.
+    /// Its listener, the last one of that port, closed at the same moment: the server stops.
     Stopped,
     /// The same, and something listens there again: the server was restarted, or another process took over.
     Replaced,
-    /// The process ended soon after, while the listener stayed: a reload, or a recycled worker.
+    /// The process ended or closed its listener, while the port was still served: a reload, or a recycled worker.
     WorkerEnded,
     /// The process ended, and its connections with it.
     ProcessEnded,

@@ -1,14 +1,14 @@
 //! A server stops, reloads, or replaces a worker.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lab::clock::sleep;
 
 use crate::scene::{
-    GET, Scene, assert_blames_no_setting, assert_causes, assert_turns, close, drain, expect, half_close, ms, serve,
-    the_one,
+    GET, Scene, address, assert_blames_no_setting, assert_causes, assert_turns, close, drain, expect, half_close, ms,
+    serve, the_one,
 };
 
 /// Uses a connection once, lets the server close it, and uses it again.
@@ -478,5 +478,126 @@ fn the_first_request_meets_a_stop() -> Result<()> {
     assert_eq!((told.closed_unread, told.closed_because.as_deref()), (true, Some("stopped")), "{told:#?}");
     assert!(told.explanation.contains("its listener closed at the same moment"), "{told:#?}");
     assert!(told.advice.contains("deregister the target") && !told.advice.contains("limit"), "{told:#?}");
+    Ok(())
+}
+
+/// Two workers, each with a listener of its own on the same port (`SO_REUSEPORT`), as their responses tell. `/stop` closes the
+/// worker's listener, `/last` the connection a moment later.
+const WORKERS: &str = "
+import os, select, socket, time
+def work(letter, parent):
+  l = socket.socket()
+  l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+  l.bind(('0.0.0.0', 8080))
+  l.listen(64)
+  print('listening', flush=True)
+  sockets, last = [l], []
+  while os.getppid() == parent:
+    for s in select.select(sockets, [], [], .02)[0]:
+      if s is l:
+        sockets.append(l.accept()[0])
+        continue
+      request = s.recv(9999)
+      if not request:
+        sockets.remove(s)
+        s.close()
+        continue
+      if b'/stop' in request:
+        sockets.remove(l)
+        l.close()
+      if b'/last' in request:
+        last.append((time.time() + .3, s))
+      s.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n' + letter)
+    for at, s in last[:]:
+      if time.time() >= at:
+        last.remove((at, s))
+        sockets.remove(s)
+        s.close()
+  os._exit(0)
+for letter in (b'a', b'b'):
+  parent = os.getpid()
+  if os.fork() == 0:
+    work(letter, parent)
+time.sleep(60)
+";
+
+/// A request for `path` and the letter of the worker that answers.
+fn ask(client: &mut TcpStream, path: &str) -> Result<u8> {
+    client.write_all(format!("GET {path} HTTP/1.1\r\nHost: target.internal\r\n\r\n").as_bytes())?;
+    let mut response = [0; 39];
+    client.read_exact(&mut response)?;
+    Ok(response[38])
+}
+
+/// A connection to the worker `letter`.
+fn connect_to(scene: &Scene, letter: u8) -> Result<TcpStream> {
+    for _ in 0..100 {
+        let mut client = scene.connect()?;
+        if ask(&mut client, "/")? == letter {
+            return Ok(client);
+        }
+    }
+    bail!("{} connections to {}, and none to that worker", 100, address())
+}
+
+/// One worker ends, and a moment later another one closes a connection: that is not because of the first one's listener.
+#[test]
+fn the_listener_of_another_worker_closes() -> Result<()> {
+    let scene = Scene::new("other-worker", &[])?;
+    let _server = scene.python_alone(WORKERS)?;
+    sleep(ms(3000));
+    let mut client = connect_to(&scene, b'a')?;
+    let mut other = connect_to(&scene, b'b')?;
+    ask(&mut client, "/last")?;
+    ask(&mut other, "/stop")?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because, None, "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// A worker closes its own listener and its connection; the other one serves on.
+#[test]
+fn a_worker_closes_its_own_listener() -> Result<()> {
+    let scene = Scene::new("own-worker", &[])?;
+    let _server = scene.python_alone(WORKERS)?;
+    sleep(ms(3000));
+    let mut client = connect_to(&scene, b'a')?;
+    let mut other = connect_to(&scene, b'a')?;
+    ask(&mut client, "/last")?;
+    ask(&mut other, "/stop")?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("worker_ended"), "{told:#?}");
+    assert!(told.explanation.contains("while the port was still served"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// The last of two listeners closes: that is a stop, whichever worker had the connection.
+#[test]
+fn the_last_listener_of_two_closes() -> Result<()> {
+    let scene = Scene::new("last-worker", &[])?;
+    let _server = scene.python_alone(WORKERS)?;
+    sleep(ms(3000));
+    let mut client = connect_to(&scene, b'a')?;
+    let mut other = connect_to(&scene, b'b')?;
+    let mut own = connect_to(&scene, b'a')?;
+    ask(&mut own, "/stop")?;
+    sleep(ms(1500));
+    ask(&mut client, "/last")?;
+    ask(&mut other, "/stop")?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    assert_eq!(the_one(&trace, "keepalive_race").closed_because.as_deref(), Some("stopped"));
     Ok(())
 }

@@ -14,6 +14,7 @@ use lab::process::Process;
 use lab::topology::target_addresses;
 use lab::tracer::{Rejection, Trace};
 use lab::{Lab, Tracer, said};
+use rustix::net::sockopt;
 
 /// As a load balancer sends it.
 pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: target.internal\r\nX-Forwarded-For: 203.0.113.7\r\n\
@@ -87,8 +88,13 @@ impl Scene {
         let head = "import os, socket, sys, time\nl = socket.socket()\n\
             l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\nl.bind(('0.0.0.0', 8080))\nl.listen(64)\n\
             print('listening', flush=True)\n";
+        self.python_alone(&format!("{head}{program}"))
+    }
+
+    /// A python program in the `target` namespace, which prints `listening` once it does.
+    pub fn python_alone(&self, program: &str) -> Result<Process> {
         let mut command = self.lab.target.command("python3")?;
-        command.arg("-c").arg(format!("{head}{program}"));
+        command.arg("-c").arg(program);
         let mut process = Process::start("server", command, self.lab.directory())?;
         process.wait_ready(ms(20_000), |process| process.stdout().is_ok_and(|text| text.contains("listening")))?;
         Ok(process)
@@ -143,6 +149,13 @@ pub fn upload(client: &mut TcpStream, pieces: usize) {
         }
         sleep(ms(10));
     }
+}
+
+/// Ends the connection with a reset.
+pub fn reset(stream: TcpStream) -> Result<()> {
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
+    drop(stream);
+    Ok(())
 }
 
 /// Reads until the end, or an error.

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, net::SocketAddr};
 use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
 
+/// Processes that listen on a port are named up to this number.
+const MOST_ELDERS: usize = 64;
 /// The functions in which netfilter drops packets, for kernels before 5.17, which have no reasons.
 const NETFILTER: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];
 
@@ -113,15 +115,17 @@ impl Host {
     /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`; 0: about the one
     /// that listens there, if it is only one.
     pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
-        let mut listeners = self.listeners.on(netns, local.port());
+        let mut listeners = self.listeners.all(netns, local.port());
         listeners.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
+        let pids = listeners.iter().filter_map(|(_, process)| process.as_ref().map(|process| process.pid));
+        let elders = pids.filter(|&pid| application::is_elder(pid)).take(MOST_ELDERS).collect();
         let listens = !listeners.is_empty();
         let process = match listeners.split_first() {
             Some(((_, process), rest)) if pid == 0 && rest.iter().all(|(_, it)| it == process) => process.clone(),
             _ => None,
         };
         let pid = process.as_ref().map_or(pid, |process| process.pid);
-        Application { listens, process, ..application::read(pid) }
+        Application { listens, elders, process, ..application::read(pid) }
     }
 
     fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {

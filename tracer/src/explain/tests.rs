@@ -239,7 +239,7 @@ fn a_close_says_what_its_reason_was_inferred_from() {
         (
             CloseReason::WorkerEnded,
             None,
-            "its worker ended soon after, while the listener stayed: a reload or a recycled worker",
+            "its worker ended, while the port was still served: a reload or a recycled worker",
         ),
         (CloseReason::ProcessEnded, Some(2), "the process ended, with 2 connections in that instant"),
         (

@@ -211,7 +211,7 @@ fn why(it: &Known<'_>) -> Option<String> {
             )
         }
         Some(CloseReason::WorkerEnded) => {
-            format!("its worker ended soon after, while the listener stayed: a reload or a recycled worker{others}")
+            format!("its worker ended, while the port was still served: a reload or a recycled worker{others}")
         }
         Some(CloseReason::ProcessEnded) => format!("the process ended{others}"),
         Some(CloseReason::Together) => format!(

@@ -11,7 +11,7 @@ use crate::{
     enrich::{application::Application, host::HostFacts, peer::socket},
     explain::{
         Limits, classify,
-        closes::{Close, Closes, Witnesses},
+        closes::{Close, Closes, ListenerClosed, Witnesses},
         connection,
         ending::{self, Ending},
     },
@@ -181,7 +181,8 @@ impl Rejections {
     fn idle(&mut self, record: &ConnectionRecord, mut rejection: Rejection) {
         let close = close_of(record);
         let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
-        if witnesses.reason == Some(CloseReason::KeepAlive) {
+        let stops = witnesses.listener == Some(ListenerClosed::BySame);
+        if witnesses.reason == Some(CloseReason::KeepAlive) && !stops {
             rejection.facts.same_idle = Some(witnesses.same_idle);
             // Whether the process stops shows in a moment.
             self.hold(rejection, close.at + HOLD, Some(close), None);
@@ -228,7 +229,7 @@ impl Rejections {
 
     /// A listener closed.
     pub fn listener_closed(&mut self, record: &ListenerRecord) {
-        self.closes.listener_closed(record.netns, socket(&record.local), record.reported);
+        self.closes.listener_closed(record.netns, socket(&record.local), record.reported, record.by.pid);
     }
 
     /// A connection was idle for `idle` nanoseconds before the request of `record`.
@@ -472,10 +473,10 @@ const fn close_of(record: &ConnectionRecord) -> Close {
 /// Notes why the connection was closed, and returns that.
 fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
+    let stop = stop(facts, witnesses, answer);
     let reason = match witnesses.reason {
         _ if has_died => Some(CloseReason::ProcessEnded),
-        Some(CloseReason::Stopped) if answer.listens => Some(CloseReason::Replaced),
-        Some(CloseReason::Stopped) => Some(CloseReason::Stopped),
+        _ if stop.is_some() => stop,
         // If nothing listens there any more, the whole server ended within that second, perhaps for another reason.
         _ if !answer.is_alive && answer.listens => Some(CloseReason::WorkerEnded),
         reason => reason,
@@ -487,15 +488,29 @@ fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application)
     reason
 }
 
+/// What it means that a listener closed with the connection. If another one of that port had been there before and stays, only
+/// a worker has ended, provided that the listener was its own.
+fn stop(facts: &Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
+    let pid = facts.ended_by.as_ref().map_or(0, |by| by.pid);
+    match witnesses.listener? {
+        ListenerClosed::BySame if answer.elders.iter().any(|&elder| elder != pid) => Some(CloseReason::WorkerEnded),
+        ListenerClosed::ByOther if !answer.elders.is_empty() => None,
+        _ if answer.listens => Some(CloseReason::Replaced),
+        _ => Some(CloseReason::Stopped),
+    }
+}
+
 /// Notes that a request was lost because the server stopped: its listener closed at the same moment. One that was never
 /// accepted is lost with its listener in any case; of a process that died, its death is said.
 fn explain_stop(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
-    if witnesses.reason != Some(CloseReason::Stopped) || has_died || facts.never_accepted {
+    if has_died || facts.never_accepted {
         return;
     }
-    facts.closed_because = Some(if answer.listens { CloseReason::Replaced } else { CloseReason::Stopped });
-    facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
+    if let Some(stop) = stop(facts, witnesses, answer) {
+        facts.closed_because = Some(stop);
+        facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
+    }
 }
 
 #[cfg(test)]

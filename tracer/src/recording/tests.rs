@@ -52,6 +52,7 @@ fn answer() -> Application {
     Application {
         is_alive: true,
         listens: true,
+        elders: vec![76, 77],
         open_files: Some((17, 1024)),
         threads: Some(4),
         server: Some("nginx".to_owned()),

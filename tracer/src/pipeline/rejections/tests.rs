@@ -144,6 +144,19 @@ fn a_race_says_why_the_connection_was_closed() {
     let stops = |it: &mut Rejections| it.listener_closed(&listener(NOW - 300 * MS));
     assert_eq!(reason(stops, Application::default()), Some(CloseReason::Stopped));
     assert_eq!(reason(stops, runs()), Some(CloseReason::Replaced));
+    // One of several listeners of that port (`SO_REUSEPORT`): a worker ends, or another one, which is no reason.
+    let elders = |elders: &[u32]| Application { elders: elders.to_vec(), ..runs() };
+    let other = |it: &mut Rejections| {
+        it.listener_closed(&ListenerRecord { by: Ender { pid: 78, ..nginx(How::Closed, 0) }, ..listener(NOW) });
+    };
+    assert_eq!(reason(stops, elders(&[77])), Some(CloseReason::Replaced), "it listens again");
+    assert_eq!(reason(stops, elders(&[77, 79])), Some(CloseReason::WorkerEnded));
+    assert_eq!(reason(other, elders(&[77])), None);
+    assert_eq!(reason(other, elders(&[79])), None);
+    assert_eq!(reason(other, Application { is_alive: false, ..elders(&[79]) }), Some(CloseReason::WorkerEnded));
+    // The last listener of the port, and one that was there for a moment only.
+    assert_eq!(reason(other, Application::default()), Some(CloseReason::Stopped));
+    assert_eq!(reason(other, runs()), Some(CloseReason::Replaced));
     let stop: fn(&mut Rejections) = |it| {
         for (connection, time) in [(4, 9 * S), (5, 5 * S), (6, 2 * S)] {
             it.closed(&idle(connection, NOW - MS, time));
@@ -377,6 +390,13 @@ fn a_keep_alive_time_is_not_too_short_if_the_server_stops_or_another_connection_
     assert_eq!(of(|_| {}, runs()), [(Cause::KeepaliveTooShort, 1)]);
     assert_eq!(of(|_| {}, Application { is_alive: false, ..runs() }), []);
     assert_eq!(of(|it| it.listener_closed(&listener(14_050 * MS)), runs()), []);
+    // The listener of another worker says nothing about this one.
+    let other = |it: &mut Rejections| {
+        let by = Ender { pid: 78, ..nginx(How::Closed, 0) };
+        it.listener_closed(&ListenerRecord { by, ..listener(14_050 * MS) });
+    };
+    assert_eq!(of(other, Application { elders: vec![77], ..runs() }), [(Cause::KeepaliveTooShort, 1)]);
+    assert_eq!(of(other, Application::default()), []);
     // Half a second after the connection, it is another matter.
     assert_eq!(of(|it| it.listener_closed(&listener(14_500 * MS)), runs()), [(Cause::KeepaliveTooShort, 1)]);
     // By a request after 30 s, and by the peer's close after 30 s.
