@@ -233,7 +233,7 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed],
         title: "closed before the response",
         text: "[{ended_by}|The application] closed the connection[ {waited} after the request came,] without a \
-            response[ ({why})|; nothing had come or gone for {silent}: {?waits_for_body}it answers every whole request, so the \
+            response[{?stops} ({why})|; nothing had come or gone for {silent}: {?waits_for_body}it answers every whole request, so the \
             sender had stalled in its body|; nothing had come or gone for {silent}: it gave up, or it waited for the \
             rest of the request].",
         verdict: "got no response: [{ended_by}|the application] closed the connection[ after {waited}]; \
@@ -299,8 +299,9 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed, Inferred],
         title: "reset during the upload",
         text: "[{ended_by}|This host] answered before the whole request had come, and closed the connection: the rest of \
-            the upload met a reset[ ({unread} of it unread)][{?inferred} (inferred: the close followed the response at \
-            once, and a full segment came; it may also have been the next request)].",
+            the upload met a reset[ ({unread} of it unread)][{?inferred}{?late} (inferred: the close followed the response \
+            at once, and a full segment came; it may also have been the next request)|{?inferred} (inferred: what was \
+            unread is as short as a request; it may also have been the next request, sent before the response)].",
         verdict: "got an early response and then a reset into their upload[ from {ended_by}]: the load balancer may \
             answer 502 instead; let the server read the rest before it closes.",
         alb: &["502"],
