@@ -7,7 +7,8 @@ use anyhow::Result;
 use lab::clock::sleep;
 
 use crate::scene::{
-    GET, OK, Scene, assert_causes, assert_turns, close, drain, exchange, expect, half_close, ms, serve, the_one,
+    GET, OK, Scene, assert_blames_no_setting, assert_causes, assert_turns, close, drain, exchange, expect, half_close,
+    ms, serve, the_one,
 };
 
 /// A TLS record with this many bytes of encrypted data.
@@ -351,5 +352,26 @@ fn an_alert_after_a_lingering_close_is_no_lost_request() -> Result<()> {
     let trace = scene.end()?;
     assert_causes(&trace, &[]);
     assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// Two requests at once, as no load balancer sends them. The server reads the first one, answers it, and closes.
+#[test]
+fn the_second_of_two_pipelined_requests_is_not_read() -> Result<()> {
+    let scene = Scene::new("pipelined-unread", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(&[GET, GET].concat())?;
+    expect(&mut server, GET)?;
+    server.write_all(OK)?;
+    sleep(ms(50));
+    drop(server);
+    drain(&mut client);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_during_upload", 1)]);
+    let told = the_one(&trace, "reset_during_upload");
+    assert_eq!((told.evidence.as_str(), told.unread), ("inferred", Some(u32::try_from(GET.len())?)), "{told:#?}");
+    assert!(told.explanation.contains("it may also have been the next request"), "{told:#?}");
+    assert_blames_no_setting(told);
     Ok(())
 }

@@ -16,7 +16,7 @@ const WORKER: Ender = Ender { pid: 812, how: How::Killed as u16, signal: 9, comm
 type Events = fn(&mut Scenario) -> &mut Scenario;
 
 /// The record of the connection as it is.
-fn closed(connection: &Connection) -> ConnectionRecord {
+pub fn closed(connection: &Connection) -> ConnectionRecord {
     let mut record = std::mem::MaybeUninit::<ConnectionRecord>::zeroed();
     // SAFETY: zeros are valid for integers, and every member is written.
     unsafe {
@@ -231,7 +231,7 @@ fn most_requests_of_a_plain_connection_are_not_looked_at() {
                 scenario.connection.opened_with(opening);
                 looks.push(scenario.connection.sequence);
             }
-            scenario.respond(10);
+            scenario.respond(40);
         }
         looks
     };

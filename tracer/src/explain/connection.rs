@@ -127,7 +127,8 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     let waited = record.reported.saturating_sub(latest);
     let is_overdue = u128::from(waited) >= limits.idle_timeout.as_nanos();
     let turn = record.turn();
-    if record.bytes_out != 0 || moments.first_write != 0 || !is_overdue || turn.turn() != Turn::Request {
+    let is_request = matches!(turn.turn(), Turn::Request | Turn::Body);
+    if record.bytes_out != 0 || moments.first_write != 0 || !is_overdue || !is_request {
         return None;
     }
     let first = turn.is_first && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;

@@ -65,13 +65,15 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
             Ending::Lost(KeepaliveRace, half_close_evidence(record))
         }
         ConnectionRecord::CUT | ConnectionRecord::NOTHING if by_application && is_upload_unread(record) => {
-            Ending::Lost(ResetDuringUpload, Observed)
+            // What is as short as a request may be one that was sent before the response came (pipelined).
+            let may_be_next = record.turn().turn() == Turn::Request && record.unread < FULL_SEGMENT;
+            Ending::Lost(ResetDuringUpload, if may_be_next { Inferred } else { Observed })
         }
         ConnectionRecord::CUT if ended(RESET_BY_HOST) => Ending::Lost(Cause::ResetMidResponse, Observed),
         ConnectionRecord::CUT if ended(CLOSED_BY_PEER | RESET_BY_PEER) => match record.turn().turn() {
             // Whoever listens to a stream leaves when it wants to.
             Turn::Stream | Turn::Message | Turn::Control => Ending::InOrder,
-            Turn::Request | Turn::Farewell | Turn::Rest => Ending::Lost(PeerGaveUp, Observed),
+            Turn::Request | Turn::Farewell | Turn::Rest | Turn::Body => Ending::Lost(PeerGaveUp, Observed),
         },
         ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
             Ending::Lost(Cause::ResponseNotAcknowledged, Observed)
@@ -86,7 +88,7 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
 /// Whether the application closed with the rest of an answered request unread: the kernel answers that with a reset. Of a
 /// connection without a request that was seen, and of messages, unread bytes say nothing about an upload.
 fn is_upload_unread(record: &ConnectionRecord) -> bool {
-    let is_upload = record.requests != 0 && matches!(record.turn().turn(), Turn::Request | Turn::Rest);
+    let is_upload = record.requests != 0 && matches!(record.turn().turn(), Turn::Request | Turn::Rest | Turn::Body);
     is_upload && record.unread != 0 && !has_died(record)
 }
 
@@ -98,14 +100,18 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
         Turn::Rest if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && record.unread != 0 => {
             Ending::Lost(ResetDuringUpload, Observed)
         }
-        Turn::Request | Turn::Control if ended(CLOSED_BY_APPLICATION) => Ending::Lost(ClosedBeforeResponse, Observed),
+        Turn::Request | Turn::Body | Turn::Control if ended(CLOSED_BY_APPLICATION) => {
+            Ending::Lost(ClosedBeforeResponse, Observed)
+        }
         Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => Ending::Lost(KeepaliveRace, Observed),
-        Turn::Request | Turn::Control if ended(RESET_BY_HOST) => Ending::Lost(ResetBeforeResponse, Observed),
+        Turn::Request | Turn::Body | Turn::Control if ended(RESET_BY_HOST) => {
+            Ending::Lost(ResetBeforeResponse, Observed)
+        }
         Turn::Request if ended(CLOSED_BY_PEER) && !turn.is_first && !turn.is_certain() => {
             // It may have been a message that needs no answer.
             Ending::Lost(PeerGaveUp, Inferred)
         }
-        Turn::Request if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
+        Turn::Request | Turn::Body if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
         // Farewells, messages and streams need no answer. The rest of an upload has had one. With the beginning of a
         // handshake, peers look whether a port speaks TLS.
         _ => Ending::InOrder,
@@ -127,7 +133,7 @@ pub fn met_a_half_close(record: &ConnectionRecord) -> bool {
     let turn = record.turn();
     let is_alert = turn.marks.is_tls() && u32::from(record.late) <= LONGEST_ALERT;
     let is_upload = record.flags & SENT_ON != 0 || record.idle < WITH_RESPONSE;
-    let is_in_turns = matches!(turn.turn(), Turn::Request | Turn::Control);
+    let is_in_turns = matches!(turn.turn(), Turn::Request | Turn::Body | Turn::Control);
     record.late != 0 && is_used && is_in_turns && !is_alert && !is_upload
 }
 

@@ -15,8 +15,8 @@ use crate::{
 use proptest::prelude::*;
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
-        SENT_ON, TIMED_OUT, TIMED_OUT_AT_LAST, TURN_MARKS,
+        ADOPTED, BEHIND, BODY, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, OPENING_SHIFT, RESET_ARRIVED,
+        RESET_BY_HOST, RESET_BY_PEER, SENT_ON, TIMED_OUT, TIMED_OUT_AT_LAST, TURN_MARKS,
     },
     opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
     record::ConnectionRecord,
@@ -144,12 +144,46 @@ fn a_handshake_of_tls_is_lost_only_by_this_host() {
     ]);
 }
 
+/// `100 Continue` is no response: the body that it asked for is lost as any request is.
+#[test]
+fn a_body_that_was_asked_for_is_lost_like_a_request() {
+    let body = marks(&[Http], Unknown) | BODY << OPENING_SHIFT;
+    check(&[
+        (UNANSWERED, CLOSED_BY_APPLICATION, body, 0, CLOSED, lost(ClosedBeforeResponse)),
+        (UNANSWERED, RESET_BY_HOST, body, 1, CLOSED, lost(ResetBeforeResponse)),
+        (UNANSWERED, CLOSED_BY_PEER, body, 0, CLOSED, lost(PeerGaveUp)),
+        (UNANSWERED, RESET_BY_PEER, body, 0, CLOSED, lost(PeerGaveUp)),
+        (NOTHING, CLOSED_BY_APPLICATION, body, 0, CLOSED, Ending::Idle),
+        (NOTHING, RESET_BY_HOST, body, 300, CLOSED, lost(ResetDuringUpload)),
+        (CUT, RESET_BY_PEER, body, 0, CLOSED, lost(PeerGaveUp)),
+    ]);
+}
+
+/// Sent at length right behind a response, read by nobody, given up at once: the rest of an upload, and nothing is lost. Who
+/// waits for longer has sent a request.
+#[test]
+fn an_upload_that_the_peer_gives_up_is_no_lost_request() {
+    let behind = marks(&[Http], Unknown) | BEHIND << OPENING_SHIFT;
+    for way in [CLOSED_BY_PEER, RESET_BY_PEER] {
+        let record = ConnectionRecord { requests: 2, ..ended(UNANSWERED, way, behind) };
+        let given_up = ConnectionRecord { queued: record.ended - 100 * MS, bytes_in: 50_000, unread: 50_000, ..record };
+        assert_eq!(of_connection(&given_up), Ending::InOrder);
+        for request in [
+            ConnectionRecord { queued: record.ended - S, ..given_up },
+            ConnectionRecord { unread: 49_999, ..given_up },
+            ConnectionRecord { bytes_in: 1400, ..given_up },
+        ] {
+            assert_eq!(of_connection(&request), lost(PeerGaveUp), "{request:?}");
+        }
+    }
+}
+
 #[test]
 fn a_response_that_is_not_whole_was_lost_by_whoever_ended_it() {
     for turn in [http(), tls(), 0, rest()] {
         check(&[
-            (CUT, CLOSED_BY_APPLICATION, turn, 1, CLOSED, lost(ResetDuringUpload)),
-            (CUT, RESET_BY_HOST, turn, 1, CLOSED, lost(ResetDuringUpload)),
+            (CUT, CLOSED_BY_APPLICATION, turn, 5000, CLOSED, lost(ResetDuringUpload)),
+            (CUT, RESET_BY_HOST, turn, 5000, CLOSED, lost(ResetDuringUpload)),
             (CUT, RESET_BY_HOST, turn, 0, CLOSED, lost(ResetMidResponse)),
             // The kernel resets what a process leaves unread when it dies.
             (CUT, RESET_BY_HOST, turn, 512, by(How::Killed, 9), lost(ResetMidResponse)),
@@ -195,8 +229,11 @@ fn an_answered_connection_ends_in_order_or_was_idle() {
     }
     for turn in [http(), tls(), 0] {
         check(&[
-            (NOTHING, CLOSED_BY_APPLICATION, turn, 1, CLOSED, lost(ResetDuringUpload)),
-            (NOTHING, RESET_BY_HOST, turn, 1, CLOSED, lost(ResetDuringUpload)),
+            (NOTHING, CLOSED_BY_APPLICATION, turn, 1000, CLOSED, lost(ResetDuringUpload)),
+            (NOTHING, RESET_BY_HOST, turn, 1000, CLOSED, lost(ResetDuringUpload)),
+            // As short as a request: it may have been pipelined.
+            (NOTHING, CLOSED_BY_APPLICATION, turn, 999, CLOSED, Ending::Lost(ResetDuringUpload, Inferred)),
+            (NOTHING, RESET_BY_HOST, turn, 1, CLOSED, Ending::Lost(ResetDuringUpload, Inferred)),
             (NOTHING, CLOSED_BY_PEER, turn, 1, CLOSED, Ending::InOrder),
             (NOTHING, RESET_BY_HOST, turn, 1, by(How::Exited, 0), Ending::InOrder),
         ]);
