@@ -36,6 +36,7 @@ pub mod netns;
 pub mod nginx;
 pub mod node;
 pub mod process;
+pub mod said;
 pub mod server;
 pub mod steady;
 pub mod target;

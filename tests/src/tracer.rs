@@ -190,6 +190,9 @@ impl Trace {
     }
 }
 
+/// Where each turn is, by connection and number: whether among the requests, and its index there.
+type Places = HashMap<(String, u32), (bool, usize)>;
+
 /// The objects that were printed; as [`Trace`], as far as they have come.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
@@ -227,24 +230,10 @@ impl Output {
         Ok(output)
     }
 
-    fn add(&mut self, line: &str, places: &mut HashMap<(String, u32), usize>) -> Result<()> {
+    fn add(&mut self, line: &str, places: &mut Places) -> Result<()> {
         ensure!(self.status.is_none(), "something follows the status");
         match line.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.split('"').next()) {
-            Some("request") => {
-                let request: Request = serde_json::from_str(line)?;
-                match places.entry((request.connection.clone(), request.sequence)) {
-                    Entry::Occupied(place) => {
-                        ensure!(request.revision.is_some(), "the same request twice, without a revision");
-                        self.amended += 1;
-                        self.requests[*place.get()] = request;
-                    }
-                    Entry::Vacant(place) => {
-                        place.insert(self.requests.len());
-                        self.requests.push(request);
-                    }
-                }
-            }
-            Some("message" | "stream") => self.messages.push(serde_json::from_str(line)?),
+            Some("request" | "message" | "stream") => self.add_turn(serde_json::from_str(line)?, places)?,
             Some("connection") => self.connections.push(serde_json::from_str(line)?),
             Some("waiting") => self.waiting.push(serde_json::from_str(line)?),
             Some("rejection") => self.rejections.push(serde_json::from_str(line)?),
@@ -253,5 +242,36 @@ impl Output {
             _ => bail!("not an object with a known kind in the first place"),
         }
         Ok(())
+    }
+    /// Adds a turn, or replaces it where it was printed before. What was printed as a request may turn out as a stream.
+    fn add_turn(&mut self, turn: Request, places: &mut Places) -> Result<()> {
+        let is_request = turn.kind == "request";
+        match places.entry((turn.connection.clone(), turn.sequence)) {
+            Entry::Occupied(mut place) => {
+                ensure!(turn.revision.is_some(), "the same request twice, without a revision");
+                self.amended += 1;
+                let (was_request, index) = *place.get();
+                if was_request == is_request {
+                    self.turns(is_request)[index] = turn;
+                    return Ok(());
+                }
+                self.turns(was_request).remove(index);
+                *place.get_mut() = (is_request, self.turns(is_request).len());
+                for (kind, place) in places.values_mut() {
+                    if *kind == was_request && *place > index {
+                        *place -= 1;
+                    }
+                }
+            }
+            Entry::Vacant(place) => {
+                place.insert((is_request, self.turns(is_request).len()));
+            }
+        }
+        self.turns(is_request).push(turn);
+        Ok(())
+    }
+
+    const fn turns(&mut self, requests: bool) -> &mut Vec<Request> {
+        if requests { &mut self.requests } else { &mut self.messages }
     }
 }

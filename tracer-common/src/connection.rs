@@ -79,6 +79,14 @@ pub const OPENINGS: u32 = 0xff << (OPENINGS_SHIFT + 1);
 pub const OPENING_SHIFT: u32 = 27;
 /// The bits of the current turn's [`Opening`].
 const OPENING: u32 = 15 << OPENING_SHIFT;
+/// In the place of an [`Opening`] that is not known: the turn began right behind the response before it.
+pub const BEHIND: u32 = 9;
+/// In the place of an [`Opening`] that is not known: the response before it was as short as an interim one, such as
+/// `100 Continue`.
+pub const ASKED: u32 = 10;
+/// In the place of an [`Opening`]: the body that an interim response had asked for. Behind a response that may be one, the
+/// turn of a connection with HTTP/1 does not begin with a method.
+pub const BODY: u32 = 11;
 /// The first read of the current turn took nothing out of the socket: its first bytes are looked at in the next one.
 pub const PEEKED: u32 = 1 << 31;
 /// The bits that say something about turns; [`crate::turn::Marks`] reads them.
@@ -161,8 +169,8 @@ pub struct Connection {
     pub by: Ender,
     /// Bytes of a TLS close alert that the application wrote behind its last response.
     pub farewell: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// Bytes that came after this host's FIN, and that the socket still took.
+    pub late: u32,
 }
 
 const _: () = assert!(size_of::<Connection>() == 56 + 96 + 32 + 40 + 32 + 8 + 16 + 24 + 8);
@@ -221,6 +229,8 @@ pub struct Change {
     pub by: Ender,
     /// Bytes that the application has not read.
     pub unread: u32,
+    /// The end of what has been received, without the peer's FIN.
+    pub received: u32,
 }
 
 /// Why a request is reported.

@@ -94,6 +94,8 @@ impl RequestRecord {
     pub const ACCEPT_UNSEEN: u32 = 8;
     /// The peer's FIN or reset came right behind its first byte: within [`RIGHT_BEHIND_NS`].
     pub const PEER_LEFT: u32 = 16;
+    /// Nobody had read it when the peer ended the connection, less than [`ABANDONED_NS`] after its first byte.
+    pub const ABANDONED: u32 = 32;
 
     /// Writes the record of the request that `connection` is at into `slot`, member by member: a BPF program has 512
     /// bytes of stack, too few to build records there.
@@ -120,6 +122,9 @@ impl RequestRecord {
         }
         if connection.peer_left_right_behind() {
             flags |= Self::PEER_LEFT;
+        }
+        if connection.is_abandoned() {
+            flags |= Self::ABANDONED;
         }
         // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
         let record = unsafe { &mut *slot };
@@ -160,6 +165,7 @@ impl RequestRecord {
             bytes_in: self.bytes_in,
             is_answered: self.bytes_out != 0,
             peer_left: self.flags & Self::PEER_LEFT != 0,
+            is_abandoned: self.flags & Self::ABANDONED != 0,
             download: self.moments.last_out.saturating_sub(self.moments.first_out),
             reports: self.revision,
         }
@@ -221,7 +227,9 @@ pub struct ConnectionRecord {
     /// How often it was reported.
     pub reports: u32,
     /// Whether the peer's FIN or reset came right behind its first byte: 0 or 1.
-    pub peer_left: u32,
+    pub peer_left: u16,
+    /// Bytes that came after this host's FIN, and that the socket still took; at most 65 535.
+    pub late: u16,
 }
 
 impl ConnectionRecord {
@@ -263,7 +271,8 @@ impl ConnectionRecord {
         let moments = &connection.request.moments;
         record.download = moments.last_out.saturating_sub(moments.first_out);
         record.reports = connection.request.reports;
-        record.peer_left = u32::from(connection.peer_left_right_behind());
+        record.peer_left = u16::from(connection.peer_left_right_behind());
+        record.late = u16::try_from(connection.late).unwrap_or(u16::MAX);
     }
 
     /// What is known of the latest turn.
@@ -275,9 +284,17 @@ impl ConnectionRecord {
             bytes_in: self.bytes_in,
             is_answered: self.bytes_out != 0,
             peer_left: self.peer_left != 0,
+            is_abandoned: self.is_abandoned(),
             download: self.download,
             reports: self.reports,
         }
+    }
+
+    /// Whether all of the latest turn was unread when the peer ended the connection, soon after that turn began.
+    const fn is_abandoned(&self) -> bool {
+        let by_peer = self.flags & (connection::CLOSED_BY_PEER | connection::RESET_BY_PEER) != 0;
+        let is_soon = self.queued != 0 && self.ended.saturating_sub(self.queued) < ABANDONED_NS;
+        by_peer && is_soon && self.bytes_in != 0 && self.unread as u64 >= self.bytes_in
     }
 }
 
@@ -299,6 +316,8 @@ pub struct ListenerRecord {
     pub padding: u32,
 }
 
+/// Whoever gives up a request that nobody reads waits for longer, in nanoseconds.
+pub const ABANDONED_NS: u64 = 1_000_000_000;
 /// A FIN that comes within this many nanoseconds of a turn's first byte was sent together with it.
 pub const RIGHT_BEHIND_NS: u64 = 50_000_000;
 

@@ -11,10 +11,12 @@
 //! | the turn is the first one of its connection | the state machine |
 //! | bytes received, whether anything was written | sequence numbers |
 //! | the peer's FIN or reset came right behind the first byte | the state machine |
+//! | the turn began right behind the response before it, or behind one as short as `100 Continue` | the state machine |
+//! | nobody had read it when the peer ended the connection, soon after it began | the state machine |
 //! | time from the first packet of the response to the last one, and how often it was reported | the state machine |
 
 use crate::{
-    connection::{CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, SENT_ON},
+    connection::{BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, SENT_ON},
     opening::Opening,
 };
 
@@ -26,7 +28,12 @@ impl Marks {
     /// The class of the current turn's first bytes.
     #[must_use]
     pub const fn opening(self) -> Opening {
-        Opening::numbered(self.0 >> OPENING_SHIFT & 15)
+        Opening::numbered(self.number())
+    }
+
+    /// An [`Opening`], or [`BEHIND`] and the like.
+    const fn number(self) -> u32 {
+        self.0 >> OPENING_SHIFT & 15
     }
 
     /// Whether any turn of the connection so far, the current one included, began with that class.
@@ -57,6 +64,7 @@ impl Marks {
 
 /// What is known of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not exclude each other")]
 pub struct Facts {
     /// What the flags of its connection say.
     pub marks: Marks,
@@ -68,6 +76,8 @@ pub struct Facts {
     pub is_answered: bool,
     /// The peer's FIN or reset came right behind its first byte.
     pub peer_left: bool,
+    /// Nobody had read it when the peer ended the connection, soon after it began.
+    pub is_abandoned: bool,
     /// Nanoseconds from the first packet of the response to the last one.
     pub download: u64,
     /// How often it was reported before.
@@ -89,11 +99,16 @@ pub enum Turn {
     Farewell,
     /// The rest of an upload that was answered before all of it had come.
     Rest,
+    /// The body of a request whose head got an interim response (`100 Continue`). It belongs to that request, and so does
+    /// its response.
+    Body,
 }
 
 /// What cannot be more than control data, if it is encrypted: HTTP/2 settings, window updates and pings take 31 to 39
 /// bytes per frame, and the end of a TLS handshake less than 100.
 const CONTROL: u64 = 100;
+/// Uploads come in full segments, requests seldom do, in bytes.
+const FULL_SEGMENT: u64 = 1400;
 /// A response that takes so long and comes in pieces is a stream, in nanoseconds.
 const STREAM: u64 = 10_000_000_000;
 /// The reports of a stream: the first three pieces are reported at once, of the later ones only those after a pause.
@@ -105,6 +120,9 @@ impl Facts {
     pub const fn turn(&self) -> Turn {
         let marks = self.marks;
         let is_method = matches!(marks.opening(), Opening::Http);
+        if marks.number() == BODY {
+            return Turn::Body;
+        }
         if marks.has_seen(Opening::WebSocket) && !self.is_first && !is_method {
             return Turn::Message;
         }
@@ -141,13 +159,20 @@ impl Facts {
         }
         if self.peer_left && self.bytes_in <= CONTROL && !self.marks.is_text() {
             Turn::Farewell
-        } else if self.marks.has(CONTINUES) {
+        } else if self.marks.has(CONTINUES) || self.is_given_up() {
             Turn::Rest
         } else if self.marks.has(OVERLAPPED) {
             Turn::Message
         } else {
             Turn::Request
         }
+    }
+
+    /// Whether the peer sent at length right behind a response, and then left before anybody had read that: it had begun to
+    /// send before the response came, and has learnt from that response that the rest is not wanted.
+    const fn is_given_up(&self) -> bool {
+        let is_http = self.marks.has_seen(Opening::Http) || self.marks.is_tls();
+        self.is_abandoned && self.marks.number() == BEHIND && self.bytes_in > FULL_SEGMENT && is_http
     }
 
     const fn request(&self) -> Turn {
@@ -184,7 +209,7 @@ impl Turn {
 mod tests {
     use super::{Facts, Marks, Turn};
     use crate::{
-        connection::{CONTINUES, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED},
+        connection::{ASKED, BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED},
         opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
     };
 
@@ -195,7 +220,8 @@ mod tests {
     }
 
     fn facts(marks: Marks) -> Facts {
-        Facts { marks, is_first: false, bytes_in: 500, is_answered: false, peer_left: false, download: 0, reports: 0 }
+        let (is_first, is_answered, peer_left, is_abandoned) = (false, false, false, false);
+        Facts { marks, is_first, bytes_in: 500, is_answered, peer_left, is_abandoned, download: 0, reports: 0 }
     }
 
     #[test]
@@ -250,6 +276,36 @@ mod tests {
         for &(seen, opening, more, bytes_in, is_answered, peer_left, expected) in cases {
             let facts = Facts { bytes_in, is_answered, peer_left, ..facts(marks(seen, opening, more)) };
             assert_eq!(facts.turn(), expected, "{seen:?} {facts:?}");
+        }
+    }
+
+    /// The rest of an upload that nobody reads, because it was answered: the peer has left by itself.
+    #[test]
+    fn what_is_sent_at_length_behind_a_response_and_given_up_is_the_rest_of_an_upload() {
+        let behind = marks(&[Http], Unknown, BEHIND << OPENING_SHIFT);
+        let rest = Facts { bytes_in: 50_000, is_abandoned: true, ..facts(behind) };
+        assert_eq!(rest.turn(), Turn::Rest);
+        let encrypted = marks(&[TlsHandshake, TlsData], Unknown, BEHIND << OPENING_SHIFT);
+        assert_eq!(Facts { marks: encrypted, ..rest }.turn(), Turn::Rest);
+        for request in [
+            // A peer that waits for the response, a request of ordinary length, and one that came after a pause.
+            Facts { is_abandoned: false, ..rest },
+            Facts { bytes_in: 1400, ..rest },
+            Facts { marks: marks(&[Http], Unknown, 0), ..rest },
+            Facts { marks: marks(&[Http], Unknown, ASKED << OPENING_SHIFT), ..rest },
+            Facts { is_first: true, ..rest },
+            Facts { is_answered: true, ..rest },
+        ] {
+            assert_eq!(request.turn(), Turn::Request, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_asked_for_is_part_of_its_request() {
+        let body = marks(&[Http], Unknown, BODY << OPENING_SHIFT);
+        for is_answered in [false, true] {
+            let body = Facts { is_answered, ..facts(body) };
+            assert_eq!((body.turn(), body.is_certain()), (Turn::Body, true));
         }
     }
 

@@ -5,6 +5,7 @@ use aya_log_ebpf::debug;
 use tracer_common::{
     connection::{self, Change, state},
     rejection::Ender,
+    sequence::after,
 };
 
 use crate::{
@@ -90,18 +91,12 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     let now = now();
     let view = (tcp.acknowledgement(), tcp.tcp());
     counted(connection, |connection| {
-        let has_fin = sock.has_received_fin();
-        // Both sides have sent their FIN: nothing is reset, and the application may read on.
-        let is_orderly = has_fin && matches!(old, state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING);
-        let unread = if is_orderly {
-            0
-        } else {
-            // The peer's FIN counts as a byte.
-            view.1.expected.wrapping_sub(tcp.unread()).saturating_sub(u32::from(has_fin))
-        };
+        let received = view.1.expected.wrapping_sub(u32::from(sock.has_received_fin()));
+        // The peer's FIN counts as a byte, in what was received and in what was read.
+        let unread = if after(received, tcp.unread()) { received.wrapping_sub(tcp.unread()) } else { 0 };
         let can_end = matches!(old, state::ESTABLISHED | state::CLOSE_WAIT);
         let by = if can_end { sock.ender() } else { Ender::default() };
-        let change = Change { old, new, timed_out: sock.has_timed_out(), by, unread };
+        let change = Change { old, new, timed_out: sock.has_timed_out(), by, unread, received };
         connection.state_changed(change, view, now, |connection, why, now| {
             report_request(connection, why, tcp, now);
         });

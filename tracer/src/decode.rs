@@ -190,6 +190,7 @@ pub mod tests {
             download: 0,
             reports: 0,
             peer_left: 0,
+            late: 0,
         }
     }
 

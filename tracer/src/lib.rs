@@ -10,6 +10,7 @@ mod clock;
 mod command;
 mod decode;
 mod direct;
+mod duration;
 mod enrich;
 mod explain;
 mod output;

@@ -457,7 +457,7 @@ impl<W: Write> Shown<W> {
         let processes = &self.processes;
         let place = |request: Request<'_>| processes.place(&request.record.process);
         let waiting = waiting.iter().map(Request::of);
-        let waiting = waiting.filter(|request| matches!(request.turn, Turn::Request | Turn::Stream));
+        let waiting = waiting.filter(|request| matches!(request.turn, Turn::Request | Turn::Body | Turn::Stream));
         let waiting: Vec<_> = waiting.map(|request| Request { place: place(request), ..request }).collect();
         let rejected = self.summary.rejections.explained(self.limits);
         let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run);

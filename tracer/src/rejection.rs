@@ -4,8 +4,9 @@
 //! cause has been found (`explain/`). It holds facts; the sentences are made of them in `explain/`. A recording keeps
 //! it as it is.
 
+use crate::duration::duration;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// The causes. Their names in every output are a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,16 +47,19 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseReason {
-    /// Its listener closed at the same moment: the server stops.
+    /// Its listener, the last one of that port, closed at the same moment: the server stops.
     Stopped,
     /// The same, and something listens there again: the server was restarted, or another process took over.
     Replaced,
-    /// The process ended soon after, while the listener stayed: a reload, or a recycled worker.
+    /// The process ended or closed its listener, while the port was still served: a reload, or a recycled worker.
     WorkerEnded,
     /// The process ended, and its connections with it.
     ProcessEnded,
     /// Connections with different idle times closed in the same instant: a stop or a reload.
     Together,
+    /// The connection closed long before the server's own keep-alive time: a stop, a reload, a recycled worker, or a limit of
+    /// requests.
+    Early,
     /// Several connections closed after the same idle time, at different moments.
     KeepAlive,
 }
@@ -69,6 +73,17 @@ pub struct Setting {
     pub value: String,
     /// Where: a file, or `command line`.
     pub source: String,
+}
+
+impl Setting {
+    /// The value as a time, if it is one. haproxy takes a plain number for milliseconds, the others for seconds.
+    #[must_use]
+    pub fn time(&self) -> Option<Duration> {
+        let first = self.value.split_ascii_whitespace().next()?.trim_end_matches(';');
+        let is_plain = first.bytes().all(|it| it.is_ascii_digit());
+        let unit = if is_plain && self.name.starts_with("timeout ") { "ms" } else { "" };
+        duration(&format!("{first}{unit}")).ok()
+    }
 }
 
 /// What a cause rests on.
@@ -241,4 +256,28 @@ pub struct Rejection {
     /// The figures.
     #[serde(flatten)]
     pub facts: Facts,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_times_in_the_unit_of_their_server() {
+        for (name, value, milliseconds) in [
+            ("keepalive_timeout", "75s", Some(75_000)),
+            ("keepalive_timeout", "75s 60s", Some(75_000)),
+            ("keepalive_timeout", "1m;", Some(60_000)),
+            ("KeepAliveTimeout", "5", Some(5_000)),
+            ("KeepAliveTimeout", "500ms", Some(500)),
+            ("timeout http-keep-alive", "10s", Some(10_000)),
+            ("timeout http-keep-alive", "500", Some(500)),
+            ("--keep-alive", "2", Some(2_000)),
+            ("--keep-alive", "$time", None),
+            ("--keep-alive", "", None),
+        ] {
+            let setting = Setting { name: name.to_owned(), value: value.to_owned(), source: String::new() };
+            assert_eq!(setting.time(), milliseconds.map(Duration::from_millis), "{name} {value}");
+        }
+    }
 }

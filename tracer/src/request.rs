@@ -88,7 +88,7 @@ impl<'a> Request<'a> {
         match self.turn {
             Turn::Message => "message",
             Turn::Stream => "stream",
-            Turn::Request | Turn::Control | Turn::Farewell | Turn::Rest => "request",
+            Turn::Request | Turn::Control | Turn::Farewell | Turn::Rest | Turn::Body => "request",
         }
     }
 

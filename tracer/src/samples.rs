@@ -144,6 +144,7 @@ pub fn closed() -> ConnectionRecord {
         download: 0,
         reports: 1,
         peer_left: 0,
+        late: 0,
     }
 }
 

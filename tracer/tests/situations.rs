@@ -1,9 +1,11 @@
 //! Every situation that was once understood stays understood: the recordings of `tests/tests/situations` are reported
-//! without a kernel or root, and what is decided of each is what was decided then. `cargo xtask situations` makes them anew.
+//! without a kernel or root, and what is said of each is what was said then. `cargo xtask situations` makes them anew.
 
-use serde_json::{Value, json};
+#[path = "../../tests/src/said.rs"]
+mod said;
+
+use serde_json::Value;
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -18,43 +20,12 @@ fn recordings() -> Vec<PathBuf> {
     files
 }
 
-/// The objects that `tracer report --json` prints of a recording.
-fn objects(recording: &Path) -> Vec<Value> {
+/// What `tracer report --json` prints of a recording.
+fn report(recording: &Path, arguments: &[&str]) -> String {
     let mut report = Command::new(env!("CARGO_BIN_EXE_tracer"));
-    let output = report.args(["report", "--json"]).arg(recording).output().expect("the program");
+    let output = report.args(["report", "--json"]).args(arguments).arg(recording).output().expect("the program");
     assert!(output.status.success(), "{}: {}", recording.display(), String::from_utf8_lossy(&output.stderr));
-    output
-        .stdout
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).expect("an object"))
-        .collect()
-}
-
-/// What was decided: the same as `tests/tests/situations/scene.rs` keeps.
-fn decided(objects: &[Value]) -> Value {
-    let of = |kinds: &'static [&str]| objects.iter().filter(move |it| kinds.iter().any(|kind| it["kind"] == *kind));
-    let turns =
-        |kinds| of(kinds).map(|it| (it["connection"].to_string(), it["sequence"].as_u64())).collect::<BTreeSet<_>>();
-    let one = |told: &Value| {
-        json!({
-            "cause": told["cause"],
-            "evidence": told["evidence"],
-            "count": told["count"],
-            "sequence": told["sequence"],
-            "closed_because": told["closed_because"],
-            "closed_together": told["closed_together"],
-            "same_idle": told["same_idle"],
-            "how": told["ended_by"]["how"],
-        })
-    };
-    json!({
-        "rejections": of(&["rejection"]).map(one).collect::<Vec<_>>(),
-        "requests": turns(&["request"]).len(),
-        "unanswered": of(&["summary"]).next().expect("a summary")["unanswered"],
-        "messages": turns(&["message", "stream"]).len(),
-        "waiting": of(&["waiting"]).map(|it| it["stage"].clone()).collect::<Vec<_>>(),
-    })
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
@@ -64,7 +35,8 @@ fn what_was_decided_is_decided_again() {
     for recording in recordings {
         let expected = fs::read(recording.with_extension("json")).unwrap();
         let expected: Value = serde_json::from_slice(&expected).unwrap();
-        assert_eq!(decided(&objects(&recording)), expected, "{}", recording.display());
+        let said = said::verdict(&report(&recording, &[])).unwrap();
+        assert_eq!(said, expected, "{}: now {said:#}", recording.display());
     }
 }
 
@@ -73,12 +45,7 @@ fn what_was_decided_is_decided_again() {
 fn rejections_pass_the_filters_of_a_report() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/situations/stop-race.tracer");
     for (port, count) in [("8080", 1), ("8081", 0)] {
-        let output = Command::new(env!("CARGO_BIN_EXE_tracer"))
-            .args(["report", "--json", "--port", port])
-            .arg(&recording)
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = report(&recording, &["--port", port]);
         assert_eq!(text.lines().filter(|line| line.starts_with(r#"{"kind":"rejection""#)).count(), count, "{text}");
     }
 }

@@ -1,19 +1,38 @@
 //! `situations`: makes the recordings of situations anew, which are replayed as tests without a kernel.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
 use crate::{arch::Arch, build, paths, privileged, setup, sh};
 
-/// Runs the end-to-end tests of situations, and keeps what each recorded and decided.
+/// Runs the end-to-end tests of situations, and keeps what each recorded and what was said of it. Nothing is replaced
+/// before all of them have passed.
 pub fn run() -> Result<()> {
     setup::run()?;
     let binary = build::release(Arch::Amd64)?;
-    let folder = paths::root().join("tracer/tests/situations");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let made = paths::target().join("situations");
+    empty(&made)?;
+    // The tests start the target's program, which `cargo test --test` would not build.
+    sh::run(sh::command("cargo", ["build", "--quiet", "-p", "tracer-tests", "--bins"]).current_dir(paths::root()))?;
     let mut cargo = sh::command("cargo", ["test", "-p", "tracer-tests", "--test", "situations"]);
-    cargo.args(["--", "--test-threads=1"]).env("KEEP_SITUATIONS", &folder).current_dir(paths::root());
+    cargo.args(["--", "--test-threads=1", "--include-ignored"]).env("KEEP_SITUATIONS", &made);
     privileged::runner(&mut cargo, &binary)?;
-    sh::run(&mut cargo)
+    sh::run(cargo.current_dir(paths::root()))?;
+    let kept = paths::root().join("tracer/tests/situations");
+    empty(&kept)?;
+    for entry in fs::read_dir(&made)? {
+        let entry = entry?;
+        let to = kept.join(entry.file_name());
+        fs::copy(entry.path(), &to).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes the folder, without anything in it.
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }

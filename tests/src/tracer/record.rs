@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 /// A request, ended or waiting. Durations are nanoseconds.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Request {
+    /// What it is: `request`, `message`, `stream`, or `waiting`.
+    pub kind: String,
     /// When it began, RFC 3339 with microseconds.
     pub time: String,
     /// The connection's id.

@@ -101,7 +101,7 @@ impl Outcome {
 }
 
 /// What a reload, or the recycling of a worker, looks like.
-const RELOAD: [&str; 2] = ["worker_ended", "together"];
+const RELOAD: [&str; 3] = ["worker_ended", "together", "early"];
 
 fn nginx(network: Network, duration: Duration) -> Result<Outcome> {
     deploy(Kind::Nginx, &Options::listen(ADDRESS), network, duration, Server::reload)

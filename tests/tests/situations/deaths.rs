@@ -6,7 +6,7 @@ use anyhow::Result;
 use lab::clock::sleep;
 use lab::process::Signal;
 
-use crate::scene::{GET, Scene, assert_causes, expect, ms, the_one};
+use crate::scene::{GET, Scene, assert_causes, assert_turns, expect, ms, the_one};
 
 /// Answers each of three connections in part, and keeps them.
 const PARTS: &str = "held = []\nfor _ in range(3):\n  c, _ = l.accept()\n  c.recv(9999)\n  \
@@ -87,5 +87,34 @@ fn killed_before_a_response() -> Result<()> {
     assert_causes(&trace, &[("closed_before_response", 1)]);
     let told = the_one(&trace, "closed_before_response");
     assert_eq!(told.ended_by.as_ref().and_then(|by| by.how.as_deref()), Some("killed by signal 9"), "{told:#?}");
+    Ok(())
+}
+
+/// It does not handle the signal.
+#[test]
+fn told_to_end_in_mid_response() -> Result<()> {
+    let stop = |mut server: lab::Process| server.stop(Signal::TERM).map(drop);
+    ended("terminated-in-mid-response", stop, "time.sleep(60)\n", "killed by signal 15")
+}
+
+#[test]
+fn crashes_in_mid_response() -> Result<()> {
+    let crash = |mut server: lab::Process| server.stop(Signal::SEGV).map(drop);
+    ended("crashed", crash, "time.sleep(60)\n", "killed by signal 11")
+}
+
+/// What is killed had no chance to finish anything: it takes longer until there is no doubt.
+#[test]
+#[ignore = "takes a minute"]
+fn killed_while_all_is_quiet() -> Result<()> {
+    let scene = Scene::new("killed-quiet", &[])?;
+    let mut server = scene.python(&format!("{PARTS}time.sleep(90)\n"))?;
+    let clients = answered_in_part(&scene)?;
+    sleep(ms(61_000));
+    server.stop(Signal::KILL)?;
+    let trace = scene.end()?;
+    drop(clients);
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 3, 0, 0);
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! A server stops, reloads, or replaces a worker.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lab::clock::sleep;
 
-use crate::scene::{GET, Scene, assert_blames_no_setting, assert_causes, close, ms, serve, the_one};
+use crate::scene::{
+    GET, Scene, address, assert_blames_no_setting, assert_causes, assert_turns, close, drain, expect, half_close, ms,
+    serve, the_one,
+};
 
 /// Uses a connection once, lets the server close it, and uses it again.
 fn lose_one(mut client: TcpStream, server: TcpStream) -> Result<TcpStream> {
@@ -130,8 +133,8 @@ fn a_worker_ends_soon_after() -> Result<()> {
     let _server = scene.python(worker)?;
     let mut client = scene.connect()?;
     client.write_all(GET)?;
-    crate::scene::expect(&mut client, crate::scene::OK)?;
-    crate::scene::drain(&mut client);
+    expect(&mut client, crate::scene::OK)?;
+    drain(&mut client);
     client.write_all(GET)?;
     let trace = scene.end()?;
     assert_causes(&trace, &[("keepalive_race", 1)]);
@@ -228,5 +231,373 @@ fn a_keep_alive_time_that_another_connection_outlived_is_not_blamed() -> Result<
     assert_eq!(told.closed_because, None, "{told:#?}");
     assert!(told.outlived_ns.is_some_and(|longest| longest > 2_500_000_000), "{told:#?}");
     assert!(told.explanation.contains("another connection was idle for"), "{told:#?}");
+    Ok(())
+}
+
+/// As Go's `Shutdown` does: first the listener, then the connections.
+#[test]
+fn the_listener_closes_before_the_connection() -> Result<()> {
+    let scene = Scene::new("shutdown-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    drop(listener);
+    sleep(ms(500));
+    let _client = lose_one(client, server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("stopped"), "{told:#?}");
+    assert_blames_no_setting(told);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// The last response was a moment ago, and the listener closes, too.
+#[test]
+fn a_busy_connection_is_closed_at_a_stop() -> Result<()> {
+    let scene = Scene::new("busy-stop-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(5));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("stopped"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// The listener is that of all addresses of both families, as many servers have it.
+#[test]
+fn the_listener_of_all_addresses_closes() -> Result<()> {
+    let scene = Scene::new("wildcard-stop-race", &[])?;
+    let listener = scene.listen_on("[::]:8080")?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(300));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    assert_eq!(the_one(&trace, "keepalive_race").closed_because.as_deref(), Some("stopped"));
+    Ok(())
+}
+
+#[test]
+fn a_reload_that_loses_nothing_is_not_reported() -> Result<()> {
+    let scene = Scene::new("reload", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        open.push((client, server));
+        sleep(ms(500));
+    }
+    let (clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    sleep(ms(5));
+    drop(clients);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 4, 0, 0);
+    Ok(())
+}
+
+/// Connections close in one instant, after the same idle time: a stop, or a keep-alive time. Neither is blamed.
+#[test]
+fn connections_with_the_same_idle_time_close_in_one_instant() -> Result<()> {
+    let scene = Scene::new("one-instant", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        open.push((client, server));
+    }
+    sleep(ms(1300));
+    let (mut clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    sleep(ms(5));
+    clients[1].write_all(GET)?;
+    let trace = scene.end()?;
+    drop(clients);
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.closed_because.as_deref(), told.same_idle), (None, None), "{told:#?}");
+    assert!(told.advice.contains("If the server stopped") && told.advice.contains("by itself"), "{told:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_loses_nothing_is_not_reported() -> Result<()> {
+    let scene = Scene::new("worker", &[])?;
+    let worker = "if os.fork() == 0:\n  c, _ = l.accept()\n  c.recv(9999)\n  \
+        c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello')\n  time.sleep(1.2)\n  c.close()\n  \
+        time.sleep(.2)\n  os._exit(0)\nos.wait()\ntime.sleep(60)\n";
+    let _server = scene.python(worker)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    expect(&mut client, crate::scene::OK)?;
+    drain(&mut client);
+    drop(client);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// The process ends, and its connections with it.
+#[test]
+fn the_process_ends_and_a_request_meets_that() -> Result<()> {
+    let scene = Scene::new("exit-race", &[])?;
+    let program = "c, _ = l.accept()\nc.recv(9999)\n\
+        c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello')\ntime.sleep(1.2)\nos._exit(0)\n";
+    let _server = scene.python(program)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    expect(&mut client, crate::scene::OK)?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("process_ended"), "{told:#?}");
+    assert!(told.explanation.contains("the process ended"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// As Apache closes idle connections: the FIN, and for a while it reads and discards what still comes.
+fn meets_a_lingering_close(name: &'static str, is_read: bool, client_leaves: bool) -> Result<()> {
+    let scene = Scene::new(name, &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(300));
+    half_close(&server)?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    if is_read {
+        expect(&mut server, GET)?;
+    }
+    let client = (!client_leaves).then_some(client);
+    sleep(ms(100));
+    drop(server);
+    let trace = scene.end()?;
+    drop(client);
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!((told.evidence.as_str(), told.closed_because.as_deref()), ("observed", None), "{told:#?}");
+    assert!(told.idle_ns.is_some_and(|idle| (280_000_000..900_000_000).contains(&idle)), "{told:#?}");
+    assert!(told.explanation.contains("the next request met the close"), "{told:#?}");
+    assert_blames_no_setting(told);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+#[test]
+fn a_request_meets_a_lingering_close() -> Result<()> {
+    meets_a_lingering_close("lingering-race", true, false)
+}
+
+#[test]
+fn a_request_meets_a_lingering_close_and_the_client_leaves() -> Result<()> {
+    meets_a_lingering_close("lingering-race-left", true, true)
+}
+
+#[test]
+fn a_request_meets_a_lingering_close_and_is_not_read() -> Result<()> {
+    meets_a_lingering_close("lingering-race-unread", false, false)
+}
+
+/// Nothing comes after the FIN but that of the peer.
+#[test]
+fn a_lingering_close_that_loses_nothing_is_not_reported() -> Result<()> {
+    let scene = Scene::new("lingering", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    sleep(ms(300));
+    half_close(&server)?;
+    drain(&mut client);
+    drop(client);
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// The listener closes with requests under way: they are lost because of the stop, and not because of a fault.
+#[test]
+fn a_stop_does_not_wait_for_requests_under_way() -> Result<()> {
+    let scene = Scene::new("stop-under-way", &[])?;
+    let listener = scene.listen()?;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        serve(&mut client, &mut server)?;
+        client.write_all(GET)?;
+        expect(&mut server, GET)?;
+        open.push((client, server));
+    }
+    sleep(ms(100));
+    drop(listener);
+    let (clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    drop(servers);
+    let trace = scene.end()?;
+    drop(clients);
+    assert_causes(&trace, &[("closed_before_response", 2)]);
+    for told in trace.rejections_of("closed_before_response") {
+        assert_eq!(told.closed_because.as_deref(), Some("stopped"), "{told:#?}");
+        assert!(told.explanation.contains("its listener closed at the same moment"), "{told:#?}");
+        assert!(told.advice.contains("finish its requests") && !told.advice.contains("crash"), "{told:#?}");
+    }
+    assert_turns(&trace, 4, 2, 0);
+    Ok(())
+}
+
+/// The first request of a connection meets a stop: no limit of the application is at fault.
+#[test]
+fn the_first_request_meets_a_stop() -> Result<()> {
+    let scene = Scene::new("stop-first-request", &[])?;
+    let listener = scene.listen()?;
+    let (client, server) = scene.pair(&listener)?;
+    sleep(ms(50));
+    drop(listener);
+    let _client = lose_one(client, server)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_before_response", 1)]);
+    let told = the_one(&trace, "reset_before_response");
+    assert_eq!((told.closed_unread, told.closed_because.as_deref()), (true, Some("stopped")), "{told:#?}");
+    assert!(told.explanation.contains("its listener closed at the same moment"), "{told:#?}");
+    assert!(told.advice.contains("deregister the target") && !told.advice.contains("limit"), "{told:#?}");
+    Ok(())
+}
+
+/// Two workers, each with a listener of its own on the same port (`SO_REUSEPORT`), as their responses tell. `/stop` closes the
+/// worker's listener, `/last` the connection a moment later.
+const WORKERS: &str = "
+import os, select, socket, time
+def work(letter, parent):
+  l = socket.socket()
+  l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+  l.bind(('0.0.0.0', 8080))
+  l.listen(64)
+  print('listening', flush=True)
+  sockets, last = [l], []
+  while os.getppid() == parent:
+    for s in select.select(sockets, [], [], .02)[0]:
+      if s is l:
+        sockets.append(l.accept()[0])
+        continue
+      request = s.recv(9999)
+      if not request:
+        sockets.remove(s)
+        s.close()
+        continue
+      if b'/stop' in request:
+        sockets.remove(l)
+        l.close()
+      if b'/last' in request:
+        last.append((time.time() + .3, s))
+      s.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n' + letter)
+    for at, s in last[:]:
+      if time.time() >= at:
+        last.remove((at, s))
+        sockets.remove(s)
+        s.close()
+  os._exit(0)
+for letter in (b'a', b'b'):
+  parent = os.getpid()
+  if os.fork() == 0:
+    work(letter, parent)
+time.sleep(60)
+";
+
+/// A request for `path` and the letter of the worker that answers.
+fn ask(client: &mut TcpStream, path: &str) -> Result<u8> {
+    client.write_all(format!("GET {path} HTTP/1.1\r\nHost: target.internal\r\n\r\n").as_bytes())?;
+    let mut response = [0; 39];
+    client.read_exact(&mut response)?;
+    Ok(response[38])
+}
+
+/// A connection to the worker `letter`.
+fn connect_to(scene: &Scene, letter: u8) -> Result<TcpStream> {
+    for _ in 0..100 {
+        let mut client = scene.connect()?;
+        if ask(&mut client, "/")? == letter {
+            return Ok(client);
+        }
+    }
+    bail!("{} connections to {}, and none to that worker", 100, address())
+}
+
+/// One worker ends, and a moment later another one closes a connection: that is not because of the first one's listener.
+#[test]
+fn the_listener_of_another_worker_closes() -> Result<()> {
+    let scene = Scene::new("other-worker", &[])?;
+    let _server = scene.python_alone(WORKERS)?;
+    sleep(ms(3000));
+    let mut client = connect_to(&scene, b'a')?;
+    let mut other = connect_to(&scene, b'b')?;
+    ask(&mut client, "/last")?;
+    ask(&mut other, "/stop")?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because, None, "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// A worker closes its own listener and its connection; the other one serves on.
+#[test]
+fn a_worker_closes_its_own_listener() -> Result<()> {
+    let scene = Scene::new("own-worker", &[])?;
+    let _server = scene.python_alone(WORKERS)?;
+    sleep(ms(3000));
+    let mut client = connect_to(&scene, b'a')?;
+    let mut other = connect_to(&scene, b'a')?;
+    ask(&mut client, "/last")?;
+    ask(&mut other, "/stop")?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.closed_because.as_deref(), Some("worker_ended"), "{told:#?}");
+    assert!(told.explanation.contains("while the port was still served"), "{told:#?}");
+    assert_blames_no_setting(told);
+    Ok(())
+}
+
+/// The last of two listeners closes: that is a stop, whichever worker had the connection.
+#[test]
+fn the_last_listener_of_two_closes() -> Result<()> {
+    let scene = Scene::new("last-worker", &[])?;
+    let _server = scene.python_alone(WORKERS)?;
+    sleep(ms(3000));
+    let mut client = connect_to(&scene, b'a')?;
+    let mut other = connect_to(&scene, b'b')?;
+    let mut own = connect_to(&scene, b'a')?;
+    ask(&mut own, "/stop")?;
+    sleep(ms(1500));
+    ask(&mut client, "/last")?;
+    ask(&mut other, "/stop")?;
+    drain(&mut client);
+    client.write_all(GET)?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    assert_eq!(the_one(&trace, "keepalive_race").closed_because.as_deref(), Some("stopped"));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use lab::clock::sleep;
 
-use crate::scene::{GET, Scene, assert_blames_no_setting, assert_causes, drain, ms, the_one};
+use crate::scene::{GET, Scene, assert_blames_no_setting, assert_causes, assert_turns, drain, ms, the_one};
 
 /// As nginx at its limit of connections, or node at its limit of open files.
 #[test]
@@ -93,5 +93,67 @@ fn nobody_accepts_for_longer_than_the_load_balancer_waits() -> Result<()> {
     assert_causes(&trace, &[("no_response", 1)]);
     let told = the_one(&trace, "no_response");
     assert!(told.never_accepted && told.evidence == "observed", "{told:#?}");
+    Ok(())
+}
+
+/// Opened and closed without a byte, by either side: health checks.
+#[test]
+fn connections_without_a_request_are_not_reported() -> Result<()> {
+    let scene = Scene::new("no-request", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, server) = scene.pair(&listener)?;
+    drop(server);
+    drain(&mut client);
+    drop(client);
+    let (client, mut server) = scene.pair(&listener)?;
+    drop(client);
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 0, 0, 0);
+    Ok(())
+}
+
+/// The listener closes with a connection in its queue.
+#[test]
+fn nobody_accepts_and_the_listener_closes() -> Result<()> {
+    let scene = Scene::new("never-accepted-closed", &[])?;
+    let listener = scene.listen()?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    sleep(ms(100));
+    drop(listener);
+    drain(&mut client);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("reset_before_response", 1)]);
+    let told = the_one(&trace, "reset_before_response");
+    assert!(told.never_accepted && !told.closed_unread, "{told:#?}");
+    assert!(told.explanation.contains("it had never been accepted"), "{told:#?}");
+    assert!(told.advice.contains("The listener closed with connections in its queue"), "{told:#?}");
+    Ok(())
+}
+
+/// All files that the process may open are open: it accepts nothing.
+#[test]
+fn nobody_accepts_at_the_limit_of_open_files() -> Result<()> {
+    let mut scene = Scene::new("limit-files-504", &["--idle-timeout", "1s"])?;
+    let program = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))\nheld = []\n\
+        try:\n  while True: held.append(open('/dev/null'))\nexcept OSError: pass\n\
+        while True:\n  try: l.accept()\n  except OSError: time.sleep(.05)\n";
+    let server = scene.python(program)?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    scene.wait_for_rejection()?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("no_response", 1)]);
+    let told = the_one(&trace, "no_response");
+    assert!(told.never_accepted && told.evidence == "observed", "{told:#?}");
+    // A file that was open before the limit was set counts, too.
+    assert!(told.open_files.is_some_and(|(open, limit)| open >= 20 && limit == 20), "{told:#?}");
+    assert_eq!(told.process.as_ref().map(|process| process.pid), Some(server.pid()), "{told:#?}");
+    assert!(told.explanation.contains("has not accepted the connection of a request"), "{told:#?}");
+    assert!(told.advice.contains("limit of open files (2"), "{told:#?}");
+    assert!(told.advice.contains("LimitNOFILE") && !told.advice.contains("workers"), "{told:#?}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A server and clients made of bare sockets, and the tracer around them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use lab::clock::sleep;
 use lab::process::Process;
 use lab::topology::target_addresses;
-use lab::tracer::{Rejection, Request, Trace};
-use lab::{Lab, Tracer};
-use serde_json::json;
+use lab::tracer::{Rejection, Trace};
+use lab::{Lab, Tracer, said};
+use rustix::net::sockopt;
 
 /// As a load balancer sends it.
 pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: target.internal\r\nX-Forwarded-For: 203.0.113.7\r\n\
@@ -43,6 +43,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(name: &'static str, arguments: &[&str]) -> Result<Self> {
+        // The name of the server's thread is part of what is said.
+        rustix::thread::set_name(c"app").context("cannot name the thread")?;
         let lab = Lab::new()?;
         let recording = lab.directory().join("recording");
         let file = recording.to_str().context("not text")?.to_owned();
@@ -52,8 +54,17 @@ impl Scene {
         Ok(Self { tracer, name, recording, lab })
     }
 
+    /// Waits until a rejection has been reported.
+    pub fn wait_for_rejection(&mut self) -> Result<()> {
+        self.tracer.wait_for(ms(5000), |output| !output.rejections.is_empty()).map(drop)
+    }
+
     pub fn listen(&self) -> Result<TcpListener> {
-        self.lab.target.enter(|| TcpListener::bind(address()).context("cannot listen"))
+        self.listen_on(&address().to_string())
+    }
+
+    pub fn listen_on(&self, address: &str) -> Result<TcpListener> {
+        self.lab.target.enter(|| TcpListener::bind(address).context("cannot listen"))
     }
 
     pub fn connect(&self) -> Result<TcpStream> {
@@ -77,8 +88,13 @@ impl Scene {
         let head = "import os, socket, sys, time\nl = socket.socket()\n\
             l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\nl.bind(('0.0.0.0', 8080))\nl.listen(64)\n\
             print('listening', flush=True)\n";
+        self.python_alone(&format!("{head}{program}"))
+    }
+
+    /// A python program in the `target` namespace, which prints `listening` once it does.
+    pub fn python_alone(&self, program: &str) -> Result<Process> {
         let mut command = self.lab.target.command("python3")?;
-        command.arg("-c").arg(format!("{head}{program}"));
+        command.arg("-c").arg(program);
         let mut process = Process::start("server", command, self.lab.directory())?;
         process.wait_ready(ms(20_000), |process| process.stdout().is_ok_and(|text| text.contains("listening")))?;
         Ok(process)
@@ -86,45 +102,23 @@ impl Scene {
 
     /// Ends once every verdict has been given, and keeps the recording if that is asked for.
     pub fn end(self) -> Result<Trace> {
-        sleep(ms(1300));
+        sleep(ms(1100));
+        self.end_soon()
+    }
+
+    /// The same, while verdicts wait: they are given at the end.
+    pub fn end_soon(self) -> Result<Trace> {
+        sleep(ms(200));
+        let stdout = self.tracer.process.stdout_path().to_owned();
         let trace = self.tracer.stop()?;
+        let printed = fs::read_to_string(stdout).context("cannot read what tracer printed")?;
         if let Some(folder) = env::var_os("KEEP_SITUATIONS").map(PathBuf::from) {
             fs::copy(&self.recording, folder.join(format!("{}.tracer", self.name)))?;
-            let decided = serde_json::to_string_pretty(&decided(&trace))? + "\n";
-            fs::write(folder.join(format!("{}.json", self.name)), decided)?;
+            let said = serde_json::to_string_pretty(&said::verdict(&printed)?)? + "\n";
+            fs::write(folder.join(format!("{}.json", self.name)), said)?;
         }
         Ok(trace)
     }
-}
-
-/// What was decided: nothing that differs from run to run.
-fn decided(trace: &Trace) -> serde_json::Value {
-    let rejections: Vec<_> = trace.rejections.iter().map(one).collect();
-    json!({
-        "rejections": rejections,
-        "requests": trace.requests.len(),
-        "unanswered": trace.summary.unanswered,
-        "messages": turns(&trace.messages),
-        "waiting": trace.waiting.iter().map(|waiting| waiting.stage.as_deref()).collect::<Vec<_>>(),
-    })
-}
-
-/// How many turns there are: one that was shown again is one.
-fn turns(shown: &[Request]) -> usize {
-    shown.iter().map(|turn| (&turn.connection, turn.sequence)).collect::<BTreeSet<_>>().len()
-}
-
-fn one(told: &Rejection) -> serde_json::Value {
-    json!({
-        "cause": told.cause,
-        "evidence": told.evidence,
-        "count": told.count,
-        "sequence": told.sequence,
-        "closed_because": told.closed_because,
-        "closed_together": told.closed_together,
-        "same_idle": told.same_idle,
-        "how": told.ended_by.as_ref().and_then(|by| by.how.as_deref()),
-    })
 }
 
 /// Reads exactly what was sent as `expected`.
@@ -155,6 +149,13 @@ pub fn upload(client: &mut TcpStream, pieces: usize) {
         }
         sleep(ms(10));
     }
+}
+
+/// Ends the connection with a reset.
+pub fn reset(stream: TcpStream) -> Result<()> {
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
+    drop(stream);
+    Ok(())
 }
 
 /// Reads until the end, or an error.
@@ -201,4 +202,12 @@ pub fn assert_blames_no_setting(told: &Rejection) {
     for text in [&told.explanation, &told.advice] {
         assert!(!text.to_lowercase().contains("keep-alive") && !text.contains("keepalive"), "{told:#?}");
     }
+}
+
+/// Asserts how many requests there were, of which how many had no answer, and how many messages and streams.
+#[track_caller]
+pub fn assert_turns(trace: &Trace, requests: usize, unanswered: u64, messages: usize) {
+    assert_eq!((trace.requests.len(), trace.messages.len()), (requests, messages), "{trace:#?}");
+    let summary = &trace.summary;
+    assert_eq!((summary.requests, summary.unanswered), (requests as u64, unanswered), "{summary:#?}");
 }

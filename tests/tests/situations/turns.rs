@@ -6,7 +6,10 @@ use std::net::TcpStream;
 use anyhow::Result;
 use lab::clock::sleep;
 
-use crate::scene::{GET, OK, Scene, assert_causes, close, exchange, expect, ms, serve, the_one};
+use crate::scene::{
+    GET, OK, Scene, assert_blames_no_setting, assert_causes, assert_turns, close, drain, exchange, expect, half_close,
+    ms, serve, the_one,
+};
 
 /// A TLS record with this many bytes of encrypted data.
 fn encrypted(bytes: u8) -> Vec<u8> {
@@ -205,5 +208,170 @@ fn a_response_in_pieces_is_one_request() -> Result<()> {
     let trace = scene.end()?;
     assert_causes(&trace, &[]);
     assert_eq!(trace.requests.len(), 2, "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// The peer takes its leave with an alert in the clear.
+#[test]
+fn an_alert_is_no_request() -> Result<()> {
+    let scene = Scene::new("tls-alert", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    tls(&mut client, &mut server)?;
+    client.write_all(&[21, 3, 3, 0, 2, 1, 0])?;
+    drop(client);
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
+    Ok(())
+}
+
+/// Encrypted data that is short enough to be an alert, but no FIN comes behind it: both readings are said.
+#[test]
+fn short_encrypted_data_meets_the_close() -> Result<()> {
+    let scene = Scene::new("tls-short-race", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    tls(&mut client, &mut server)?;
+    sleep(ms(300));
+    server.write_all(&encrypted(19))?;
+    close(server);
+    client.write_all(&encrypted(60))?;
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("keepalive_race", 1)]);
+    let told = the_one(&trace, "keepalive_race");
+    assert_eq!(told.evidence, "inferred", "{told:#?}");
+    assert!(told.explanation.contains("short enough to be no request"), "{told:#?}");
+    Ok(())
+}
+
+/// After the upgrade, frames go both ways. The server closes, and the client answers its close frame.
+#[test]
+fn frames_of_a_websocket_that_the_server_closes() -> Result<()> {
+    let scene = Scene::new("websocket-closed", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    exchange(&mut client, &mut server, GET, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")?;
+    for _ in 0..2 {
+        exchange(&mut client, &mut server, &[0x81, 0x82, 1, 2, 3, 4, 9, 9], &[0x81, 2, b'o', b'k'])?;
+    }
+    sleep(ms(200));
+    server.write_all(&[0x88, 0])?;
+    close(server);
+    client.write_all(&[0x88, 0x80, 1, 2, 3, 4])?;
+    sleep(ms(20));
+    drop(client);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 2);
+    assert!(trace.messages.iter().all(|turn| turn.kind == "message"), "{:#?}", trace.messages);
+    Ok(())
+}
+
+/// A server that speaks first, as for mail.
+#[test]
+fn a_server_that_speaks_first() -> Result<()> {
+    let scene = Scene::new("banner", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    server.write_all(b"220 ready\r\n")?;
+    expect(&mut client, b"220 ready\r\n")?;
+    exchange(&mut client, &mut server, b"EHLO a\r\n", b"250 ok\r\n")?;
+    exchange(&mut client, &mut server, b"QUIT\r\n", b"221 bye\r\n")?;
+    drop(server);
+    drain(&mut client);
+    drop(client);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// A large download in pieces, and then the next request.
+#[test]
+fn a_large_response_in_pieces_is_one_request() -> Result<()> {
+    let scene = Scene::new("large-pieces", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(GET)?;
+    expect(&mut server, GET)?;
+    for _ in 0..10 {
+        server.write_all(&vec![b'x'; 50_000])?;
+        expect(&mut client, &vec![b'x'; 50_000])?;
+        sleep(ms(200));
+    }
+    serve(&mut client, &mut server)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    assert!(trace.requests[0].total_ns.is_some_and(|total| total > 1_800_000_000), "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// Events that a server sends for longer than a response lasts: first a request, in the end a stream.
+#[test]
+fn events_that_a_server_sends_are_a_stream() -> Result<()> {
+    let scene = Scene::new("events", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(GET)?;
+    expect(&mut server, GET)?;
+    for _ in 0..9 {
+        server.write_all(b"data: a\n\n")?;
+        expect(&mut client, b"data: a\n\n")?;
+        sleep(ms(1300));
+    }
+    drop(client);
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 0, 0, 1);
+    assert_eq!(trace.messages[0].kind, "stream", "{:#?}", trace.messages);
+    Ok(())
+}
+
+/// The server closes one half, and reads the alert with which the peer answers.
+#[test]
+fn an_alert_after_a_lingering_close_is_no_lost_request() -> Result<()> {
+    let scene = Scene::new("tls-lingering", &[])?;
+    let listener = scene.listen()?;
+    for alert in [encrypted(19), vec![21, 3, 3, 0, 2, 1, 0]] {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        tls(&mut client, &mut server)?;
+        sleep(ms(300));
+        server.write_all(&encrypted(19))?;
+        half_close(&server)?;
+        drain(&mut client);
+        client.write_all(&alert)?;
+        drop(client);
+        drain(&mut server);
+    }
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// Two requests at once, as no load balancer sends them. The server reads the first one, answers it, and closes.
+#[test]
+fn the_second_of_two_pipelined_requests_is_not_read() -> Result<()> {
+    let scene = Scene::new("pipelined-unread", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(&[GET, GET].concat())?;
+    expect(&mut server, GET)?;
+    server.write_all(OK)?;
+    sleep(ms(50));
+    drop(server);
+    drain(&mut client);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[("reset_during_upload", 1)]);
+    let told = the_one(&trace, "reset_during_upload");
+    assert_eq!((told.evidence.as_str(), told.unread), ("inferred", Some(u32::try_from(GET.len())?)), "{told:#?}");
+    assert!(told.explanation.contains("it may also have been the next request"), "{told:#?}");
+    assert_blames_no_setting(told);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use anyhow::{Context, Result, ensure};
 use lab::clock::sleep;
 
-use crate::scene::{GET, OK, Scene, address, assert_causes, expect, ms, serve, the_one};
+use crate::scene::{GET, OK, Scene, address, assert_causes, assert_turns, drain, expect, ms, serve, the_one};
 
 /// The client leaves, and only then the server writes.
 #[test]
@@ -80,5 +80,88 @@ fn the_sender_stalls_in_its_body() -> Result<()> {
     let told = the_one(&trace, "closed_before_response");
     assert!(told.silent_ns.is_some_and(|silent| silent > 1_400_000_000), "{told:#?}");
     assert!(told.explanation.contains("waited for the rest of the request"), "{told:#?}");
+    Ok(())
+}
+
+/// Nothing is ever written.
+#[test]
+fn the_client_leaves_and_nothing_was_written() -> Result<()> {
+    let scene = Scene::new("gave-up-unwritten", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(GET)?;
+    expect(&mut server, GET)?;
+    sleep(ms(300));
+    drop(client);
+    drain(&mut server);
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("peer_gave_up", 1)]);
+    let told = the_one(&trace, "peer_gave_up");
+    assert_eq!((told.ended_unanswered, told.bytes_out), (true, Some(0)), "{told:#?}");
+    assert!(told.explanation.contains("with a FIN") && told.explanation.contains("before any response"), "{told:#?}");
+    assert_turns(&trace, 1, 1, 0);
+    Ok(())
+}
+
+/// Part of the response has been written, and not all of that has arrived.
+#[test]
+fn the_client_leaves_in_the_middle_of_the_response() -> Result<()> {
+    let scene = Scene::new("gave-up-in-the-middle", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    client.write_all(GET)?;
+    expect(&mut server, GET)?;
+    // More than the client's buffer has room for, as it does not read.
+    server.set_nonblocking(true)?;
+    while server.write(&vec![b'x'; 1 << 16]).is_ok() {}
+    sleep(ms(200));
+    rustix::net::sockopt::set_socket_linger(&client, Some(ms(0)))?;
+    drop(client);
+    sleep(ms(50));
+    drop(server);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[("peer_gave_up", 1)]);
+    let told = the_one(&trace, "peer_gave_up");
+    assert!(!told.ended_unanswered && told.bytes_out > Some(0), "{told:#?}");
+    assert!(told.explanation.contains("with a RST"), "{told:#?}");
+    assert!(told.explanation.contains("before the response was complete"), "{told:#?}");
+    Ok(())
+}
+
+/// The client closes its half behind the request, and waits for the response.
+#[test]
+fn a_half_closed_client_gets_its_response() -> Result<()> {
+    let scene = Scene::new("half-closed-client", &[])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    client.write_all(GET)?;
+    crate::scene::half_close(&client)?;
+    expect(&mut server, GET)?;
+    sleep(ms(300));
+    server.write_all(OK)?;
+    drop(server);
+    expect(&mut client, OK)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    Ok(())
+}
+
+/// The kernel of the load balancer asks whether the connection still stands: no turn, and no sign of life.
+#[test]
+fn keep_alive_probes_are_no_requests() -> Result<()> {
+    let scene = Scene::new("probes", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    serve(&mut client, &mut server)?;
+    rustix::net::sockopt::set_tcp_keepidle(&client, ms(1000))?;
+    rustix::net::sockopt::set_socket_keepalive(&client, true)?;
+    sleep(ms(2300));
+    drop(client);
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 1, 0, 0);
     Ok(())
 }

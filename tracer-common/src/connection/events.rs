@@ -1,14 +1,14 @@
 //! What each event does to a connection.
 
 use super::{
-    ACTIVE, ADOPTED, ALERT_LENGTHS, Acknowledgement, CHANGED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, CONTINUES, Change,
-    Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY, OPENING, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED,
-    PEEKED, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report, Request, SENT_ON, Segment, TIMED_OUT,
-    TIMED_OUT_AT_LAST, TLS_OPENINGS, Tcp, Times, state,
+    ACTIVE, ADOPTED, ALERT_LENGTHS, ASKED, Acknowledgement, BEHIND, BODY, CHANGED, CLOSED_BY_APPLICATION,
+    CLOSED_BY_PEER, CONTINUES, Change, Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY, OPENING, OPENING_SHIFT,
+    OPENINGS, OPENINGS_SHIFT, OVERLAPPED, PEEKED, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report,
+    Request, SENT_ON, Segment, TIMED_OUT, TIMED_OUT_AT_LAST, TLS_OPENINGS, Tcp, Times, state,
 };
 use crate::{
     opening::Opening,
-    record::{ConnectionRecord, RIGHT_BEHIND_NS},
+    record::{ABANDONED_NS, ConnectionRecord, RIGHT_BEHIND_NS},
     sequence::after,
 };
 
@@ -17,6 +17,14 @@ use crate::{
 const AT_ONCE: u32 = 3;
 /// Nanoseconds.
 const PAUSE_NS: u64 = 100_000_000;
+/// The longest response that is taken for an interim one: `HTTP/1.1 100 Continue` and an empty line. No final response with
+/// a length or a body is as short.
+const INTERIM: u64 = 25;
+/// What comes within this many nanoseconds of the response before it may have been on its way before that response.
+const BEHIND_NS: u64 = 100_000_000;
+/// The set of openings of a connection that has carried HTTP/1 and has not been upgraded.
+const HTTP: u32 = 1 << (OPENINGS_SHIFT + Opening::Http as u32);
+const UPGRADED: u32 = TLS_OPENINGS | 1 << (OPENINGS_SHIFT + Opening::WebSocket as u32);
 
 impl Connection {
     /// Starts to follow the streams at `tcp`: nothing received or written so far counts.
@@ -136,22 +144,29 @@ impl Connection {
 
     /// Whether the first bytes of the current turn are worth a look, which costs as much as the rest of a read. On a
     /// connection that has carried nothing but HTTP/1, a turn as long as most requests is one: only every fourth is looked
-    /// at, to see an upgrade. Bodies come in full segments, and control data is short.
+    /// at, to see an upgrade. Bodies come in full segments or behind an interim response, and control data is short.
     #[inline(always)]
     #[must_use]
     pub const fn is_opening_wanted(&self) -> bool {
-        let is_http = self.flags & OPENINGS == 1 << (OPENINGS_SHIFT + Opening::Http as u32);
+        let is_http = self.flags & OPENINGS == HTTP;
         let is_plain = self.request.bytes_in > 32 && self.request.bytes_in <= 1400;
-        !is_http || !is_plain || self.sequence <= 2 || self.sequence.is_multiple_of(4)
+        let is_asked = self.flags & OPENING == ASKED << OPENING_SHIFT;
+        !is_http || !is_plain || is_asked || self.sequence <= 2 || self.sequence.is_multiple_of(4)
     }
 
     /// The first bytes of the current turn were of that class.
     #[inline(always)]
     pub fn opened_with(&mut self, opening: Opening) {
-        let opening = opening as u32;
-        self.flags = (self.flags & !OPENING) | opening << OPENING_SHIFT;
-        if opening != 0 {
-            self.flags |= 1 << (OPENINGS_SHIFT + opening);
+        if matches!(opening, Opening::Unknown) {
+            return;
+        }
+        let is_asked = self.flags & OPENING == ASKED << OPENING_SHIFT && self.flags & (HTTP | UPGRADED) == HTTP;
+        self.flags &= !OPENING;
+        if is_asked && !matches!(opening, Opening::Http) {
+            // A body says nothing about the protocol.
+            self.flags |= BODY << OPENING_SHIFT;
+        } else {
+            self.flags |= (opening as u32) << OPENING_SHIFT | 1 << (OPENINGS_SHIFT + opening as u32);
         }
     }
 
@@ -234,10 +249,22 @@ impl Connection {
     #[inline(always)]
     #[must_use]
     pub const fn peer_left_right_behind(&self) -> bool {
+        self.peer_left_within(RIGHT_BEHIND_NS)
+    }
+
+    /// Whether nobody had read the current turn when the peer ended the connection, soon after that turn began.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_abandoned(&self) -> bool {
+        self.request.moments.first_read == 0 && self.peer_left_within(ABANDONED_NS)
+    }
+
+    #[inline(always)]
+    const fn peer_left_within(&self, nanoseconds: u64) -> bool {
         let queued = self.request.moments.queued;
         self.flags & (CLOSED_BY_PEER | RESET_BY_PEER) != 0
             && queued != 0
-            && self.ended.saturating_sub(queued) < RIGHT_BEHIND_NS
+            && self.ended.saturating_sub(queued) < nanoseconds
     }
 
     /// A packet of the response was sent again.
@@ -309,7 +336,14 @@ impl Connection {
                 if timed_out {
                     self.flags |= TIMED_OUT_AT_LAST;
                 }
-                self.unread = change.unread;
+                let is_finishing = matches!(old, state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING);
+                // The peer's FIN ends the connection in order: the application may still read what has come, and no reset
+                // is sent if it does not.
+                let in_order = is_finishing && change.received != tcp.expected;
+                self.unread = if in_order { 0 } else { change.unread };
+                if self.flags & CLOSED_BY_APPLICATION != 0 && after(change.received, self.input_end) {
+                    self.late = change.received.wrapping_sub(self.input_end);
+                }
                 let end = match old {
                     _ if timed_out => TIMED_OUT,
                     // The FIN was before tracing began.
@@ -423,6 +457,7 @@ impl Connection {
 
     #[inline(always)]
     fn begin_request(&mut self, arrived: u64, queued: u64) {
+        let origin = self.origin(queued) << OPENING_SHIFT;
         self.request = Request::default();
         self.request.moments.arrived = arrived;
         self.request.moments.queued = queued;
@@ -435,7 +470,20 @@ impl Connection {
         self.acknowledged_end = self.written_end;
         let continues = if self.flags & SENT_ON != 0 { CONTINUES } else { 0 };
         let gone = CHANGED | REOPENED | MIDWAY | SENT_ON | CONTINUES | OPENING | PEEKED;
-        self.flags = (self.flags & !gone) | ACTIVE | continues;
+        self.flags = (self.flags & !gone) | ACTIVE | continues | origin;
+    }
+
+    /// What is known of a turn that begins now, before anybody has read it: how it follows the response before it.
+    #[inline(always)]
+    const fn origin(&self, queued: u64) -> u32 {
+        let Request { moments, bytes_out, .. } = &self.request;
+        if *bytes_out != 0 && *bytes_out <= INTERIM {
+            ASKED
+        } else if moments.acknowledged != 0 && queued.saturating_sub(moments.acknowledged) < BEHIND_NS {
+            BEHIND
+        } else {
+            0
+        }
     }
 
     /// Bytes that `segment` did not see: they came with the handshake's last ACK, and hence when the connection was

@@ -93,7 +93,7 @@ proptest! {
                 Event::State { states, unacknowledged, latest, timed_out } => {
                     let acknowledgement = Acknowledgement { unacknowledged, latest };
                     let (old, new) = states;
-                    let change = Change { old, new, timed_out, by: Ender::default(), unread: 0 };
+                    let change = Change { old, new, timed_out, by: Ender::default(), unread: 0, received: expected };
                     connection.state_changed(change, (acknowledgement, tcp), now, report);
                 }
             }

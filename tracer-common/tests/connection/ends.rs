@@ -16,7 +16,7 @@ const WORKER: Ender = Ender { pid: 812, how: How::Killed as u16, signal: 9, comm
 type Events = fn(&mut Scenario) -> &mut Scenario;
 
 /// The record of the connection as it is.
-fn closed(connection: &Connection) -> ConnectionRecord {
+pub fn closed(connection: &Connection) -> ConnectionRecord {
     let mut record = std::mem::MaybeUninit::<ConnectionRecord>::zeroed();
     // SAFETY: zeros are valid for integers, and every member is written.
     unsafe {
@@ -231,7 +231,7 @@ fn most_requests_of_a_plain_connection_are_not_looked_at() {
                 scenario.connection.opened_with(opening);
                 looks.push(scenario.connection.sequence);
             }
-            scenario.respond(10);
+            scenario.respond(40);
         }
         looks
     };
@@ -242,4 +242,28 @@ fn most_requests_of_a_plain_connection_are_not_looked_at() {
     {
         assert_eq!(looked_at(opening, length), [1, 2, 3, 4, 5, 6, 7, 8], "{opening:?} {length}");
     }
+}
+
+#[test]
+fn what_comes_after_the_hosts_fin_is_counted_apart() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().respond(50).close().fin_acknowledged();
+    // TCP takes it, but no hook sees it.
+    scenario.receives_unseen(300).gone();
+    let record = closed(&scenario.connection);
+    assert_eq!((record.late, record.bytes_in, record.requests), (300, 100, 1));
+    // More than the record has room for.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().respond(50).close().fin_acknowledged().receives_unseen(70_000).gone();
+    assert_eq!(closed(&scenario.connection).late, u16::MAX);
+    // The peer's FIN behind it is no byte, and says that nothing is refused.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().respond(50).close().fin_acknowledged().receives_unseen(24);
+    scenario.unread = 24;
+    let record = closed(&scenario.peer_finishes().connection);
+    assert_eq!((record.late, record.unread), (24, 0));
+    // Without a FIN of this host nothing comes late.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read().respond(50).receives_unseen(300).gone();
+    assert_eq!(closed(&scenario.connection).late, 0);
 }

@@ -4,6 +4,7 @@ mod any_order;
 mod ends;
 mod regressions;
 mod scenario;
+mod turns;
 
 use scenario::{STEP, Scenario, is_complete, is_final, split};
 use tracer_common::{

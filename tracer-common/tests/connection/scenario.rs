@@ -38,6 +38,8 @@ pub struct Scenario {
     pub by: Ender,
     /// What the application has not read.
     pub unread: u32,
+    /// The peer's FIN has come.
+    has_fin: bool,
     reports: RefCell<Vec<RequestRecord>>,
 }
 
@@ -57,6 +59,7 @@ impl Scenario {
             acknowledged_at: 0,
             by: Ender::default(),
             unread: 0,
+            has_fin: false,
             reports: RefCell::new(Vec::new()),
         }
     }
@@ -212,6 +215,20 @@ impl Scenario {
         self.change(state::CLOSE)
     }
 
+    /// Bytes arrive where no hook sees them.
+    pub fn receives_unseen(&mut self, bytes: u32) -> &mut Self {
+        self.peer_end = self.peer_end.wrapping_add(bytes);
+        self.expected = self.peer_end;
+        self
+    }
+
+    /// The peer's FIN arrives after that of this host: the socket goes away in order.
+    pub fn peer_finishes(&mut self) -> &mut Self {
+        self.expected = self.expected.wrapping_add(1);
+        self.has_fin = true;
+        self.change(state::CLOSE)
+    }
+
     /// The socket goes away, as after a reset by this host or `TIME_WAIT`.
     pub fn gone(&mut self) -> &mut Self {
         self.change(state::CLOSE)
@@ -229,7 +246,14 @@ impl Scenario {
         let (tcp, now) = (self.tcp(), self.now);
         let report = record(&self.reports);
         let acknowledgement = Acknowledgement { unacknowledged: self.unacknowledged, latest: self.acknowledged_at };
-        let change = Change { old: self.state, new, timed_out, by: self.by, unread: self.unread };
+        let change = Change {
+            old: self.state,
+            new,
+            timed_out,
+            by: self.by,
+            unread: self.unread,
+            received: self.expected.wrapping_sub(u32::from(self.has_fin)),
+        };
         self.connection.state_changed(change, (acknowledgement, tcp), now, report);
         self.state = new;
         self.wait(STEP)

@@ -160,6 +160,7 @@ impl Traffic {
             download: 0,
             reports: 1,
             peer_left: 0,
+            late: 0,
         }
     }
 

@@ -102,7 +102,7 @@ impl Summary {
     /// for its bytes.
     pub fn request(&mut self, request: &Request<'_>, change: Change) {
         let counter = match request.turn {
-            Turn::Request => {
+            Turn::Request | Turn::Body => {
                 self.counted(request, change);
                 return;
             }

@@ -1,12 +1,11 @@
 //! The command line.
 
-mod duration;
 mod netns;
 mod network;
 mod parse;
 
 use clap::{Args, Parser, Subcommand};
-pub use duration::duration;
+pub use crate::duration::duration;
 pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;

@@ -2,12 +2,13 @@
 //! is, and how it is set.
 
 use super::servers::{self, Server};
-use crate::rejection::Setting;
+use crate::rejection::{ProcessName, Setting};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A configuration is read up to here, with all files that it includes.
@@ -17,6 +18,15 @@ const MOST_FILES: usize = 64;
 /// A program is searched up to here for the mark of the Go linker.
 const MOST_PROGRAM: u64 = 64 << 20;
 
+/// What has run for less may have been started to take over from another process: a question is asked a second after the
+/// close that it is about.
+const ELDER: Duration = Duration::from_secs(3);
+/// Columns of `/proc/PID/stat` (proc(5)), counted from the one behind the name.
+const STATE: usize = 0;
+const STARTED: usize = 19;
+/// Milliseconds per tick in `stat`: `USER_HZ` is 100 on x86 and arm64, whatever the kernel's own clock is.
+const TICK_MS: u64 = 10;
+
 /// The answers. What is not known is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
@@ -24,6 +34,10 @@ pub struct Application {
     pub is_alive: bool,
     /// Something listens where the connection came in.
     pub listens: bool,
+    /// The processes, by pid, that listen there and had run for [`ELDER`] already: their listeners are none that replaced
+    /// another one just now.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub elders: Vec<u32>,
     /// Open files, and how many the process may have.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub open_files: Option<(u64, u64)>,
@@ -33,6 +47,9 @@ pub struct Application {
     /// The name of the server in the table of servers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<String>,
+    /// The process that listens, if the question was about that one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub process: Option<ProcessName>,
     /// For how long it keeps idle connections.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keep_alive: Option<Setting>,
@@ -52,6 +69,8 @@ fn of(proc: &Path, pid: u32) -> Application {
     Application {
         is_alive: is_alive(&process),
         listens: false,
+        elders: Vec::new(),
+        process: None,
         open_files: open_files(&process),
         threads: status(&process, "Threads:").and_then(|threads| threads.parse().ok()),
         server: server.map(|server| server.name.to_owned()),
@@ -65,12 +84,30 @@ pub fn open_files_of(pid: u32) -> Option<(u64, u64)> {
     open_files(&Path::new("/proc").join(pid.to_string()))
 }
 
+/// Whether the process `pid` has run for [`ELDER`].
+#[must_use]
+pub fn is_elder(pid: u32) -> bool {
+    is_elder_of(Path::new("/proc"), pid).unwrap_or(false)
+}
+
+fn is_elder_of(proc: &Path, pid: u32) -> Option<bool> {
+    let started = stat(&proc.join(pid.to_string()), STARTED)?.parse::<u64>().ok()?;
+    let uptime = fs::read_to_string(proc.join("uptime")).ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime.split_ascii_whitespace().next()?.parse().ok()?).ok()?;
+    Some(uptime >= ELDER + Duration::from_millis(started.saturating_mul(TICK_MS)))
+}
+
 /// A process that has ended and that nobody has waited for does not run.
 fn is_alive(process: &Path) -> bool {
-    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    stat(process, STATE).is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+}
+
+/// A column of the process's `stat`, counted from the one behind its name.
+fn stat(process: &Path, column: usize) -> Option<String> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
     // The name before it may hold anything.
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    let (_, columns) = stat.rsplit_once(')')?;
+    columns.split_ascii_whitespace().nth(column).map(str::to_owned)
 }
 
 fn open_files(process: &Path) -> Option<(u64, u64)> {
@@ -240,6 +277,19 @@ mod tests {
             fs::write(folder.path().join("stat"), format!("7 (a) Z b) {state} 1 7 7")).unwrap();
             assert_eq!(is_alive(folder.path()), alive, "{state}");
         }
+    }
+
+    #[test]
+    fn a_process_that_has_run_for_long_is_an_elder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("uptime"), "1000.00 3900.00\n").unwrap();
+        fs::create_dir(folder.path().join("7")).unwrap();
+        for (started, expected) in [(99_700, true), (99_701, false), (0, true), (100_100, false)] {
+            let columns = format!("S 1 7 7 0 -1 4194560 9 9 9 9 9 9 9 9 20 0 1 0 {started} 999 9");
+            fs::write(folder.path().join("7/stat"), format!("7 (a) Z b) {columns}")).unwrap();
+            assert_eq!(is_elder_of(folder.path(), 7), Some(expected), "{started}");
+        }
+        assert_eq!(is_elder_of(folder.path(), 8), None);
     }
 
     #[test]

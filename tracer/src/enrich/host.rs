@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, net::SocketAddr};
 use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
 
+/// Processes that listen on a port are named up to this number.
+const MOST_ELDERS: usize = 64;
 /// The functions in which netfilter drops packets, for kernels before 5.17, which have no reasons.
 const NETFILTER: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];
 
@@ -110,17 +112,20 @@ impl Host {
         listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
     }
 
-    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`. 0 is the process
-    /// that listens there.
+    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`; 0: about the one
+    /// that listens there, if it is only one.
     pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
-        let mut listens = self.listeners.on(netns, local.port());
-        listens.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
-        let owner = || listens.iter().find_map(|(_, process)| process.as_ref()).map(|process| process.pid);
-        let about = match if pid == 0 { owner() } else { Some(pid) } {
-            Some(pid) => application::read(pid),
-            None => Application { is_alive: true, ..Application::default() },
+        let mut listeners = self.listeners.all(netns, local.port());
+        listeners.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
+        let pids = listeners.iter().filter_map(|(_, process)| process.as_ref().map(|process| process.pid));
+        let elders = pids.filter(|&pid| application::is_elder(pid)).take(MOST_ELDERS).collect();
+        let listens = !listeners.is_empty();
+        let process = match listeners.split_first() {
+            Some(((_, process), rest)) if pid == 0 && rest.iter().all(|(_, it)| it == process) => process.clone(),
+            _ => None,
         };
-        Application { listens: !listens.is_empty(), ..about }
+        let pid = process.as_ref().map_or(pid, |process| process.pid);
+        Application { listens, elders, process, ..application::read(pid) }
     }
 
     fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {

@@ -25,9 +25,16 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// What listens on `port` in the namespace with inode number `netns`, at whatever address. `[::]` mostly stands for
+    /// What listens on `port` in the namespace with inode number `netns`, once per address. `[::]` mostly stands for
     /// both families: the kernel does not list whether a socket is for IPv6 only.
     pub fn on(&mut self, netns: u32, port: u16) -> Vec<Listener> {
+        let mut listeners = self.all(netns, port);
+        listeners.dedup_by_key(|(address, _)| *address);
+        listeners
+    }
+
+    /// The same, once per address and process: with `SO_REUSEPORT` several sockets have one address.
+    pub fn all(&mut self, netns: u32, port: u16) -> Vec<Listener> {
         let listeners = self.recent.get(netns, |_| read(netns));
         listeners.iter().filter(|(address, _)| address.port() == port).cloned().collect()
     }
@@ -45,9 +52,9 @@ fn read(netns: u32) -> Vec<Listener> {
     let owners = owners(Path::new("/proc"), netns, &inodes);
     let mut listeners: Vec<Listener> =
         sockets.into_iter().map(|(address, inode)| (address, owners.get(&inode).cloned())).collect();
-    // With SO_REUSEPORT several sockets have one address.
-    listeners.sort_by_key(|(address, owner)| (*address, owner.as_ref().map_or(u32::MAX, |owner| owner.pid)));
-    listeners.dedup_by_key(|(address, _)| *address);
+    let key = |(address, owner): &Listener| (*address, owner.as_ref().map_or(u32::MAX, |owner| owner.pid));
+    listeners.sort_by_key(key);
+    listeners.dedup_by_key(|listener| key(listener));
     listeners
 }
 

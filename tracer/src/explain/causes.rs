@@ -233,16 +233,19 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed],
         title: "closed before the response",
         text: "[{ended_by}|The application] closed the connection[ {waited} after the request came,] without a \
-            response[; nothing had come or gone for {silent}: {?waits_for_body}it answers every whole request, so the \
+            response[{?stops} ({why})|; nothing had come or gone for {silent}: {?waits_for_body}it answers every whole request, so the \
             sender had stalled in its body|; nothing had come or gone for {silent}: it gave up, or it waited for the \
             rest of the request].",
         verdict: "got no response: [{ended_by}|the application] closed the connection[ after {waited}]; \
-            [{?waits_for_body}look at why the request stalled in its body|look at its log].",
+            [{?stops}let it finish its requests before it stops|{?waits_for_body}look at why the request stalled in its \
+            body|look at its log].",
         alb: &["502"],
-        advice: "[{?waits_for_body}The request was incomplete: look at the client or the load balancer's side; {body} \
+        advice: "[{?stops}Let the server finish its requests before it ends: deregister the target, wait for the \
+            deregistration delay (Kubernetes: a `preStop` sleep), and give it time to stop|{?waits_for_body}The request \
+            was incomplete: look at the client or the load balancer's side; {body} \
             limits how long the server waits for the rest|{?died}Read the kernel's log, {kernel_log}, and the \
             application's log at that time|Read the application's log at that time: a crash, a worker timeout (gunicorn \
-            --timeout), a restart, a request whose body did not come whole][{?waits_for_body}|{?died}|. {kernel_log} \
+            --timeout), a restart, a request whose body did not come whole][{?stops}|{?waits_for_body}|{?died}|. {kernel_log} \
             tells if the kernel ended it].",
     },
     Entry {
@@ -257,14 +260,15 @@ pub static CAUSES: [Entry; 25] = [
             after the request came, without reading it|{?closed_unread}The application accepted the connection and \
             closed it without reading the request|{ended_by} reset the connection {waited} after the request came, \
             without a response|{ended_by} reset the connection without a response|This host reset the connection \
-            without a response][{?never_accepted}: it had never been accepted|{?closed_unread} (open files: \
+            without a response][{?never_accepted}: it had never been accepted|{?stops} ({why})|{?closed_unread} (open files: \
             {open_files})|{?closed_unread}|: {unread} of the request had not been read].",
         verdict: "got a reset for a response[ from {ended_by}][ after {waited}][{?closed_unread}, accepted and closed \
-            unread|, {unread} of the request unread]; [{?files_at_limit}raise its limit of open files \
+            unread|, {unread} of the request unread]; [{?stops}let the load balancer leave before it stops|{?files_at_limit}raise its limit of open files \
             ({open_files})|{?closed_unread}look for a limit of the application|look at the application's log].",
         alb: &["502"],
         advice: "[{?never_accepted}The listener closed with connections in its queue: let it accept and serve them \
-            before it ends|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
+            before it ends|{?stops}Before the server stops, deregister the target and wait for the deregistration delay \
+            (Kubernetes: a `preStop` sleep)|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
             in its systemd unit, or `ulimit -n`, and restart it|{?closed_unread}A limit of the server: {limits}|{?closed_unread}A \
             limit of the application: connections or workers at once, or open files ({count_files})|{?closed_unread}A limit of the application: connections or workers at once, \
             or open files|{?never_read}Nobody read it for {waited}: more workers, or fewer connections for each|{?unread}It \
@@ -295,8 +299,9 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed, Inferred],
         title: "reset during the upload",
         text: "[{ended_by}|This host] answered before the whole request had come, and closed the connection: the rest of \
-            the upload met a reset[ ({unread} of it unread)][{?inferred} (inferred: the close followed the response at \
-            once, and a full segment came; it may also have been the next request)].",
+            the upload met a reset[ ({unread} of it unread)][{?inferred}{?late} (inferred: the close followed the response \
+            at once, and a full segment came; it may also have been the next request)|{?inferred} (inferred: what was \
+            unread is as short as a request; it may also have been the next request, sent before the response)].",
         verdict: "got an early response and then a reset into their upload[ from {ended_by}]: the load balancer may \
             answer 502 instead; let the server read the rest before it closes.",
         alb: &["502"],
@@ -342,7 +347,8 @@ pub static CAUSES: [Entry; 25] = [
         counted: Requests,
         evidence: &[Observed, Inferred],
         title: "no response",
-        text: "[{?never_accepted}The connection of a request waits to be accepted|{?never_read}{process} has not read \
+        text: "[{?never_accepted}{process} has not accepted the connection of a request|{?never_accepted}The connection of a \
+            request waits to be accepted|{?never_read}{process} has not read \
             a request|{?never_read}The application has not read a request|{process} has read a request but not \
             answered it|A request has not been answered][ for {waited}, longer than the load balancer's idle timeout \
             ({idle_timeout})| for longer than the load balancer's idle timeout][{?inferred} (inferred: it may also be a \

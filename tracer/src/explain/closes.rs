@@ -2,7 +2,8 @@
 //!
 //! One closed connection says little: a keep-alive time that runs out and a process that stops look alike. Several do say
 //! something. A stop closes connections in one instant, however long each had been idle; often the listener closes with
-//! them, or the process ends soon after. A keep-alive time closes them at different moments, each after the same idle
+//! them, or the process ends soon after. With `SO_REUSEPORT` a port has several listeners, and one that closes says
+//! something only about the connections of its own process, unless it was the last. A keep-alive time closes them at different moments, each after the same idle
 //! time, and no connection outlives it.
 //!
 //! All of it is bounded. Time is that of the records, so a replay decides as the live run did.
@@ -50,11 +51,22 @@ pub struct Close {
     pub pid: u32,
 }
 
+/// A listener that closed at the moment of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerClosed {
+    /// The process that closed the connection closed it.
+    BySame,
+    /// Another process did: a master, a worker with the same listener, or one with a listener of its own on that port.
+    ByOther,
+}
+
 /// What other connections say about a close.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Witnesses {
     /// The reason, if they tell one.
     pub reason: Option<CloseReason>,
+    /// Whether a listener closed with it. If that was the last one of the port, it is the reason.
+    pub listener: Option<ListenerClosed>,
     /// How many connections the same process closed in that instant, this one included.
     pub together: u32,
     /// How many connections closed after the same idle time, this one included, if that is a keep-alive time.
@@ -71,8 +83,8 @@ type Key = (u32, SocketAddr);
 #[derive(Debug, Default)]
 pub struct Closes {
     listeners: HashMap<Key, Listener, FixedState>,
-    /// When which listener closed.
-    closed: VecDeque<(u64, Key)>,
+    /// When which listener closed, and by which process.
+    closed: VecDeque<(u64, Key, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -89,12 +101,12 @@ struct Listener {
 }
 
 impl Closes {
-    /// A listener closed at `at`.
-    pub fn listener_closed(&mut self, netns: u32, local: SocketAddr, at: u64) {
+    /// The process `pid` (0: not known) closed a listener at `at`.
+    pub fn listener_closed(&mut self, netns: u32, local: SocketAddr, at: u64, pid: u32) {
         if self.closed.len() >= CLOSED {
             self.closed.pop_front();
         }
-        self.closed.push_back((at, (netns, local)));
+        self.closed.push_back((at, (netns, local), pid));
     }
 
     /// The application closed a connection to `local`.
@@ -128,18 +140,16 @@ impl Closes {
     /// What is to be said about `close`, from what is known now.
     #[must_use]
     pub fn witnesses(&self, netns: u32, local: SocketAddr, close: Close, limits: Limits) -> Witnesses {
+        let closed = self.listener_closed_with(netns, local, close);
         let Some(listener) = self.listeners.get(&(netns, local)) else {
-            let reason = self.listener_closed_with(netns, local, close.at).then_some(CloseReason::Stopped);
-            return Witnesses { reason, together: 1, ..Witnesses::default() };
+            return Witnesses { listener: closed, together: 1, ..Witnesses::default() };
         };
         let together = listener.together(close);
         let outlived = listener.outlived(close);
         let same_idle = if outlived.is_some() { 0 } else { listener.same_idle(close, limits) };
         let spread =
             together.iter().map(|it| it.idle).max().unwrap_or(0) - together.iter().map(|it| it.idle).min().unwrap_or(0);
-        let reason = if self.listener_closed_with(netns, local, close.at) {
-            Some(CloseReason::Stopped)
-        } else if same_idle != 0 {
+        let reason = if same_idle != 0 {
             Some(CloseReason::KeepAlive)
         } else if together.len() >= TOGETHER && spread > tolerance(close.idle) {
             Some(CloseReason::Together)
@@ -147,7 +157,7 @@ impl Closes {
             None
         };
         let together = u32::try_from(together.len()).unwrap_or(u32::MAX);
-        Witnesses { reason, together, same_idle, outlived }
+        Witnesses { reason, listener: closed, together, same_idle, outlived }
     }
 
     fn listener(&mut self, key: Key, now: u64) -> &mut Listener {
@@ -160,17 +170,25 @@ impl Closes {
         listener
     }
 
-    /// Whether a listener for `local` closed at about the moment `at`.
-    fn listener_closed_with(&self, netns: u32, local: SocketAddr, at: u64) -> bool {
+    /// Whether a listener for `local` closed at about the moment of `close`; one of the same process counts for more.
+    fn listener_closed_with(&self, netns: u32, local: SocketAddr, close: Close) -> Option<ListenerClosed> {
         let serves = |listener: SocketAddr| {
             listener.port() == local.port() && (is_wildcard(listener.ip()) || listener.ip() == local.ip())
         };
-        self.closed.iter().any(|&(moment, key)| {
+        let with_it = self.closed.iter().filter(|&&(moment, key, _)| {
             key.0 == netns
                 && serves(key.1)
-                && moment.saturating_sub(at) <= INSTANT
-                && at.saturating_sub(moment) <= WITH_LISTENER
-        })
+                && moment.saturating_sub(close.at) <= INSTANT
+                && close.at.saturating_sub(moment) <= WITH_LISTENER
+        });
+        let mut found = None;
+        for &(_, _, pid) in with_it {
+            if pid == close.pid && pid != 0 {
+                return Some(ListenerClosed::BySame);
+            }
+            found = Some(ListenerClosed::ByOther);
+        }
+        found
     }
 }
 

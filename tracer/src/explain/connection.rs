@@ -37,11 +37,13 @@ pub fn of_closed(record: &ConnectionRecord, ending: Ending) -> Option<Rejection>
         Ending::Lost(cause, evidence) => (cause, evidence),
     };
     let ended = if record.ended == 0 { record.reported } else { record.ended };
+    // What came after the close is no turn of the connection.
+    let met_half_close = cause == Cause::KeepaliveRace && ending::met_a_half_close(record);
     let facts = match ending {
-        Ending::Lost(..) => lost(record, cause, ended),
+        Ending::Lost(..) if !met_half_close => lost(record, cause, ended),
         _ => idle(record),
     };
-    let has_sequence = matches!(ending, Ending::Lost(..)) && record.requests != 0;
+    let has_sequence = matches!(ending, Ending::Lost(..)) && record.requests != 0 && !met_half_close;
     Some(Rejection {
         cause,
         evidence,
@@ -125,7 +127,8 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     let waited = record.reported.saturating_sub(latest);
     let is_overdue = u128::from(waited) >= limits.idle_timeout.as_nanos();
     let turn = record.turn();
-    if record.bytes_out != 0 || moments.first_write != 0 || !is_overdue || turn.turn() != Turn::Request {
+    let is_request = matches!(turn.turn(), Turn::Request | Turn::Body);
+    if record.bytes_out != 0 || moments.first_write != 0 || !is_overdue || !is_request {
         return None;
     }
     let first = turn.is_first && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;

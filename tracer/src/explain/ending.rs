@@ -11,6 +11,7 @@
 //! | what that turn is ([`Turn`]) | `tracer_common::turn` |
 //! | bytes that the application had not read | the socket |
 //! | how long nothing had happened before | the state machine |
+//! | bytes that came after this host's FIN while the application kept the socket | sequence numbers |
 //! | for data after the close: its sequence number, what it acknowledges, its first bytes, the FIN behind it | the packet |
 //!
 //! Why an idle connection was closed is for `closes.rs`, which sees the other connections too.
@@ -60,14 +61,19 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
     let by_application = ended(CLOSED_BY_APPLICATION | RESET_BY_HOST);
     match record.pending {
         ConnectionRecord::UNANSWERED => unanswered(record),
+        ConnectionRecord::NOTHING if met_a_half_close(record) => {
+            Ending::Lost(KeepaliveRace, half_close_evidence(record))
+        }
         ConnectionRecord::CUT | ConnectionRecord::NOTHING if by_application && is_upload_unread(record) => {
-            Ending::Lost(ResetDuringUpload, Observed)
+            // What is as short as a request may be one that was sent before the response came (pipelined).
+            let may_be_next = record.turn().turn() == Turn::Request && record.unread < FULL_SEGMENT;
+            Ending::Lost(ResetDuringUpload, if may_be_next { Inferred } else { Observed })
         }
         ConnectionRecord::CUT if ended(RESET_BY_HOST) => Ending::Lost(Cause::ResetMidResponse, Observed),
         ConnectionRecord::CUT if ended(CLOSED_BY_PEER | RESET_BY_PEER) => match record.turn().turn() {
             // Whoever listens to a stream leaves when it wants to.
             Turn::Stream | Turn::Message | Turn::Control => Ending::InOrder,
-            Turn::Request | Turn::Farewell | Turn::Rest => Ending::Lost(PeerGaveUp, Observed),
+            Turn::Request | Turn::Farewell | Turn::Rest | Turn::Body => Ending::Lost(PeerGaveUp, Observed),
         },
         ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
             Ending::Lost(Cause::ResponseNotAcknowledged, Observed)
@@ -82,7 +88,7 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
 /// Whether the application closed with the rest of an answered request unread: the kernel answers that with a reset. Of a
 /// connection without a request that was seen, and of messages, unread bytes say nothing about an upload.
 fn is_upload_unread(record: &ConnectionRecord) -> bool {
-    let is_upload = record.requests != 0 && matches!(record.turn().turn(), Turn::Request | Turn::Rest);
+    let is_upload = record.requests != 0 && matches!(record.turn().turn(), Turn::Request | Turn::Rest | Turn::Body);
     is_upload && record.unread != 0 && !has_died(record)
 }
 
@@ -94,14 +100,18 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
         Turn::Rest if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && record.unread != 0 => {
             Ending::Lost(ResetDuringUpload, Observed)
         }
-        Turn::Request | Turn::Control if ended(CLOSED_BY_APPLICATION) => Ending::Lost(ClosedBeforeResponse, Observed),
+        Turn::Request | Turn::Body | Turn::Control if ended(CLOSED_BY_APPLICATION) => {
+            Ending::Lost(ClosedBeforeResponse, Observed)
+        }
         Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => Ending::Lost(KeepaliveRace, Observed),
-        Turn::Request | Turn::Control if ended(RESET_BY_HOST) => Ending::Lost(ResetBeforeResponse, Observed),
+        Turn::Request | Turn::Body | Turn::Control if ended(RESET_BY_HOST) => {
+            Ending::Lost(ResetBeforeResponse, Observed)
+        }
         Turn::Request if ended(CLOSED_BY_PEER) && !turn.is_first && !turn.is_certain() => {
             // It may have been a message that needs no answer.
             Ending::Lost(PeerGaveUp, Inferred)
         }
-        Turn::Request if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
+        Turn::Request | Turn::Body if ended(CLOSED_BY_PEER | RESET_BY_PEER) => Ending::Lost(PeerGaveUp, Observed),
         // Farewells, messages and streams need no answer. The rest of an upload has had one. With the beginning of a
         // handshake, peers look whether a port speaks TLS.
         _ => Ending::InOrder,
@@ -113,6 +123,23 @@ fn met_the_close(record: &ConnectionRecord) -> bool {
     let is_used = record.requests > 1 || record.flags & ADOPTED != 0;
     let waited = record.ended.saturating_sub(record.queued);
     is_used && is_unread(record) && record.queued != 0 && waited < UNREAD_FOR_LONG
+}
+
+/// Whether a request came after this host's FIN, on a connection whose socket the application kept: it closed one half, and
+/// discards what still comes (a lingering close). The rest of an upload that was answered early comes so, too.
+#[must_use]
+pub fn met_a_half_close(record: &ConnectionRecord) -> bool {
+    let is_used = record.requests != 0 && record.flags & CLOSED_BY_APPLICATION != 0 && !has_died(record);
+    let turn = record.turn();
+    let is_alert = turn.marks.is_tls() && u32::from(record.late) <= LONGEST_ALERT;
+    let is_upload = record.flags & SENT_ON != 0 || record.idle < WITH_RESPONSE;
+    let is_in_turns = matches!(turn.turn(), Turn::Request | Turn::Body | Turn::Control);
+    record.late != 0 && is_used && is_in_turns && !is_alert && !is_upload
+}
+
+fn half_close_evidence(record: &ConnectionRecord) -> Evidence {
+    let is_short = record.turn().marks.is_tls() && u32::from(record.late) <= ALERT;
+    if is_short { Inferred } else { Observed }
 }
 
 /// Whether all of the latest turn was still unread when the connection closed.
@@ -159,6 +186,8 @@ const ALERT: u32 = 100;
 const LONGEST_ALERT: u32 = 40;
 /// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
 const AT_ONCE: u64 = 10_000_000;
+/// A FIN so soon after the last byte of the response belongs to that response, in nanoseconds.
+const WITH_RESPONSE: u64 = 100_000_000;
 /// Uploads come in full segments, requests seldom do, in bytes.
 const FULL_SEGMENT: u32 = 1000;
 

@@ -239,13 +239,19 @@ fn a_close_says_what_its_reason_was_inferred_from() {
         (
             CloseReason::WorkerEnded,
             None,
-            "its worker ended soon after, while the listener stayed: a reload or a recycled worker",
+            "its worker ended, while the port was still served: a reload or a recycled worker",
         ),
         (CloseReason::ProcessEnded, Some(2), "the process ended, with 2 connections in that instant"),
         (
             CloseReason::Together,
             Some(12),
             "it stopped or reloaded: 12 connections with different idle times closed in that instant",
+        ),
+        (
+            CloseReason::Early,
+            Some(2),
+            "long before its keep-alive time, keepalive_timeout 5s (/etc/nginx/nginx.conf): it stopped, reloaded or \
+             recycled a worker, with 2 connections in that instant",
         ),
     ] {
         let (why, advice) = of(Some(reason), together);

@@ -211,13 +211,17 @@ fn why(it: &Known<'_>) -> Option<String> {
             )
         }
         Some(CloseReason::WorkerEnded) => {
-            format!("its worker ended soon after, while the listener stayed: a reload or a recycled worker{others}")
+            format!("its worker ended, while the port was still served: a reload or a recycled worker{others}")
         }
         Some(CloseReason::ProcessEnded) => format!("the process ended{others}"),
         Some(CloseReason::Together) => format!(
             "it stopped or reloaded: {} connections with different idle times closed in that instant",
             facts.closed_together.unwrap_or(0)
         ),
+        Some(CloseReason::Early) => {
+            let Setting { name, value, source } = facts.setting.as_ref()?;
+            format!("long before its keep-alive time, {name} {value} ({source}): it stopped, reloaded or recycled a worker{others}")
+        }
         Some(CloseReason::KeepAlive) => format!(
             "its keep-alive is shorter than the load balancer's {}: {} connections closed after the same idle time",
             limit(it.limits.idle_timeout),

@@ -196,7 +196,7 @@ fn carries(record: &ConnectionRecord) -> Option<&'static str> {
     match record.turn().turn() {
         Turn::Message => Some("messages"),
         Turn::Stream => Some("stream"),
-        Turn::Request | Turn::Control | Turn::Farewell | Turn::Rest => None,
+        Turn::Request | Turn::Control | Turn::Farewell | Turn::Rest | Turn::Body => None,
     }
 }
 

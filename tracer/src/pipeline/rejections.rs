@@ -11,11 +11,11 @@ use crate::{
     enrich::{application::Application, host::HostFacts, peer::socket},
     explain::{
         Limits, classify,
-        closes::{Close, Closes, Witnesses},
+        closes::{Close, Closes, ListenerClosed, Witnesses},
         connection,
         ending::{self, Ending},
     },
-    rejection::{Cause, CloseReason, Facts, Rejection},
+    rejection::{Cause, CloseReason, Facts, Rejection, Setting},
 };
 use foldhash::fast::FixedState;
 use std::{
@@ -44,7 +44,7 @@ const DEATHS: usize = 256;
 pub struct Question {
     /// Names the question in its answer: the connection.
     pub number: u64,
-    /// The process; 0: the one that listens.
+    /// The process; 0: whichever listens.
     pub pid: u32,
     /// The network namespace, by inode number.
     pub netns: u32,
@@ -171,7 +171,8 @@ impl Rejections {
                 self.closes.survived(record.netns, local, record.idle, record.ended);
             }
         } else if record.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0 {
-            let idle = if ending == Ending::Idle { record.idle } else { 0 };
+            let is_idle = ending == Ending::Idle || ending::met_a_half_close(record);
+            let idle = if is_idle { record.idle } else { 0 };
             self.closes.closed(record.netns, local, Close { idle, ..close_of(record) });
         }
     }
@@ -180,7 +181,8 @@ impl Rejections {
     fn idle(&mut self, record: &ConnectionRecord, mut rejection: Rejection) {
         let close = close_of(record);
         let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
-        if witnesses.reason == Some(CloseReason::KeepAlive) {
+        let stops = witnesses.listener == Some(ListenerClosed::BySame);
+        if witnesses.reason == Some(CloseReason::KeepAlive) && !stops {
             rejection.facts.same_idle = Some(witnesses.same_idle);
             // Whether the process stops shows in a moment.
             self.hold(rejection, close.at + HOLD, Some(close), None);
@@ -217,16 +219,17 @@ impl Rejections {
         let now = rejection.last;
         match rejection.cause {
             Cause::KeepaliveRace => self.hold(rejection, now + HOLD, Some(close_of(record)), None),
-            Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse | Cause::ResetDuringUpload => {
-                self.hold(rejection, now, None, None);
+            Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse => {
+                self.hold(rejection, now, Some(close_of(record)), None);
             }
+            Cause::ResetDuringUpload => self.hold(rejection, now, None, None),
             _ => self.take(rejection),
         }
     }
 
     /// A listener closed.
     pub fn listener_closed(&mut self, record: &ListenerRecord) {
-        self.closes.listener_closed(record.netns, socket(&record.local), record.reported);
+        self.closes.listener_closed(record.netns, socket(&record.local), record.reported, record.by.pid);
     }
 
     /// A connection was idle for `idle` nanoseconds before the request of `record`.
@@ -391,10 +394,17 @@ impl Rejections {
                 return;
             }
         }
-        let is_about_files = rejection.facts.closed_unread || waits_for_accept(&rejection);
+        if let Some(close) = close
+            && matches!(rejection.cause, Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse)
+        {
+            let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
+            explain_stop(&mut rejection.facts, &witnesses, &answer);
+        }
         let facts = &mut rejection.facts;
-        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| is_about_files));
-        facts.threads = answer.threads.filter(|_| facts.closed_unread);
+        let may_be_limit = facts.closed_unread || (facts.never_accepted && rejection.cause == Cause::NoResponse);
+        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| may_be_limit));
+        facts.threads = answer.threads.filter(|_| may_be_limit);
+        facts.process = facts.process.take().or(answer.process);
         facts.server = answer.server;
         facts.setting = answer.keep_alive;
         self.take(rejection);
@@ -416,8 +426,8 @@ impl Rejections {
             self.requests.clear();
         }
         let is_new = self.requests.insert((connection, sequence, rejection.cause));
-        if is_new && waits_for_accept(&rejection) {
-            // Whether its process may still open files shows only on the host.
+        if is_new && rejection.facts.never_accepted {
+            // Who should accept, and why it does not, is for the host to say.
             let now = rejection.last;
             self.hold(rejection, now, None, None);
         } else if is_new {
@@ -450,18 +460,10 @@ impl Waiting {
 
     fn question(&self) -> Option<Question> {
         let Rejection { netns, local, ref facts, .. } = self.rejection;
-        let pid = match facts.ended_by.as_ref().or(facts.process.as_ref()) {
-            Some(process) => process.pid,
-            None if waits_for_accept(&self.rejection) => 0,
-            None => return None,
-        };
+        let process = facts.ended_by.as_ref().or(facts.process.as_ref()).map(|process| process.pid);
+        let pid = process.or((self.rejection.cause == Cause::NoResponse).then_some(0))?;
         Some(Question { number: self.number, pid, netns, local })
     }
-}
-
-/// Whether it is a request whose connection still waits for `accept()`: its process is not known yet.
-fn waits_for_accept(rejection: &Rejection) -> bool {
-    rejection.cause == Cause::NoResponse && rejection.facts.never_accepted
 }
 
 const fn close_of(record: &ConnectionRecord) -> Close {
@@ -471,12 +473,13 @@ const fn close_of(record: &ConnectionRecord) -> Close {
 /// Notes why the connection was closed, and returns that.
 fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
+    let stop = stop(facts, witnesses, answer);
     let reason = match witnesses.reason {
         _ if has_died => Some(CloseReason::ProcessEnded),
-        Some(CloseReason::Stopped) if answer.listens => Some(CloseReason::Replaced),
-        Some(CloseReason::Stopped) => Some(CloseReason::Stopped),
+        _ if stop.is_some() => stop,
         // If nothing listens there any more, the whole server ended within that second, perhaps for another reason.
         _ if !answer.is_alive && answer.listens => Some(CloseReason::WorkerEnded),
+        None if is_early(facts, answer) => Some(CloseReason::Early),
         reason => reason,
     };
     facts.closed_because = reason;
@@ -484,6 +487,37 @@ fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application)
     facts.same_idle = (witnesses.same_idle != 0).then_some(witnesses.same_idle);
     facts.outlived_ns = witnesses.outlived;
     reason
+}
+
+/// Whether the connection closed long before the keep-alive time that the server's configuration shows.
+fn is_early(facts: &Facts, answer: &Application) -> bool {
+    let keep_alive = answer.keep_alive.as_ref().and_then(Setting::time);
+    facts.idle_ns.zip(keep_alive).is_some_and(|(idle, keep_alive)| u128::from(idle) < keep_alive.as_nanos() / 2)
+}
+
+/// What it means that a listener closed with the connection. If another one of that port had been there before and stays, only
+/// a worker has ended, provided that the listener was its own.
+fn stop(facts: &Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
+    let pid = facts.ended_by.as_ref().map_or(0, |by| by.pid);
+    match witnesses.listener? {
+        ListenerClosed::BySame if answer.elders.iter().any(|&elder| elder != pid) => Some(CloseReason::WorkerEnded),
+        ListenerClosed::ByOther if !answer.elders.is_empty() => None,
+        _ if answer.listens => Some(CloseReason::Replaced),
+        _ => Some(CloseReason::Stopped),
+    }
+}
+
+/// Notes that a request was lost because the server stopped: its listener closed at the same moment. One that was never
+/// accepted is lost with its listener in any case; of a process that died, its death is said.
+fn explain_stop(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) {
+    let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
+    if has_died || facts.never_accepted {
+        return;
+    }
+    if let Some(stop) = stop(facts, witnesses, answer) {
+        facts.closed_because = Some(stop);
+        facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
+    }
 }
 
 #[cfg(test)]

@@ -52,9 +52,11 @@ fn answer() -> Application {
     Application {
         is_alive: true,
         listens: true,
+        elders: vec![76, 77],
         open_files: Some((17, 1024)),
         threads: Some(4),
         server: Some("nginx".to_owned()),
+        process: Some(ProcessName { pid: 77, comm: "nginx".to_owned(), how: None }),
         keep_alive: Some(Setting { name, value, source: "/etc/nginx/nginx.conf".to_owned() }),
     }
 }

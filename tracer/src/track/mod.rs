@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use tracer_common::{
     connection,
     record::{ConnectionRecord, RequestRecord},
+    stage::RequestMoments,
     turn::Turn,
 };
 
@@ -60,11 +61,13 @@ struct Entry {
     latest: Option<RequestRecord>,
     /// What was released for the latest request and no longer holds.
     amended: Option<Box<RequestRecord>>,
+    /// The number of the turn with the latest request's body, and what was known of that request before it: its head.
+    head: Option<Box<(u32, RequestRecord)>>,
 }
 
 impl Entry {
     const fn new(connection: u64) -> Self {
-        Self { connection, counted: false, held: false, latest: None, amended: None }
+        Self { connection, counted: false, held: false, latest: None, amended: None, head: None }
     }
 }
 
@@ -137,10 +140,15 @@ impl Tracker {
             return;
         }
         let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
-        if record.turn().turn() == Turn::Rest {
-            self.rest(slot, record, on);
-            return;
-        }
+        let joined = match record.turn().turn() {
+            Turn::Rest => {
+                self.rest(slot, record, on);
+                return;
+            }
+            Turn::Body => self.joined(slot, record),
+            _ => None,
+        };
+        let record = joined.as_ref().unwrap_or(record);
         let Some(entry) = self.slots.get_mut(slot) else { return };
         if let Some(idle) = entry.latest.as_ref().and_then(|latest| idle_between(latest, record)) {
             on(Event::Survived { record, idle });
@@ -188,6 +196,17 @@ impl Tracker {
             let record = *latest;
             on(Event::Request { record: &record, amends: Some(&before) });
         }
+    }
+
+    /// The request whose head got an interim response, and now its body; `None` if the head was not seen.
+    fn joined(&mut self, slot: u32, body: &RequestRecord) -> Option<RequestRecord> {
+        let entry = self.slots.get_mut(slot)?;
+        let latest = entry.latest.filter(|latest| latest.sequence < body.sequence)?;
+        let is_known = entry.head.as_ref().is_some_and(|head| head.0 == body.sequence);
+        if !is_known {
+            entry.head = Some(Box::new((body.sequence, latest)));
+        }
+        entry.head.as_ref().map(|head| join(&head.1, body))
     }
 
     fn opened(&mut self, record: &ConnectionRecord, on: &mut impl FnMut(Event<'_>)) {
@@ -247,6 +266,30 @@ impl Tracker {
             }
             self.slots.touch(slot, Queue::Idle);
         }
+    }
+}
+
+/// The request that `head` began and whose body is `body`. The interim response between them is no response.
+fn join(head: &RequestRecord, body: &RequestRecord) -> RequestRecord {
+    let moments = RequestMoments {
+        arrived: head.moments.arrived,
+        queued: head.moments.queued,
+        first_read: head.moments.first_read,
+        last_read: head.moments.last_read.max(body.moments.last_read),
+        ..body.moments
+    };
+    RequestRecord {
+        moments,
+        flags: body.flags | head.flags & RequestRecord::ADOPTED,
+        accepted: head.accepted,
+        bytes_in: head.bytes_in.saturating_add(body.bytes_in),
+        zero_window: head.zero_window.saturating_add(body.zero_window),
+        process: if body.process.pid == 0 { head.process } else { body.process },
+        sequence: head.sequence,
+        revision: head.revision.saturating_add(body.revision).saturating_add(1),
+        retransmits: head.retransmits.saturating_add(body.retransmits),
+        marks: head.marks,
+        ..*body
     }
 }
 

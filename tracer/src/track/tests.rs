@@ -234,6 +234,78 @@ fn the_rest_of_an_upload_is_part_of_the_request_before_it() {
     tracker.finish(&mut |event| panic!("{event:?}"));
 }
 
+/// The body of a request whose head, of 200 bytes, had an interim response of 25.
+fn body(sequence: u32, revision: u32, bytes_out: u64, reported: u64) -> RequestRecord {
+    let marks = marks(&[Opening::Http], Opening::Unknown) | connection::BODY << connection::OPENING_SHIFT;
+    let flags = if bytes_out == 0 { RequestRecord::FINAL } else { RequestRecord::COMPLETE };
+    RequestRecord { marks, revision, bytes_out, flags, ..turn(sequence, Opening::Http, 300, reported) }
+}
+
+#[test]
+fn a_body_that_was_asked_for_is_part_of_the_request_before_it() {
+    let head = || RequestRecord {
+        bytes_out: 25,
+        flags: RequestRecord::COMPLETE,
+        accepted: 5,
+        moments: RequestMoments { arrived: 1, queued: 2, first_read: 3, last_read: 3, ..RequestMoments::default() },
+        ..turn(1, Opening::Http, 200, 10)
+    };
+    let moments = RequestMoments {
+        arrived: 20,
+        queued: 21,
+        first_read: 22,
+        last_read: 23,
+        first_write: 24,
+        first_out: 25,
+        last_out: 26,
+        acknowledged: 27,
+    };
+    for is_released in [false, true] {
+        let mut tracker = Tracker::default();
+        let mut seen = Vec::new();
+        let mut on = |event: Event<'_>| {
+            if let Event::Request { record, amends } = event {
+                assert!(amends.is_none_or(|it| it.sequence == record.sequence && it.revision < record.revision));
+                seen.push((record.sequence, record.bytes_in, record.bytes_out, amends.is_some(), record.moments));
+            }
+        };
+        tracker.record(&Record::Request(head()), &mut on);
+        tracker.tick(if is_released { 10 + 2 * SECOND } else { 0 }, &mut on);
+        tracker.record(&Record::Request(RequestRecord { moments, ..body(2, 0, 400, 3 * SECOND) }), &mut on);
+        // The response goes on: that is not added to what was joined before, but replaces it.
+        tracker.record(&Record::Request(RequestRecord { moments, ..body(2, 1, 900, 3 * SECOND + 1) }), &mut on);
+        tracker.record(&Record::Request(turn(3, Opening::Http, 500, 4 * SECOND)), &mut on);
+        let joined = RequestMoments { arrived: 1, queued: 2, first_read: 3, ..moments };
+        let seen = &seen[usize::from(is_released)..];
+        assert_eq!(seen[0], (1, 500, 900, is_released, joined));
+        assert_eq!((seen.len(), seen[1].0), (2, 3));
+    }
+}
+
+#[test]
+fn a_body_without_a_response_leaves_its_request_unanswered() {
+    let mut tracker = Tracker::default();
+    let head = RequestRecord { bytes_out: 25, flags: RequestRecord::COMPLETE, ..turn(1, Opening::Http, 200, 10) };
+    tracker.record(&Record::Request(head), &mut |event| panic!("{event:?}"));
+    let mut seen = Vec::new();
+    tracker.record(&Record::Request(body(2, 0, 0, 20)), &mut |event| {
+        if let Event::Request { record, amends: None } = event {
+            assert!(record.turn().turn().is_request());
+            seen.push((record.sequence, record.bytes_in, record.bytes_out, record.flags & RequestRecord::COMPLETE));
+        }
+    });
+    assert_eq!(seen, [(1, 500, 0, 0)]);
+    // Without its head it stands for itself.
+    let mut tracker = Tracker::default();
+    let mut alone = Vec::new();
+    tracker.record(&Record::Request(body(2, 0, 0, 20)), &mut |event| {
+        if let Event::Request { record, .. } = event {
+            alone.push((record.sequence, record.bytes_in));
+        }
+    });
+    assert_eq!(alone, [(2, 300)]);
+}
+
 #[test]
 fn the_rest_of_an_upload_counts_once_all_of_it_is_known() {
     let mut tracker = Tracker::default();

@@ -1,6 +1,8 @@
 //! Tests of what several closes of one listener say.
 
-use super::{CLOSED, CLOSES, Close, Closes, IDLES, INSTANT, LISTENERS, WINDOW, WITH_LISTENER, Witnesses};
+use super::{
+    CLOSED, CLOSES, Close, Closes, IDLES, INSTANT, LISTENERS, ListenerClosed, WINDOW, WITH_LISTENER, Witnesses,
+};
 use crate::{
     explain::Limits,
     rejection::CloseReason,
@@ -69,33 +71,54 @@ fn a_listener_that_closes_with_its_connections_stops() {
     for listener in ["10.0.2.5:8080", "0.0.0.0:8080", "[::]:8080"] {
         let stopped = || {
             let mut closes = Closes::default();
-            closes.listener_closed(NETNS, listener.parse().unwrap(), moment);
+            closes.listener_closed(NETNS, listener.parse().unwrap(), moment, PID);
             closes
         };
         let closes = stopped();
         for at in [moment - INSTANT, moment, moment + WITH_LISTENER] {
             // Whether other closes are remembered or not.
             let found = [of(&closes, close(at, 5 * S)), last_of(&mut stopped(), &[close(at, 5 * S)])];
-            assert_eq!(found.map(|it| it.reason), [Some(CloseReason::Stopped); 2], "{listener} {at}");
+            assert_eq!(found.map(|it| it.listener), [Some(ListenerClosed::BySame); 2], "{listener} {at}");
         }
         // A connection that had closed before the listener did, or long after, had another reason.
         for at in [moment - WITH_LISTENER, moment - INSTANT - 1, moment + WITH_LISTENER + 1] {
-            assert_eq!(of(&closes, close(at, 5 * S)).reason, None, "{listener} {at}");
+            assert_eq!(of(&closes, close(at, 5 * S)).listener, None, "{listener} {at}");
         }
-        assert_eq!(closes.witnesses(NETNS + 1, local(), close(moment, 5 * S), Limits::default()).reason, None);
+        assert_eq!(closes.witnesses(NETNS + 1, local(), close(moment, 5 * S), Limits::default()).listener, None);
         let other = "10.0.2.5:8081".parse().unwrap();
-        assert_eq!(closes.witnesses(NETNS, other, close(moment, 5 * S), Limits::default()).reason, None);
+        assert_eq!(closes.witnesses(NETNS, other, close(moment, 5 * S), Limits::default()).listener, None);
     }
     let mut closes = Closes::default();
-    closes.listener_closed(NETNS, "10.0.2.6:8080".parse().unwrap(), moment);
-    assert_eq!(of(&closes, close(moment, 5 * S)).reason, None, "another address of this host");
+    closes.listener_closed(NETNS, "10.0.2.6:8080".parse().unwrap(), moment, PID);
+    assert_eq!(of(&closes, close(moment, 5 * S)).listener, None, "another address of this host");
 }
 
 #[test]
-fn a_listener_that_closes_counts_for_more_than_a_keep_alive_time() {
+fn who_closed_the_listener_is_told() {
+    use ListenerClosed::{ByOther, BySame};
+    let at = 20 * S;
+    let cases: [(&[u32], u32, Option<ListenerClosed>); 6] = [
+        (&[PID], PID, Some(BySame)),
+        (&[PID + 1], PID, Some(ByOther)),
+        // Several listeners of one port: that of the connection's process counts for more, in any order.
+        (&[PID, PID + 1], PID, Some(BySame)),
+        (&[PID + 1, PID], PID, Some(BySame)),
+        // Processes that are not known are not the same one.
+        (&[0], 0, Some(ByOther)),
+        (&[], PID, None),
+    ];
+    for (listeners, pid, expected) in cases {
+        let mut closes = Closes::default();
+        for &listener in listeners {
+            closes.listener_closed(NETNS, local(), at, listener);
+        }
+        assert_eq!(of(&closes, Close { at, idle: 5 * S, pid }).listener, expected, "{listeners:?} {pid}");
+    }
+    // Whether that was the last one of the port is not known here: what the other connections say is told beside it.
     let mut closes = Closes::default();
-    closes.listener_closed(NETNS, local(), KEEP_ALIVE[2].at);
-    assert_eq!(last_of(&mut closes, &KEEP_ALIVE).reason, Some(CloseReason::Stopped));
+    closes.listener_closed(NETNS, local(), KEEP_ALIVE[2].at, PID + 1);
+    let found = last_of(&mut closes, &KEEP_ALIVE);
+    assert_eq!((found.reason, found.listener), (Some(CloseReason::KeepAlive), Some(ByOther)));
 }
 
 #[test]
@@ -202,15 +225,15 @@ fn little_is_remembered_whatever_comes() {
         let local = SocketAddr::from(([10, 0, 2, 5], index));
         closes.closed(NETNS, local, close(at(index), 5 * S));
         closes.survived(NETNS, local, 3 * S, at(index));
-        closes.listener_closed(NETNS, local, at(index));
+        closes.listener_closed(NETNS, local, at(index), PID);
     }
     assert_eq!((closes.listeners.len(), closes.closed.len()), (LISTENERS, CLOSED));
     // The latest ones.
     let latest = SocketAddr::from(([10, 0, 2, 5], 9_999));
     assert!(closes.listeners.contains_key(&(NETNS, latest)));
     assert_eq!(
-        closes.witnesses(NETNS, latest, close(at(9_999), S), Limits::default()).reason,
-        Some(CloseReason::Stopped)
+        closes.witnesses(NETNS, latest, close(at(9_999), S), Limits::default()).listener,
+        Some(ListenerClosed::BySame)
     );
     for index in 0..10_000 {
         closes.closed(NETNS, local(), close(at(index), 5 * S));

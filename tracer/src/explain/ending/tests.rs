@@ -15,8 +15,8 @@ use crate::{
 use proptest::prelude::*;
 use tracer_common::{
     connection::{
-        ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
-        SENT_ON, TIMED_OUT, TIMED_OUT_AT_LAST, TURN_MARKS,
+        ADOPTED, BEHIND, BODY, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, OPENING_SHIFT, RESET_ARRIVED,
+        RESET_BY_HOST, RESET_BY_PEER, SENT_ON, TIMED_OUT, TIMED_OUT_AT_LAST, TURN_MARKS,
     },
     opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
     record::ConnectionRecord,
@@ -144,12 +144,46 @@ fn a_handshake_of_tls_is_lost_only_by_this_host() {
     ]);
 }
 
+/// `100 Continue` is no response: the body that it asked for is lost as any request is.
+#[test]
+fn a_body_that_was_asked_for_is_lost_like_a_request() {
+    let body = marks(&[Http], Unknown) | BODY << OPENING_SHIFT;
+    check(&[
+        (UNANSWERED, CLOSED_BY_APPLICATION, body, 0, CLOSED, lost(ClosedBeforeResponse)),
+        (UNANSWERED, RESET_BY_HOST, body, 1, CLOSED, lost(ResetBeforeResponse)),
+        (UNANSWERED, CLOSED_BY_PEER, body, 0, CLOSED, lost(PeerGaveUp)),
+        (UNANSWERED, RESET_BY_PEER, body, 0, CLOSED, lost(PeerGaveUp)),
+        (NOTHING, CLOSED_BY_APPLICATION, body, 0, CLOSED, Ending::Idle),
+        (NOTHING, RESET_BY_HOST, body, 300, CLOSED, lost(ResetDuringUpload)),
+        (CUT, RESET_BY_PEER, body, 0, CLOSED, lost(PeerGaveUp)),
+    ]);
+}
+
+/// Sent at length right behind a response, read by nobody, given up at once: the rest of an upload, and nothing is lost. Who
+/// waits for longer has sent a request.
+#[test]
+fn an_upload_that_the_peer_gives_up_is_no_lost_request() {
+    let behind = marks(&[Http], Unknown) | BEHIND << OPENING_SHIFT;
+    for way in [CLOSED_BY_PEER, RESET_BY_PEER] {
+        let record = ConnectionRecord { requests: 2, ..ended(UNANSWERED, way, behind) };
+        let given_up = ConnectionRecord { queued: record.ended - 100 * MS, bytes_in: 50_000, unread: 50_000, ..record };
+        assert_eq!(of_connection(&given_up), Ending::InOrder);
+        for request in [
+            ConnectionRecord { queued: record.ended - S, ..given_up },
+            ConnectionRecord { unread: 49_999, ..given_up },
+            ConnectionRecord { bytes_in: 1400, ..given_up },
+        ] {
+            assert_eq!(of_connection(&request), lost(PeerGaveUp), "{request:?}");
+        }
+    }
+}
+
 #[test]
 fn a_response_that_is_not_whole_was_lost_by_whoever_ended_it() {
     for turn in [http(), tls(), 0, rest()] {
         check(&[
-            (CUT, CLOSED_BY_APPLICATION, turn, 1, CLOSED, lost(ResetDuringUpload)),
-            (CUT, RESET_BY_HOST, turn, 1, CLOSED, lost(ResetDuringUpload)),
+            (CUT, CLOSED_BY_APPLICATION, turn, 5000, CLOSED, lost(ResetDuringUpload)),
+            (CUT, RESET_BY_HOST, turn, 5000, CLOSED, lost(ResetDuringUpload)),
             (CUT, RESET_BY_HOST, turn, 0, CLOSED, lost(ResetMidResponse)),
             // The kernel resets what a process leaves unread when it dies.
             (CUT, RESET_BY_HOST, turn, 512, by(How::Killed, 9), lost(ResetMidResponse)),
@@ -195,8 +229,11 @@ fn an_answered_connection_ends_in_order_or_was_idle() {
     }
     for turn in [http(), tls(), 0] {
         check(&[
-            (NOTHING, CLOSED_BY_APPLICATION, turn, 1, CLOSED, lost(ResetDuringUpload)),
-            (NOTHING, RESET_BY_HOST, turn, 1, CLOSED, lost(ResetDuringUpload)),
+            (NOTHING, CLOSED_BY_APPLICATION, turn, 1000, CLOSED, lost(ResetDuringUpload)),
+            (NOTHING, RESET_BY_HOST, turn, 1000, CLOSED, lost(ResetDuringUpload)),
+            // As short as a request: it may have been pipelined.
+            (NOTHING, CLOSED_BY_APPLICATION, turn, 999, CLOSED, Ending::Lost(ResetDuringUpload, Inferred)),
+            (NOTHING, RESET_BY_HOST, turn, 1, CLOSED, Ending::Lost(ResetDuringUpload, Inferred)),
             (NOTHING, CLOSED_BY_PEER, turn, 1, CLOSED, Ending::InOrder),
             (NOTHING, RESET_BY_HOST, turn, 1, by(How::Exited, 0), Ending::InOrder),
         ]);
@@ -388,14 +425,16 @@ fn connections(ways: &'static [u32]) -> impl Strategy<Value = ConnectionRecord> 
     let more = TURN_MARKS | ADOPTED | RESET_ARRIVED | TIMED_OUT_AT_LAST | ENDED_UNANSWERED;
     let flags = flags.prop_map(move |(way, others)| way | (others & more));
     let sizes = (prop::sample::select(&[0_u64, 24, 100, 512, 90_000][..]), prop::sample::select(&[0_u32, 24, 512][..]));
+    let late = prop::sample::select(&[0_u16, 24, 300, u16::MAX][..]);
+    let sizes = (sizes, late).prop_map(|((bytes_in, unread), late)| (bytes_in, unread, late));
     let times = (0..80 * S, 0..20 * S, 0..12 * S);
     let by = (0..5_u16, prop::sample::select(&[0_u16, 1, 9, 11, 15][..]));
-    (flags, 0..4_u32, 0..4_u32, sizes, times, by, 0..6_u32, 0..2_u32).prop_map(
+    (flags, 0..4_u32, 0..4_u32, sizes, times, by, 0..6_u32, 0..2_u16).prop_map(
         |(
             flags,
             pending,
             requests,
-            (bytes_in, unread),
+            (bytes_in, unread, late),
             (idle, queued, download),
             (how, signal),
             reports,
@@ -406,7 +445,7 @@ fn connections(ways: &'static [u32]) -> impl Strategy<Value = ConnectionRecord> 
             let by = Ender { how, signal, ..CLOSED };
             let ended =
                 ConnectionRecord { flags, pending, requests, bytes_in, bytes_out, unread, idle, queued, ..closed() };
-            ConnectionRecord { download, by, reports, peer_left, ..ended }
+            ConnectionRecord { download, by, reports, peer_left, late, ..ended }
         },
     )
 }
@@ -486,4 +525,31 @@ proptest! {
             prop_assert!(record.ended.requests == 0 && record.ended.flags & ADOPTED == 0);
         }
     }
+}
+
+/// Data that came after this host's FIN, while the application kept the socket.
+#[test]
+fn a_request_meets_a_half_close() {
+    let late = |late, turn| ConnectionRecord { late, ..ended(NOTHING, CLOSED_BY_APPLICATION, turn) };
+    assert_eq!(of_connection(&late(300, http())), Ending::Lost(KeepaliveRace, Observed));
+    assert_eq!(of_connection(&late(6, marks(&[], Text))), Ending::Lost(KeepaliveRace, Observed));
+    assert_eq!(of_connection(&late(300, tls())), Ending::Lost(KeepaliveRace, Observed));
+    assert_eq!(of_connection(&late(60, tls())), Ending::Lost(KeepaliveRace, Inferred));
+    // Whether it was read or not.
+    let unread = ConnectionRecord { unread: 300, ..late(300, http()) };
+    assert_eq!(of_connection(&unread), Ending::Lost(KeepaliveRace, Observed));
+    // An alert, an answer to a close frame, nothing at all.
+    for record in [late(24, tls()), late(7, tls_alert()), late(6, frame()), late(0, http())] {
+        assert_eq!(of_connection(&record), Ending::Idle, "{record:?}");
+    }
+    // The FIN belongs to the response: the rest of an upload, read or not.
+    let upload = ConnectionRecord { idle: 20 * MS, ..late(20_000, http()) };
+    assert_eq!(of_connection(&upload), Ending::Idle);
+    let unread = ConnectionRecord { unread: 20_000, ..upload };
+    assert_eq!(of_connection(&unread), Ending::Lost(ResetDuringUpload, Observed));
+    let sent_on = late(20_000, http() | SENT_ON);
+    assert_eq!(of_connection(&sent_on), Ending::Idle);
+    // The peer left first: what came after that is nothing that this host has lost.
+    let peer_first = ConnectionRecord { late: 300, ..ended(NOTHING, CLOSED_BY_PEER, http()) };
+    assert_eq!(of_connection(&peer_first), Ending::InOrder);
 }

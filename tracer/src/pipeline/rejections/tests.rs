@@ -3,14 +3,14 @@
 use super::{ANSWER, Close, HOLD, Question, Rejections, WAITING};
 use crate::{
     enrich::{application::Application, host::HostFacts},
-    rejection::{Cause, CloseReason, Evidence, Rejection, Setting},
+    rejection::{Cause, CloseReason, Evidence, ProcessName, Rejection, Setting},
     samples::{MS, S, US, closed, marks, request, unanswered, v4},
 };
 use tracer_common::{
     connection::{CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST},
     endpoint::Endpoint,
     opening::Opening,
-    record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
+    record::{ConnectionRecord, Kind, ListenerRecord, RequestRecord},
     rejection::{Ended, Ender, Event, How, Key, Packet, RejectionRecord, Tally},
 };
 
@@ -139,11 +139,32 @@ fn a_race_says_why_the_connection_was_closed() {
     let reason = |before: fn(&mut Rejections), answer| race(before, answer).facts.closed_because;
     assert_eq!(reason(nothing, runs()), None);
     assert_eq!(reason(nothing, Application { is_alive: false, ..runs() }), Some(CloseReason::WorkerEnded));
+    // It would have kept the connection, idle for 5 seconds, for a minute; or for little longer than it did.
+    let keeps = |value: &str| {
+        let setting = Setting { name: "--keep-alive".to_owned(), value: value.to_owned(), source: String::new() };
+        Application { keep_alive: Some(setting), ..runs() }
+    };
+    assert_eq!(reason(nothing, keeps("60")), Some(CloseReason::Early));
+    assert_eq!(reason(nothing, keeps("8")), None);
+    assert_eq!(reason(nothing, keeps("$time")), None);
     // Nothing listens any more, either: the server ended within that second, which explains no earlier close.
     assert_eq!(reason(nothing, Application { is_alive: false, listens: false, ..runs() }), None);
     let stops = |it: &mut Rejections| it.listener_closed(&listener(NOW - 300 * MS));
     assert_eq!(reason(stops, Application::default()), Some(CloseReason::Stopped));
     assert_eq!(reason(stops, runs()), Some(CloseReason::Replaced));
+    // One of several listeners of that port (`SO_REUSEPORT`): a worker ends, or another one, which is no reason.
+    let elders = |elders: &[u32]| Application { elders: elders.to_vec(), ..runs() };
+    let other = |it: &mut Rejections| {
+        it.listener_closed(&ListenerRecord { by: Ender { pid: 78, ..nginx(How::Closed, 0) }, ..listener(NOW) });
+    };
+    assert_eq!(reason(stops, elders(&[77])), Some(CloseReason::Replaced), "it listens again");
+    assert_eq!(reason(stops, elders(&[77, 79])), Some(CloseReason::WorkerEnded));
+    assert_eq!(reason(other, elders(&[77])), None);
+    assert_eq!(reason(other, elders(&[79])), None);
+    assert_eq!(reason(other, Application { is_alive: false, ..elders(&[79]) }), Some(CloseReason::WorkerEnded));
+    // The last listener of the port, and one that was there for a moment only.
+    assert_eq!(reason(other, Application::default()), Some(CloseReason::Stopped));
+    assert_eq!(reason(other, runs()), Some(CloseReason::Replaced));
     let stop: fn(&mut Rejections) = |it| {
         for (connection, time) in [(4, 9 * S), (5, 5 * S), (6, 2 * S)] {
             it.closed(&idle(connection, NOW - MS, time));
@@ -377,6 +398,13 @@ fn a_keep_alive_time_is_not_too_short_if_the_server_stops_or_another_connection_
     assert_eq!(of(|_| {}, runs()), [(Cause::KeepaliveTooShort, 1)]);
     assert_eq!(of(|_| {}, Application { is_alive: false, ..runs() }), []);
     assert_eq!(of(|it| it.listener_closed(&listener(14_050 * MS)), runs()), []);
+    // The listener of another worker says nothing about this one.
+    let other = |it: &mut Rejections| {
+        let by = Ender { pid: 78, ..nginx(How::Closed, 0) };
+        it.listener_closed(&ListenerRecord { by, ..listener(14_050 * MS) });
+    };
+    assert_eq!(of(other, Application { elders: vec![77], ..runs() }), [(Cause::KeepaliveTooShort, 1)]);
+    assert_eq!(of(other, Application::default()), []);
     // Half a second after the connection, it is another matter.
     assert_eq!(of(|it| it.listener_closed(&listener(14_500 * MS)), runs()), [(Cause::KeepaliveTooShort, 1)]);
     // By a request after 30 s, and by the peer's close after 30 s.
@@ -515,20 +543,60 @@ fn a_close_is_noted_for_others_by_what_it_was() {
     assert_eq!((found.reason, found.together), (None, 1));
 }
 
-/// A connection that waits for `accept()`: the process that listens is asked for, and whether it may open files.
+/// Nobody has read the request, so no process is known: whoever listens is asked about.
 #[test]
-fn a_request_that_nobody_accepts_names_the_limit_of_open_files() {
+fn who_does_not_accept_is_asked_about() {
     let mut rejections = Rejections::default();
-    let mut waits = RequestRecord { flags: 0, sequence: 1, accepted: 0, process: Process::default(), ..unanswered() };
-    (waits.moments.first_read, waits.moments.last_read) = (0, 0);
-    waits.reported += 100 * S;
-    assert!(rejections.waits(&waits));
-    assert_eq!(tick(&mut rejections, waits.reported), []);
-    assert_eq!(rejections.questions().iter().map(|it| it.pid).collect::<Vec<_>>(), [0]);
-    rejections.answer(waits.connection, Application { open_files: Some((1024, 1024)), ..runs() });
-    let found = tick(&mut rejections, waits.reported);
-    assert_eq!(causes(&found), [(Cause::NoResponse, 1)]);
-    assert!(found[0].facts.never_accepted);
-    assert_eq!(found[0].facts.open_files, Some((1024, 1024)));
-    assert!(!rejections.waits(&waits), "it is reported once");
+    let record = unanswered();
+    let moments = tracer_common::stage::RequestMoments { first_read: 0, last_read: 0, ..record.moments };
+    let record = RequestRecord {
+        moments,
+        flags: 0,
+        process: tracer_common::record::Process::default(),
+        sequence: 1,
+        reported: 100 * S,
+        ..record
+    };
+    assert!(rejections.waits(&record) && !rejections.waits(&record));
+    rejections.tick(100 * S);
+    assert!(rejections.ready().is_empty(), "the answer has not come");
+    let questions = rejections.questions();
+    let [Question { number, pid: 0, .. }] = questions[..] else { panic!("{questions:?}") };
+    let process = Some(ProcessName { pid: 7, comm: "web".to_owned(), how: None });
+    let answer = Application { process: process.clone(), open_files: Some((20, 20)), ..Application::default() };
+    rejections.answer(number, answer);
+    rejections.tick(100 * S + MS);
+    let ready = rejections.ready();
+    assert_eq!(causes(&ready), [(Cause::NoResponse, 1)]);
+    assert_eq!((&ready[0].facts.process, ready[0].facts.open_files), (&process, Some((20, 20))));
+}
+
+/// The listener closes with a request under way. What died is said to have died, whatever became of the listener.
+#[test]
+fn a_request_under_way_is_lost_with_a_stop() {
+    for (how, listens, expected) in [
+        (How::Closed, false, Some(CloseReason::Stopped)),
+        (How::Closed, true, Some(CloseReason::Replaced)),
+        (How::Killed, false, None),
+    ] {
+        let mut rejections = Rejections::default();
+        let listener = ListenerRecord {
+            kind: Kind::Listener as u32,
+            netns: NETNS,
+            reported: NOW - MS,
+            by: nginx(how, 9),
+            local: v4().local,
+            padding: 0,
+        };
+        rejections.listener_closed(&listener);
+        let pending = ConnectionRecord::UNANSWERED;
+        rejections.closed(&ConnectionRecord { pending, bytes_out: 0, by: nginx(how, 9), ..idle(1, NOW, S) });
+        rejections.tick(NOW);
+        rejections.questions();
+        rejections.answer(1, Application { listens, ..Application::default() });
+        rejections.tick(NOW + MS);
+        let ready = rejections.ready();
+        assert_eq!(causes(&ready), [(Cause::ClosedBeforeResponse, 1)]);
+        assert_eq!(ready[0].facts.closed_because, expected, "{how:?}");
+    }
 }

@@ -1,0 +1,98 @@
+//! How a turn follows the response before it, as its marks tell.
+
+use crate::{ends::closed, scenario::Scenario};
+use tracer_common::{
+    connection::{ASKED, BEHIND, BODY, OPENING_SHIFT},
+    opening::Opening,
+    turn::Marks,
+};
+
+/// What the marks of the current turn say about the response before it.
+fn number(scenario: &Scenario) -> u32 {
+    scenario.connection.flags >> OPENING_SHIFT & 15
+}
+
+#[test]
+fn a_body_behind_an_interim_response_is_noted() {
+    for opening in [Opening::Text, Opening::Binary, Opening::WebSocket, Opening::TlsData] {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(200).read();
+        scenario.connection.opened_with(Opening::Http);
+        scenario.respond(25).request(500);
+        assert_eq!(number(&scenario), ASKED);
+        scenario.read();
+        // Whatever its length and number: a body of ordinary length looks like a request.
+        assert!(scenario.connection.is_opening_wanted());
+        scenario.connection.opened_with(opening);
+        assert_eq!(number(&scenario), BODY, "{opening:?}");
+        let marks = Marks(scenario.connection.flags);
+        assert!(marks.has_seen(Opening::Http) && !marks.has_seen(opening), "a body says nothing about the protocol");
+        // What follows its response is a request again.
+        scenario.respond(300).request(500).read();
+        scenario.connection.opened_with(Opening::Http);
+        assert_eq!(number(&scenario), Opening::Http as u32);
+    }
+}
+
+#[test]
+fn a_short_response_and_the_next_request_are_no_interim_response_and_a_body() {
+    // The next turn begins with a method; the response is too long; the connection carries another protocol.
+    for (first, length, next) in [
+        (Opening::Http, 25, Opening::Http),
+        (Opening::Http, 26, Opening::Text),
+        (Opening::Text, 5, Opening::Text),
+        (Opening::Binary, 5, Opening::Binary),
+        (Opening::TlsHandshake, 25, Opening::TlsData),
+    ] {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(200).read();
+        scenario.connection.opened_with(first);
+        scenario.respond(length).request(500).read();
+        scenario.connection.opened_with(next);
+        assert_eq!(number(&scenario), next as u32, "{first:?} {length} {next:?}");
+    }
+    // It was not seen how the turn begins.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(200).read().respond(25).request(500).read();
+    scenario.connection.opened_with(Opening::Unknown);
+    assert_eq!(number(&scenario), ASKED);
+}
+
+#[test]
+fn a_turn_that_begins_right_behind_a_response_is_noted_until_it_is_read() {
+    for (pause, expected) in [(0, BEHIND), (90_000_000, BEHIND), (110_000_000, 0)] {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(200).read();
+        scenario.connection.opened_with(Opening::Http);
+        scenario.respond(300).wait(pause).request(5000);
+        assert_eq!(number(&scenario), expected, "{pause}");
+        scenario.read();
+        scenario.connection.opened_with(Opening::Http);
+        assert_eq!(number(&scenario), Opening::Http as u32);
+    }
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(200);
+    assert_eq!(number(&scenario), 0, "nothing was before the first turn");
+}
+
+#[test]
+fn a_turn_that_nobody_read_is_given_up_if_the_peer_leaves_soon() {
+    for (wait, is_read, expected) in [(0, false, true), (0, true, false), (2_000_000_000, false, false)] {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(200).read().respond(300).request(5000);
+        if is_read {
+            scenario.read();
+        } else {
+            scenario.unread = 5000;
+        }
+        scenario.wait(wait).peer_resets();
+        let facts = [closed(&scenario.connection).turn(), scenario.requests().last().unwrap().turn()];
+        assert_eq!(facts.map(|facts| facts.is_abandoned), [expected; 2], "{wait} {is_read}");
+    }
+    // This host ends it.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(200).read().respond(300).request(5000);
+    scenario.unread = 5000;
+    let record = closed(&scenario.gone().connection);
+    assert!(!record.turn().is_abandoned && !scenario.requests().last().unwrap().turn().is_abandoned);
+}
