@@ -64,5 +64,6 @@ fn the_sender_stalls_in_its_body() -> Result<()> {
     let told = &trace.rejections[0];
     assert!(told.explanation.contains("the sender had stalled in its body"), "{told:#?}");
     assert!(told.advice.contains("nginx client_body_timeout"), "{told:#?}");
+    assert_eq!(told.setting, None, "its keep-alive time has nothing to do with it: {told:#?}");
     Ok(())
 }

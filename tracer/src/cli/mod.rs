@@ -4,8 +4,8 @@ mod netns;
 mod network;
 mod parse;
 
-use clap::{Args, Parser, Subcommand};
 pub use crate::duration::duration;
+use clap::{Args, Parser, Subcommand};
 pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;

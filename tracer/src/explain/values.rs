@@ -220,7 +220,9 @@ fn why(it: &Known<'_>) -> Option<String> {
         ),
         Some(CloseReason::Early) => {
             let Setting { name, value, source } = facts.setting.as_ref()?;
-            format!("long before its keep-alive time, {name} {value} ({source}): it stopped, reloaded or recycled a worker{others}")
+            format!(
+                "long before its keep-alive time, {name} {value} ({source}): it stopped, reloaded or recycled a worker{others}"
+            )
         }
         Some(CloseReason::KeepAlive) => format!(
             "its keep-alive is shorter than the load balancer's {}: {} connections closed after the same idle time",

@@ -384,8 +384,9 @@ impl Rejections {
         }
         let answer = self.answers.get(&number).cloned();
         let answer = answer.unwrap_or(Application { is_alive: true, ..Application::default() });
+        let was_idle = matches!(rejection.cause, Cause::KeepaliveRace | Cause::KeepaliveTooShort);
         if let Some(close) = close
-            && matches!(rejection.cause, Cause::KeepaliveRace | Cause::KeepaliveTooShort)
+            && was_idle
         {
             let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
             let reason = explain_close(&mut rejection.facts, &witnesses, &answer);
@@ -406,7 +407,7 @@ impl Rejections {
         facts.threads = answer.threads.filter(|_| may_be_limit);
         facts.process = facts.process.take().or(answer.process);
         facts.server = answer.server;
-        facts.setting = answer.keep_alive;
+        facts.setting = answer.keep_alive.filter(|_| was_idle);
         self.take(rejection);
     }
 
