@@ -32,6 +32,7 @@ pub mod gunicorn;
 pub mod haproxy;
 pub mod interrupt;
 mod json_log;
+pub mod memory;
 pub mod netns;
 pub mod nginx;
 pub mod node;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use lab::clock::sleep;
+use lab::memory::MemoryLimit;
 use lab::process::Signal;
 
 use crate::scene::{GET, Scene, assert_causes, assert_turns, expect, ms, the_one};
@@ -101,6 +102,17 @@ fn told_to_end_in_mid_response() -> Result<()> {
 fn crashes_in_mid_response() -> Result<()> {
     let crash = |mut server: lab::Process| server.stop(Signal::SEGV).map(drop);
     ended("crashed", crash, "time.sleep(60)\n", "killed by signal 11")
+}
+
+/// It takes more memory than it may have.
+#[test]
+fn killed_for_lack_of_memory() -> Result<()> {
+    let limit = |mut server: lab::Process| {
+        let _limit = MemoryLimit::new(server.pid(), 48 << 20)?;
+        server.wait(ms(5000)).map(drop)
+    };
+    let program = "time.sleep(.7)\nheld.append(bytearray(200_000_000))\ntime.sleep(9)\n";
+    ended("out-of-memory", limit, program, "killed by the kernel for lack of memory")
 }
 
 /// What is killed had no chance to finish anything: it takes longer until there is no doubt.
