@@ -11,7 +11,8 @@ use crate::{
         Limits,
         verdict::{Totals, verdict},
     },
-    status::Run,
+    rejection::Cause,
+    status::{Counters, Run},
     units::{Bytes, Count, Nanoseconds, Plural, percent},
 };
 use std::{
@@ -30,17 +31,22 @@ const SENTENCES: usize = 3;
 #[must_use]
 pub fn sentences(summary: &Summary, rejected: &[Explained<'_>], limits: Limits, run: &Run<'_>) -> Vec<String> {
     let only_warnings = rejected.iter().all(|it| it.class() == Class::Warning);
-    let nothing = only_warnings.then(|| nothing_rejected(run));
+    // What a process that died took along may be a lost response.
+    let in_doubt = rejected.iter().any(|it| it.row.rejection.cause == Cause::ProcessDied);
+    let nothing = (only_warnings && !in_doubt).then(|| nothing_rejected(run));
     let findings = summary.findings(rejected);
     let found = if findings.is_empty() { Vec::new() } else { verdict(&findings, Totals::from(&summary.all), limits) };
     nothing.into_iter().chain(found).take(SENTENCES).collect()
 }
 
-/// That nothing was rejected, as far as that can be said: only where every hook is attached and every event was counted.
+/// That nothing was rejected, as far as that can be said: only where every hook is attached and nothing was lost.
 fn nothing_rejected(run: &Run<'_>) -> String {
     let all_hooks = run.hooks.iter().all(|hook| hook.attached.is_some() && hook.lost.is_none());
-    let all_counted = run.counters.is_some_and(|it| it.get(Counter::RejectionsUncounted) == 0);
-    let seen = if all_hooks && all_counted { "" } else { "seen to be " };
+    let is_whole = |it: &Counters| {
+        let unseen = it.get(Counter::RejectionsUncounted) + it.get(Counter::StorageFailed);
+        it.records_lost() == 0 && it.events_missed() == 0 && unseen == 0
+    };
+    let seen = if all_hooks && run.counters.is_some_and(is_whole) { "" } else { "seen to be " };
     format!("Nothing was {seen}rejected.")
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     decode::{encode_rejection, encode_request},
     recording::read::{Block, Reader},
+    rejection::Cause,
     samples::{CLOCK, S, counters, first, queue_full, race, request, short},
 };
 use std::fs;
@@ -69,6 +70,18 @@ fn warnings_are_no_rejections() {
     assert_eq!(summary["rejections"][0]["count"], 3);
     let verdict = summary["verdict"].as_array().unwrap();
     assert_eq!((verdict.len(), &verdict[0]), (2, &"Nothing was rejected.".into()), "{verdict:?}");
+}
+
+/// A response may have been lost, and what was lost on the way may have been a rejection.
+#[test]
+fn in_doubt_nothing_is_said_to_be_well() {
+    let died = Rejection { cause: Cause::ProcessDied, ..short() };
+    let verdict = |text: &str| -> Vec<String> {
+        let summary: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        serde_json::from_value(summary["verdict"].clone()).unwrap()
+    };
+    let said = verdict(&shown(options(View::JsonFigures), |it| it.rejection(&died).unwrap()));
+    assert!(said.len() == 1 && said[0].contains("may not have been whole"), "{said:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{
     samples::{
         CLOCK, MS, S, closed, counters, dropped, fact, first, marks, queue_full, race, short, slow, unanswered, v4,
     },
+    status::Counters,
 };
 use std::{fs, path::Path, time::Duration};
 use tracer_common::{
@@ -331,15 +332,25 @@ fn the_idle_timeout_is_that_of_the_recording_unless_told() {
 fn nothing_rejected_is_said_only_as_far_as_it_is_known() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tracer");
-    let mut recorder = Recorder::create(&path, CLOCK).unwrap();
-    recorder.record(encode_request(&first())).unwrap();
-    recorder.end(Some(&counters(&[]))).unwrap();
-    let bytes = fs::read(&path).unwrap();
+    let recorded = |counters: &Counters| {
+        let mut recorder = Recorder::create(&path, CLOCK).unwrap();
+        recorder.record(encode_request(&first())).unwrap();
+        recorder.end(Some(counters)).unwrap();
+        fs::read(&path).unwrap()
+    };
     let summary = |bytes: &[u8]| show(bytes, &ShowArgs { summary: true, ..all() }).0;
+    let bytes = recorded(&counters(&[]));
     let whole = summary(&bytes);
     assert!(whole.starts_with("Nothing was rejected.\n1 request, "), "{whole}");
-    let cut = summary(&bytes[..bytes.len() - 1]);
-    assert!(cut.starts_with("Nothing was seen to be rejected.\n1 request, "), "{cut}");
+    let mut unsure = vec![bytes[..bytes.len() - 1].to_vec(), recorded(&counters(&[]).with_events_missed(1))];
+    unsure.extend(
+        [Counter::ConnectionRecordsLost, Counter::StorageFailed, Counter::RejectionsUncounted]
+            .map(|lost| recorded(&counters(&[(lost, 1)]))),
+    );
+    for bytes in unsure {
+        let shown = summary(&bytes);
+        assert!(shown.starts_with("Nothing was seen to be rejected.\n1 request, "), "{shown}");
+    }
 }
 
 #[test]
