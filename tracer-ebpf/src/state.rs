@@ -72,8 +72,9 @@ fn change(context: &BtfTracePointContext) -> (Sock, u8, u8) {
     (Sock::new(context.arg(0)), context.arg::<u64>(1) as u8, context.arg::<u64>(2) as u8)
 }
 
-/// A connection's state changed; what comes before its birth is for `established`.
-#[inline(always)]
+/// A connection's state changed; what comes before its birth is for `established`. Not inlined: two programs call it, so the
+/// compiler would make functions of parts of it, and all their stacks together may have 512 bytes.
+#[inline(never)]
 fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     if matches!(old, state::LISTEN | state::SYN_SENT | state::SYN_RECV) {
         return;
