@@ -84,6 +84,23 @@ pub fn open_files_of(pid: u32) -> Option<(u64, u64)> {
     open_files(&Path::new("/proc").join(pid.to_string()))
 }
 
+/// Whether a child of the process `pid` holds one of its sockets: then the children serve, and which one is to blame cannot be
+/// told.
+#[must_use]
+pub fn shares_sockets(pid: u32) -> bool {
+    let sockets = |pid: u32| -> Vec<PathBuf> {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect()
+    };
+    let own = sockets(pid);
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<u32> =
+        children.flat_map(|it| it.split_ascii_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
+    children.into_iter().any(|child| sockets(child).iter().any(|socket| own.contains(socket)))
+}
+
 /// Whether the process `pid` has run for [`ELDER`].
 #[must_use]
 pub fn is_elder(pid: u32) -> bool {
@@ -193,25 +210,30 @@ fn argument(command: &[String], flag: &str) -> Option<String> {
     })
 }
 
-/// The value of `directive` in the configuration that the process calls `name`, or in a file that it includes.
+/// The value of `directive` in the configuration that the process calls `name` and in the files that it includes. `None` if it
+/// has several: which one is for a connection, only the server knows.
 fn configured(process: &Path, name: &str, directive: &str) -> Option<Setting> {
     let mut budget = MOST_CONFIGURATION;
     let mut files = vec![name.to_owned()];
     let mut next = 0;
+    let mut found: Option<Setting> = None;
     while next < files.len() && next < MOST_FILES {
         let name = files[next].clone();
         next += 1;
         let Some(text) = text(&inside(process, &name), &mut budget) else { continue };
         for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
             if let Some(value) = value(line, directive) {
-                return Some(Setting { name: directive.to_owned(), value, source: name });
+                if found.as_ref().is_some_and(|found| found.value != value) {
+                    return None;
+                }
+                found = found.or_else(|| Some(Setting { name: directive.to_owned(), value, source: name.clone() }));
             }
             if let Some(pattern) = value(line, "include").or_else(|| value(line, "IncludeOptional")) {
                 files.extend(matching(process, &name, &pattern));
             }
         }
     }
-    None
+    found
 }
 
 /// The path of a file as the process sees it.
@@ -268,6 +290,27 @@ mod tests {
         let (open, limit) = found.open_files.unwrap();
         assert!(found.is_alive && open >= 3 && limit >= open && found.threads >= Some(1), "{found:?}");
         assert_eq!(read(u32::MAX), Application::default());
+    }
+
+    #[test]
+    fn a_child_that_holds_a_socket_is_a_worker() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!shares_sockets(u32::MAX));
+        // What Rust opens closes in a child, so one that inherits nothing shares nothing.
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let alone = shares_sockets(std::process::id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!alone);
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()))
+            .spawn()
+            .unwrap();
+        let shared = shares_sockets(std::process::id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(shared);
     }
 
     #[test]
@@ -334,6 +377,9 @@ mod tests {
         assert_eq!((found.server.as_deref(), found.threads), (Some("nginx"), Some(1)));
         let (name, value) = ("keepalive_timeout".to_owned(), "7s".to_owned());
         assert_eq!(found.keep_alive, Some(Setting { name, value, source: "/etc/nginx/conf.d/a.conf".to_owned() }));
+        // Which of two values holds for a connection, nobody knows but nginx.
+        fs::write(root.join("etc/nginx/conf.d/c.conf"), "server {\n  keepalive_timeout 9s;\n}\n").unwrap();
+        assert_eq!(of(proc.path(), 21).keep_alive, None);
     }
 
     #[test]

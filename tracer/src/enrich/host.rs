@@ -113,7 +113,7 @@ impl Host {
     }
 
     /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`; 0: about the one
-    /// that listens there, if it is only one.
+    /// that listens there, if it is only one and has no workers that serve.
     pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
         let mut listeners = self.listeners.all(netns, local.port());
         listeners.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
@@ -124,6 +124,7 @@ impl Host {
             Some(((_, process), rest)) if pid == 0 && rest.iter().all(|(_, it)| it == process) => process.clone(),
             _ => None,
         };
+        let process = process.filter(|process| !application::shares_sockets(process.pid));
         let pid = process.as_ref().map_or(pid, |process| process.pid);
         Application { listens, elders, process, ..application::read(pid) }
     }

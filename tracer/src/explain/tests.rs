@@ -250,8 +250,8 @@ fn a_close_says_what_its_reason_was_inferred_from() {
         (
             CloseReason::Early,
             Some(2),
-            "long before its keep-alive time, keepalive_timeout 5s (/etc/nginx/nginx.conf): it stopped, reloaded or \
-             recycled a worker, with 2 connections in that instant",
+            "long before its keep-alive time, keepalive_timeout 5s (/etc/nginx/nginx.conf): it stopped, reloaded, \
+             recycled a worker or ran into a limit, with 2 connections in that instant",
         ),
     ] {
         let (why, advice) = of(Some(reason), together);

@@ -221,7 +221,8 @@ fn why(it: &Known<'_>) -> Option<String> {
         Some(CloseReason::Early) => {
             let Setting { name, value, source } = facts.setting.as_ref()?;
             format!(
-                "long before its keep-alive time, {name} {value} ({source}): it stopped, reloaded or recycled a worker{others}"
+                "long before its keep-alive time, {name} {value} ({source}): it stopped, reloaded, recycled a worker or \
+                 ran into a limit{others}"
             )
         }
         Some(CloseReason::KeepAlive) => format!(

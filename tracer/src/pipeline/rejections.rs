@@ -220,7 +220,9 @@ impl Rejections {
         match rejection.cause {
             Cause::KeepaliveRace => self.hold(rejection, now + HOLD, Some(close_of(record)), None),
             Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse => {
-                self.hold(rejection, now, Some(close_of(record)), None);
+                // A limit of open files shows at once only; a stop shows once it is over.
+                let ask_at = if rejection.facts.closed_unread { now } else { now + HOLD };
+                self.hold(rejection, ask_at, Some(close_of(record)), None);
             }
             Cause::ResetDuringUpload => self.hold(rejection, now, None, None),
             _ => self.take(rejection),
@@ -291,11 +293,11 @@ impl Rejections {
         let (due, waiting): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|it| it.is_due(now, &self.answers));
         self.waiting = waiting;
-        for waiting in due {
-            self.decide(waiting);
-        }
-        if self.waiting.is_empty() {
-            self.answers.clear();
+        if !due.is_empty() {
+            due.into_iter().for_each(|waiting| self.decide(waiting));
+            // An answer is for the questions of its moment: a later verdict on the same connection asks again.
+            let numbers: HashSet<_, FixedState> = self.waiting.iter().map(|it| it.number).collect();
+            self.answers.retain(|number, _| numbers.contains(number));
         }
         self.release_deaths(now);
         let Self { sampler, ready, .. } = self;
@@ -383,13 +385,12 @@ impl Rejections {
             }
         }
         let answer = self.answers.get(&number).cloned();
-        let answer = answer.unwrap_or(Application { is_alive: true, ..Application::default() });
         let was_idle = matches!(rejection.cause, Cause::KeepaliveRace | Cause::KeepaliveTooShort);
         if let Some(close) = close
             && was_idle
         {
             let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
-            let reason = explain_close(&mut rejection.facts, &witnesses, &answer);
+            let reason = explain_close(&mut rejection.facts, &witnesses, answer.as_ref());
             // Meanwhile the process has stopped, or another connection has outlived this one.
             if rejection.cause == Cause::KeepaliveTooShort && reason != Some(CloseReason::KeepAlive) {
                 return;
@@ -399,8 +400,9 @@ impl Rejections {
             && matches!(rejection.cause, Cause::ClosedBeforeResponse | Cause::ResetBeforeResponse)
         {
             let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
-            explain_stop(&mut rejection.facts, &witnesses, &answer);
+            explain_stop(&mut rejection.facts, &witnesses, answer.as_ref());
         }
+        let answer = answer.unwrap_or_default();
         let facts = &mut rejection.facts;
         let may_be_limit = facts.closed_unread || (facts.never_accepted && rejection.cause == Cause::NoResponse);
         facts.open_files = facts.open_files.or(answer.open_files.filter(|_| may_be_limit));
@@ -472,15 +474,15 @@ const fn close_of(record: &ConnectionRecord) -> Close {
 }
 
 /// Notes why the connection was closed, and returns that.
-fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
+fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Application>) -> Option<CloseReason> {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
     let stop = stop(facts, witnesses, answer);
     let reason = match witnesses.reason {
         _ if has_died => Some(CloseReason::ProcessEnded),
         _ if stop.is_some() => stop,
         // If nothing listens there any more, the whole server ended within that second, perhaps for another reason.
-        _ if !answer.is_alive && answer.listens => Some(CloseReason::WorkerEnded),
-        None if is_early(facts, answer) => Some(CloseReason::Early),
+        _ if answer.is_some_and(|it| !it.is_alive && it.listens) => Some(CloseReason::WorkerEnded),
+        None if answer.is_some_and(|it| is_early(facts, it)) => Some(CloseReason::Early),
         reason => reason,
     };
     facts.closed_because = reason;
@@ -498,9 +500,14 @@ fn is_early(facts: &Facts, answer: &Application) -> bool {
 
 /// What it means that a listener closed with the connection. If another one of that port had been there before and stays, only
 /// a worker has ended, provided that the listener was its own.
-fn stop(facts: &Facts, witnesses: &Witnesses, answer: &Application) -> Option<CloseReason> {
+fn stop(facts: &Facts, witnesses: &Witnesses, answer: Option<&Application>) -> Option<CloseReason> {
     let pid = facts.ended_by.as_ref().map_or(0, |by| by.pid);
-    match witnesses.listener? {
+    let listener = witnesses.listener?;
+    let Some(answer) = answer else {
+        // Whether another one listens is not known.
+        return (listener == ListenerClosed::BySame).then_some(CloseReason::Stopped);
+    };
+    match listener {
         ListenerClosed::BySame if answer.elders.iter().any(|&elder| elder != pid) => Some(CloseReason::WorkerEnded),
         ListenerClosed::ByOther if !answer.elders.is_empty() => None,
         _ if answer.listens => Some(CloseReason::Replaced),
@@ -509,8 +516,8 @@ fn stop(facts: &Facts, witnesses: &Witnesses, answer: &Application) -> Option<Cl
 }
 
 /// Notes that a request was lost because the server stopped: its listener closed at the same moment. One that was never
-/// accepted is lost with its listener in any case; of a process that died, its death is said.
-fn explain_stop(facts: &mut Facts, witnesses: &Witnesses, answer: &Application) {
+/// accepted is lost with its listener in any case, and one of a process that died with that process.
+fn explain_stop(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Application>) {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
     if has_died || facts.never_accepted {
         return;

@@ -435,8 +435,8 @@ fn what_is_lost_with_its_connection_is_decided_with_the_answer() {
         ConnectionRecord { pending: ConnectionRecord::UNANSWERED, flags, unread, queued, bytes_out: 0, ..record }
     };
     for (record, cause, ask_at) in [
-        (unanswered(CLOSED_BY_APPLICATION, 0), Cause::ClosedBeforeResponse, NOW),
-        (unanswered(RESET_BY_HOST, 0), Cause::ResetBeforeResponse, NOW),
+        (unanswered(CLOSED_BY_APPLICATION, 0), Cause::ClosedBeforeResponse, NOW + HOLD),
+        (unanswered(RESET_BY_HOST, 0), Cause::ResetBeforeResponse, NOW + HOLD),
         // It was not read: the reason shows in what else is closed.
         (unanswered(RESET_BY_HOST, 512), Cause::KeepaliveRace, NOW + HOLD),
     ] {
@@ -591,12 +591,41 @@ fn a_request_under_way_is_lost_with_a_stop() {
         rejections.listener_closed(&listener);
         let pending = ConnectionRecord::UNANSWERED;
         rejections.closed(&ConnectionRecord { pending, bytes_out: 0, by: nginx(how, 9), ..idle(1, NOW, S) });
-        rejections.tick(NOW);
+        rejections.tick(NOW + HOLD);
         rejections.questions();
         rejections.answer(1, Application { listens, ..Application::default() });
-        rejections.tick(NOW + MS);
+        rejections.tick(NOW + HOLD + MS);
         let ready = rejections.ready();
         assert_eq!(causes(&ready), [(Cause::ClosedBeforeResponse, 1)]);
         assert_eq!(ready[0].facts.closed_because, expected, "{how:?}");
     }
+}
+
+/// Without an answer it is not known who else listens: only the listener of the process itself tells of a stop.
+#[test]
+fn without_an_answer_the_listener_of_another_process_tells_nothing() {
+    for (pid, expected) in [(77, Some(CloseReason::Stopped)), (78, None)] {
+        let mut rejections = Rejections::default();
+        let by = Ender { pid, ..nginx(How::Closed, 0) };
+        rejections.listener_closed(&ListenerRecord { by, ..listener(NOW) });
+        rejections.event(&late(7), HostFacts::default());
+        rejections.tick(NOW + HOLD);
+        assert_eq!(rejections.questions().len(), 1);
+        let found = tick(&mut rejections, NOW + HOLD + ANSWER);
+        assert_eq!(causes(&found), [(Cause::KeepaliveRace, 1)]);
+        assert_eq!(found[0].facts.closed_because, expected, "{pid}");
+    }
+}
+
+/// An answer is for the questions of its moment.
+#[test]
+fn answers_are_forgotten_with_what_was_decided_by_them() {
+    let mut rejections = Rejections::default();
+    for (count, connection) in [(1, 7), (2, 8)] {
+        rejections.event(&RejectionRecord { count, ..late(connection) }, HostFacts::default());
+    }
+    rejections.tick(NOW + HOLD);
+    rejections.answer(7, runs());
+    assert_eq!(causes(&tick(&mut rejections, NOW + HOLD)), [(Cause::KeepaliveRace, 1)]);
+    assert_eq!((rejections.answers.len(), rejections.waiting.len()), (0, 1));
 }
