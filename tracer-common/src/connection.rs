@@ -79,12 +79,12 @@ pub const OPENINGS: u32 = 0xff << (OPENINGS_SHIFT + 1);
 pub const OPENING_SHIFT: u32 = 27;
 /// The bits of the current turn's [`Opening`].
 const OPENING: u32 = 15 << OPENING_SHIFT;
-/// In the place of an [`Opening`] that is not known: the turn began right behind the response before it.
+/// Stands in the place of an [`Opening`] that is not known. The turn began right behind the response before it.
 pub const BEHIND: u32 = 9;
-/// In the place of an [`Opening`] that is not known: the response before it was as short as an interim one, such as
+/// Stands in the place of an [`Opening`] that is not known. The response before it was as short as an interim one, such as
 /// `100 Continue`.
 pub const ASKED: u32 = 10;
-/// In the place of an [`Opening`]: the body that an interim response had asked for. Behind a response that may be one, the
+/// Stands in the place of an [`Opening`]. The turn is the body that an interim response had asked for. Behind a response that may be one, the
 /// turn of a connection with HTTP/1 does not begin with a method.
 pub const BODY: u32 = 11;
 /// The first read of the current turn took nothing out of the socket: its first bytes are looked at in the next one.

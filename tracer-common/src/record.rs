@@ -316,7 +316,7 @@ pub struct ListenerRecord {
     pub padding: u32,
 }
 
-/// Whoever gives up a request that nobody reads waits for longer, in nanoseconds.
+/// A peer that leaves sooner, in nanoseconds, has not given up a request that nobody reads: it sent the rest of an upload.
 pub const ABANDONED_NS: u64 = 1_000_000_000;
 /// A FIN that comes within this many nanoseconds of a turn's first byte was sent together with it.
 pub const RIGHT_BEHIND_NS: u64 = 50_000_000;

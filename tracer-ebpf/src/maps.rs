@@ -167,13 +167,13 @@ impl Handshake {
 }
 
 /// The kernel counts each event that it keeps from an interrupted program, also those that the program would have left
-/// alone. Only this tells the two apart.
+/// alone. With this state the latter are taken off again.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct ByProcess {
     /// Whether the program runs: 0 or 1.
     runs: u64,
-    /// Events that it did not miss, because another program is there for them.
+    /// Events that the kernel counted as missed by this program, and that another program is there for.
     passed: u64,
 }
 

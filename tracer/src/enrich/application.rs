@@ -18,8 +18,8 @@ const MOST_FILES: usize = 64;
 /// A program is searched up to here for the mark of the Go linker.
 const MOST_PROGRAM: u64 = 64 << 20;
 
-/// What has run for less may have been started to take over from another process: a question is asked a second after the
-/// close that it is about.
+/// A process that has run for less may have been started to take over from another one. It is longer than the second after
+/// which a question about a close is asked.
 const ELDER: Duration = Duration::from_secs(3);
 /// Columns of `/proc/PID/stat` (proc(5)), counted from the one behind the name.
 const STATE: usize = 0;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, net::SocketAddr};
 use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
 
-/// Processes that listen on a port are named up to this number.
+/// At most this many of the processes that listen on a port are named.
 const MOST_ELDERS: usize = 64;
 /// The functions in which netfilter drops packets, for kernels before 5.17, which have no reasons.
 const NETFILTER: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];

@@ -3,8 +3,8 @@
 //! One closed connection says little: a keep-alive time that runs out and a process that stops look alike. Several do say
 //! something. A stop closes connections in one instant, however long each had been idle; often the listener closes with
 //! them, or the process ends soon after. With `SO_REUSEPORT` a port has several listeners, and one that closes says
-//! something only about the connections of its own process, unless it was the last. A keep-alive time closes them at different moments, each after the same idle
-//! time, and no connection outlives it.
+//! something only about the connections of its own process, unless it was the last. A keep-alive time closes them at
+//! different moments, each after the same idle time, and no connection outlives it.
 //!
 //! All of it is bounded. Time is that of the records, so a replay decides as the live run did.
 

@@ -273,7 +273,8 @@ impl Probe {
     }
 
     /// Events that the kernel did not pass on: while a program runs and is interrupted, it is not entered again on that
-    /// CPU (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12). Without those that were not for that program.
+    /// CPU (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12). Events that another program is there for do not
+    /// count.
     #[must_use]
     pub fn events_missed(&self) -> u64 {
         let misses = |descriptor: i32| -> Option<u64> {
