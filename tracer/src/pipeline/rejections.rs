@@ -294,7 +294,9 @@ impl Rejections {
             std::mem::take(&mut self.waiting).into_iter().partition(|it| it.is_due(now, &self.answers));
         self.waiting = waiting;
         if !due.is_empty() {
-            due.into_iter().for_each(|waiting| self.decide(waiting));
+            for waiting in due {
+                self.decide(waiting);
+            }
             // An answer is for the questions of its moment: a later verdict on the same connection asks again.
             let numbers: HashSet<_, FixedState> = self.waiting.iter().map(|it| it.number).collect();
             self.answers.retain(|number, _| numbers.contains(number));
