@@ -2,6 +2,7 @@
 //! request has its right cause. Needs root and what `cargo xtask setup` installs; `TRACER_BIN` names the program.
 
 mod deploys;
+mod early;
 mod healthy;
 mod limits;
 mod protocols;
