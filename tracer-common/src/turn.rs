@@ -57,6 +57,12 @@ impl Marks {
         self.has_seen(Opening::Http) || self.has_seen(Opening::Text)
     }
 
+    /// The turn began right behind the response before it, and how it begins is not known.
+    #[must_use]
+    pub const fn is_behind(self) -> bool {
+        self.number() == BEHIND
+    }
+
     const fn has(self, mark: u32) -> bool {
         self.0 & mark != 0
     }
@@ -172,7 +178,7 @@ impl Facts {
     /// send before the response came, and has learnt from that response that the rest is not wanted.
     const fn is_given_up(&self) -> bool {
         let is_http = self.marks.has_seen(Opening::Http) || self.marks.is_tls();
-        self.is_abandoned && self.marks.number() == BEHIND && self.bytes_in > FULL_SEGMENT && is_http
+        self.is_abandoned && self.marks.is_behind() && self.bytes_in > FULL_SEGMENT && is_http
     }
 
     const fn request(&self) -> Turn {

@@ -299,9 +299,8 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed, Inferred],
         title: "reset during the upload",
         text: "[{ended_by}|This host] answered before the whole request had come, and closed the connection: the rest of \
-            the upload met a reset[ ({unread} of it unread)][{?inferred}{?late} (inferred: the response came before the \
-            request was whole, or the close right behind it; it may also have been the next request)|{?inferred} (inferred: what was \
-            unread is as short as a request; it may also have been the next request, sent before the response)].",
+            the upload met a reset[ ({unread} of it unread)][{?inferred} (inferred: it came before the response \
+            was whole, or right behind it; it may also have been the next request)].",
         verdict: "got an early response and then a reset into their upload[ from {ended_by}]: the load balancer may \
             answer 502 instead; let the server read the rest before it closes.",
         alb: &["502"],

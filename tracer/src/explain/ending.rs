@@ -103,6 +103,9 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
         Turn::Request | Turn::Body | Turn::Control if ended(CLOSED_BY_APPLICATION) => {
             Ending::Lost(ClosedBeforeResponse, Observed)
         }
+        Turn::Request if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && goes_on_with_an_upload(record) => {
+            Ending::Lost(ResetDuringUpload, Inferred)
+        }
         Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => Ending::Lost(KeepaliveRace, Observed),
         Turn::Request | Turn::Body | Turn::Control if ended(RESET_BY_HOST) => {
             Ending::Lost(ResetBeforeResponse, Observed)
@@ -123,6 +126,14 @@ fn met_the_close(record: &ConnectionRecord) -> bool {
     let is_used = record.requests > 1 || record.flags & ADOPTED != 0;
     let waited = record.ended.saturating_sub(record.queued);
     is_used && is_unread(record) && record.queued != 0 && waited < UNREAD_FOR_LONG
+}
+
+/// Whether what nobody read is more of the request before it: it came right behind the response, in full segments, and the
+/// application closed at once. A server that answers early ends the connection so; one that stops does it at any time.
+fn goes_on_with_an_upload(record: &ConnectionRecord) -> bool {
+    let is_behind = record.turn().marks.is_behind();
+    let waited = record.ended.saturating_sub(record.queued);
+    is_behind && !has_died(record) && is_unread(record) && record.bytes_in > u64::from(FULL_SEGMENT) && waited < AT_ONCE
 }
 
 /// Whether a request came after this host's FIN, on a connection whose socket the application kept: it closed one half, and

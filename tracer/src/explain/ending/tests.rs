@@ -178,6 +178,25 @@ fn an_upload_that_the_peer_gives_up_is_no_lost_request() {
     }
 }
 
+/// Sent at length right behind a response, read by nobody, and the application closes at once, as node does when it destroys a
+/// socket. Later it was the next request.
+#[test]
+fn an_upload_that_meets_the_close_behind_an_early_response_is_no_keep_alive_race() {
+    let behind = marks(&[Http], Unknown) | BEHIND << OPENING_SHIFT;
+    let record = ConnectionRecord { requests: 2, ..ended(UNANSWERED, RESET_BY_HOST, behind) };
+    let rest = ConnectionRecord { queued: record.ended - MS, bytes_in: 10_000, unread: 10_000, ..record };
+    assert_eq!(of_connection(&rest), Ending::Lost(ResetDuringUpload, Inferred));
+    for request in [
+        ConnectionRecord { queued: record.ended - 100 * MS, ..rest },
+        ConnectionRecord { bytes_in: 900, unread: 900, ..rest },
+        ConnectionRecord { flags: RESET_BY_HOST | marks(&[Http], Unknown), ..rest },
+    ] {
+        assert_eq!(of_connection(&request), lost(KeepaliveRace), "{request:?}");
+    }
+    let killed = ConnectionRecord { by: by(How::Killed, 9), ..rest };
+    assert_eq!(of_connection(&killed), lost(KeepaliveRace));
+}
+
 #[test]
 fn a_response_that_is_not_whole_was_lost_by_whoever_ended_it() {
     for turn in [http(), tls(), 0, rest()] {
