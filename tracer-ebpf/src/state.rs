@@ -55,7 +55,7 @@ pub fn state_changed_by_process(context: BtfTracePointContext) -> u32 {
     let (sock, old, new) = change(&context);
     if sock.is_owned() {
         by_process(true);
-        // A child begins as a copy of its listener, hence in LISTEN, too; but no process does that.
+        // Only a listener goes this way. A child begins as a copy of its listener, in LISTEN, but leaves that in a softirq.
         if old == state::LISTEN && new == state::CLOSE {
             report_listener_closed(sock);
         } else {
