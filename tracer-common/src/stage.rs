@@ -119,6 +119,21 @@ impl<const N: usize> Split<N> {
         self.merged >> stage & 1 == 1
     }
 
+    /// Whether `stage` (its index) was measured apart from the one after it.
+    #[must_use]
+    pub const fn is_apart(&self, stage: usize) -> bool {
+        !self.is_merged(stage + 1)
+    }
+
+    /// The stages that could not be told apart: the index of the first and of the last one, and their nanoseconds.
+    pub fn spans(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
+        let firsts = (0..N).filter(|&stage| !self.is_merged(stage) && !self.is_apart(stage));
+        firsts.filter_map(|first| {
+            let last = (first + 1..N).take_while(|&stage| self.is_merged(stage)).last()?;
+            Some((first, last, self.stages[first]?))
+        })
+    }
+
     /// The index of the longest stage, the earlier one of two equals; `None` if none was measured.
     #[must_use]
     pub fn dominant(&self) -> Option<usize> {

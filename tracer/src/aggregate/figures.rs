@@ -54,6 +54,8 @@ pub struct Figures {
     pub stages: [Distribution; 7],
     /// How often each stage could not be told from the one before it.
     pub merged: [u64; 7],
+    /// Nanoseconds of stages that could not be told apart, by the first and the last of them.
+    pub spans: [[u64; 7]; 7],
     /// Nanoseconds for which requests waited for `accept()`.
     pub accept_wait: u64,
     /// Connections whose stages are known as far as they were measured.
@@ -76,6 +78,7 @@ impl Figures {
             total: Distribution::new(digits),
             stages: std::array::from_fn(|_| Distribution::new(digits)),
             merged: [0; 7],
+            spans: [[0; 7]; 7],
             accept_wait: 0,
             connections: 0,
             connection_stages: std::array::from_fn(|_| Distribution::new(digits)),
@@ -86,6 +89,12 @@ impl Figures {
     #[must_use]
     pub const fn whole(&self) -> u64 {
         self.total.sum()
+    }
+
+    /// The nanoseconds of a stage (its index) in the requests in which it was measured apart from those after it.
+    #[must_use]
+    pub fn apart(&self, stage: usize) -> u64 {
+        self.stages[stage].sum().saturating_sub(self.spans[stage].iter().sum())
     }
 
     /// Counts the bytes and packets of a turn.
@@ -115,6 +124,9 @@ impl Figures {
         if request.split.merged != 0 {
             for stage in (0..self.merged.len()).filter(|&stage| request.split.is_merged(stage)) {
                 change.count(&mut self.merged[stage], 1);
+            }
+            for (first, last, time) in request.split.spans() {
+                change.count(&mut self.spans[first][last], time);
             }
         }
     }

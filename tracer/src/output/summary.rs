@@ -123,7 +123,10 @@ impl fmt::Display for Compact<'_> {
         for quantile in [0.5, 0.99] {
             write!(f, "{:>8}", Known(figures.total.quantile(quantile)).to_string())?;
         }
-        let share = |it: Mostly<'_>| format!("{} {}%", it.name, percent(it.time, figures.whole()));
+        let share = |it: Mostly<'_>| {
+            let more = if it.is_merged() { "+" } else { "" };
+            format!("{}{more} {}%", it.name, percent(it.time, figures.whole()))
+        };
         write!(f, "  {:<15}", Mostly::of(figures).map_or_else(|| "-".to_owned(), share))
     }
 }

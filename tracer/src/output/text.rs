@@ -218,7 +218,7 @@ impl Lines {
             Column::Mostly => match request.dominant() {
                 Some((part, longest)) => {
                     cell.push_str(part.name());
-                    cell.push_str(" ");
+                    cell.push_str(if is_merged(request, part) { "+ " } else { " " });
                     Nanoseconds(longest).write_to(cell)?;
                     cell.push_str(" ");
                     percent(longest, request.total().unwrap_or(0)).write_to(cell)?;
@@ -242,6 +242,11 @@ fn grown(width: &mut usize, length: usize) -> usize {
 fn unit<'a>(request: &Request<'a>) -> Option<&'a str> {
     let place = request.place?;
     place.unit().or_else(|| (place.cgroup != "/").then_some(&place.cgroup))
+}
+
+/// The part holds the time of the stages after it, which were not told apart.
+fn is_merged(request: &Request<'_>, part: Part) -> bool {
+    matches!(part, Part::Stage(stage) if !request.split.is_apart(stage))
 }
 
 fn is_of(column: Column, part: Part) -> bool {

@@ -15,10 +15,7 @@ use crate::{
     status::{Counters, Run},
     units::{Bytes, Count, Nanoseconds, Plural, percent},
 };
-use std::{
-    cmp::Reverse,
-    fmt::{self, Write},
-};
+use std::fmt::{self, Write};
 use tracer_common::{
     counter::Counter,
     stage::{ConnectionStage, RequestStage},
@@ -59,24 +56,54 @@ pub struct Mostly<'a> {
     pub time: u64,
     /// How it is distributed.
     times: &'a Distribution,
-    /// Whose time it is, as the end of "of their time is ...".
-    owner: &'static str,
+    owner: Owner,
+}
+
+/// Whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The end of "of their time is ...".
+    Of(&'static str),
+    /// Several stages could not be told apart, so nobody is named: the indices of the first and the last of them.
+    Several(usize, usize),
 }
 
 impl<'a> Mostly<'a> {
     /// That of `figures`; `None` if there is no request, or no part of one was measured.
     #[must_use]
     pub fn of(figures: &'a Figures) -> Option<Self> {
-        let stages = figures.stages.iter().zip(RequestStage::ALL);
-        let (times, stage) = stages.max_by_key(|(it, stage)| (it.sum(), Reverse(*stage)))?;
-        let mostly = if figures.accept_wait > times.sum() {
-            let name = ConnectionStage::Accept.name();
-            let times = &figures.connection_stages[ConnectionStage::Accept as usize];
-            Self { name, time: figures.accept_wait, times, owner: "the application, slow to accept connections" }
-        } else {
-            Self { name: stage.name(), time: times.sum(), times, owner: whose(stage) }
+        let stage = |first: RequestStage, time, owner| {
+            let times = &figures.stages[first as usize];
+            Self { name: first.name(), time, times, owner }
         };
-        Some(mostly).filter(|it| it.time > 0)
+        let accept = Self {
+            name: ConnectionStage::Accept.name(),
+            time: figures.accept_wait,
+            times: &figures.connection_stages[ConnectionStage::Accept as usize],
+            owner: Owner::Of("the application, slow to accept connections"),
+        };
+        let apart = RequestStage::ALL.map(|it| stage(it, figures.apart(it as usize), Owner::Of(whose(it))));
+        let together = RequestStage::ALL.into_iter().flat_map(|it| {
+            let spans = figures.spans[it as usize].iter().enumerate();
+            spans.map(move |(last, &time)| stage(it, time, Owner::Several(it as usize, last)))
+        });
+        let mut parts = apart.into_iter().chain([accept]).chain(together).filter(|it| it.time > 0);
+        let first = parts.next()?;
+        Some(parts.fold(first, |longest, it| if it.time > longest.time { it } else { longest }))
+    }
+
+    /// Several stages that could not be told apart.
+    #[must_use]
+    pub const fn is_merged(&self) -> bool {
+        matches!(self.owner, Owner::Several(..))
+    }
+
+    /// Its quantiles, unless the stage was measured apart in some requests and not in others.
+    fn quantiles(&self) -> Option<(u64, u64)> {
+        if self.is_merged() && self.times.sum() != self.time {
+            return None;
+        }
+        Some((self.times.quantile(0.5)?, self.times.quantile(0.99)?))
     }
 }
 
@@ -101,14 +128,26 @@ pub fn where_the_time_goes(summary: &Summary) -> String {
         return format!("No request ended{}{others}.", Opened(all.connections));
     }
     let mut sentence = Counts(all).to_string() + &others;
-    let Some(Mostly { name, time, times, owner }) = Mostly::of(all) else {
+    let Some(mostly) = Mostly::of(all) else {
         return sentence + "; no stage of them was measured.";
     };
     // Writing to a string cannot fail.
-    let _ = write!(sentence, "; {}% of their time is {name}", percent(time, all.whole()));
-    if let (Some(p50), Some(p99)) = (times.quantile(0.5), times.quantile(0.99)) {
+    let _ = write!(sentence, "; {}% of their time is ", percent(mostly.time, all.whole()));
+    match mostly.owner {
+        Owner::Of(_) => sentence.push_str(mostly.name),
+        Owner::Several(first, last) => {
+            let names = RequestStage::ALL[first..=last].iter().map(|stage| stage.name()).collect::<Vec<_>>();
+            let (last, before) = names.split_last().unwrap_or((&"", &[]));
+            let _ = write!(sentence, "{} and {last} together", before.join(", "));
+        }
+    }
+    if let Some((p50, p99)) = mostly.quantiles() {
         let _ = write!(sentence, " (p50 {}, p99 {})", Nanoseconds(p50), Nanoseconds(p99));
     }
+    let owner = match mostly.owner {
+        Owner::Of(owner) => owner,
+        Owner::Several(..) => "what lies between them was not seen, so whose time it is cannot be told apart",
+    };
     sentence + ": " + owner + "."
 }
 

@@ -127,6 +127,36 @@ fn messages_and_streams_are_counted_beside_the_requests() {
 }
 
 #[test]
+fn nobody_is_named_for_stages_that_were_not_told_apart() {
+    let second = |summary: &Summary| shown(summary).lines().nth(1).unwrap().to_owned();
+    let mut unread = slow();
+    (unread.moments.first_read, unread.moments.last_read, unread.moments.first_write) = (0, 0, 0);
+    let mut summary = Summary::default();
+    summary.request(&Request::of(&unread), Change::Add);
+    let line = second(&summary);
+    let end = "98% of their time is pickup, upload, service and egress together (p50 1.20s, p99 1.20s): what lies between \
+        them was not seen, so whose time it is cannot be told apart.";
+    assert!(line.ends_with(end), "{line}");
+    // A few requests in which a stage was not told apart change nothing about the others.
+    summary.request(&Request::of(&unanswered()), Change::Add);
+    let line = second(&summary);
+    assert!(
+        line.ends_with("% of their time is service (p50 3.00s, p99 3.00s): the application computing or waiting."),
+        "{line}"
+    );
+    for _ in 0..2 {
+        summary.request(&Request::of(&unread), Change::Add);
+    }
+    let rows = shown(&summary);
+    assert!(rows.lines().any(|row| row.contains("  pickup+ 98%")), "{rows}");
+    // What is taken out again leaves nothing behind.
+    for _ in 0..3 {
+        summary.request(&Request::of(&unread), Change::Remove);
+    }
+    assert_eq!(summary.all.spans, [[0; 7]; 7]);
+}
+
+#[test]
 fn of_nothing() {
     assert_eq!(shown(&Summary::default()), "The verdict.\nNo request ended.\n");
 }
