@@ -49,14 +49,15 @@ fn report() -> Result<()> {
     Ok(())
 }
 
-/// The tests on real traffic, one after the other: they share the machine's clocks and load. Those of real servers mostly
-/// wait and measure no times: they run side by side. What fails is run once more,
+/// The tests on real traffic, one after the other: they share the machine's clocks and load. Those of real servers and of
+/// set-ups of hosts mostly wait and measure no times: they run side by side. What fails is run once more,
 /// alone, and named: what a busy machine spoiled is right the second time, a fault is not.
 fn end_to_end(fast: bool) -> Result<usize> {
     let binary = build::release(Arch::Amd64)?;
     let cargo_test = |of: &[&str], tests: &[&str]| {
         let mut cargo = sh::command("cargo", ["test", "-p", "tracer-tests"]);
-        let threads = if of.contains(&"servers") { "--test-threads=4" } else { "--test-threads=1" };
+        let waits = of.contains(&"servers") || of.contains(&"hosts");
+        let threads = if waits { "--test-threads=4" } else { "--test-threads=1" };
         cargo.args(of).args(["--", threads]).args(tests);
         privileged::runner(&mut cargo, &binary)?;
         Ok::<_, anyhow::Error>(cargo)

@@ -27,6 +27,8 @@ pub enum Hook {
     Output,
     /// Packets from the device `eth0`, before IP sees them.
     Ingress,
+    /// The first packet of each connection that comes in, to be sent elsewhere: `redirect to :8080`, `dnat ip to 10.0.0.1:80`.
+    Prerouting,
 }
 
 impl Hook {
@@ -36,6 +38,7 @@ impl Hook {
             Self::Input => ("inet", "input", "type filter hook input priority 0;"),
             Self::Output => ("inet", "output", "type filter hook output priority 0;"),
             Self::Ingress => ("netdev", "ingress", "type filter hook ingress device \"eth0\" priority 0;"),
+            Self::Prerouting => ("inet", "prerouting", "type nat hook prerouting priority dstnat;"),
         }
     }
 }

@@ -67,8 +67,8 @@ impl Packet {
         Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
     }
 
-    /// A packet of the connection `sock` at the device. `None` if it is another one: around a tunnel's device the same
-    /// socket owns a packet of the tunnel's protocol.
+    /// A packet of the connection `sock` at the device. `None` if the packet is another one: around a tunnel's device the
+    /// same socket owns a packet of the tunnel's protocol.
     #[inline(always)]
     pub fn sent(self, sock: Sock) -> Option<Sent> {
         let head: u64 = self.0.load(offset!(skb_head))?;
@@ -83,7 +83,8 @@ impl Packet {
         if failed != 0 {
             return None;
         }
-        if u32::from_be(words[0]) != sock.ports() {
+        // Behind a port mapping (DNAT, REDIRECT) the packet has other ports than its socket.
+        if u32::from_be(words[0]) != sock.ports() && !self.carries_tcp() {
             return None;
         }
         let start = u32::from_be(words[1]);
@@ -92,6 +93,18 @@ impl Packet {
         // A SYN's window is not scaled, a reset's says nothing.
         let window = (last >> 16 & 6 == 0).then_some(last as u16);
         Some(Sent { start, end: start.wrapping_add(length.wrapping_sub(before)), window })
+    }
+
+    /// Whether the outer IP header says TCP. A tunnel's header says another protocol.
+    #[inline(always)]
+    fn carries_tcp(self) -> bool {
+        let Some(words) = probe::<[u32; 3]>(self.network_header(), 0) else { return false };
+        let protocol = match u32::from_be(words[0]) >> 28 {
+            4 => u32::from_be(words[2]) >> 16,
+            6 => u32::from_be(words[1]) >> 8,
+            _ => 0,
+        };
+        protocol as u8 == IPPROTO_TCP
     }
 
     /// The network namespace of the device that it is at, by inode number.
