@@ -21,6 +21,19 @@ pub enum Record {
     Listener(ListenerRecord),
 }
 
+impl Record {
+    /// The network namespace that it is about, by inode number; 0: it is not known.
+    #[must_use]
+    pub const fn netns(&self) -> u32 {
+        match self {
+            Self::Request(record) => record.netns,
+            Self::Opened(record) | Self::Closed(record) => record.netns,
+            Self::Listener(record) => record.netns,
+            Self::Rejection(record) => record.key.netns,
+        }
+    }
+}
+
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum DecodeError {

@@ -13,6 +13,7 @@ mod direct;
 mod duration;
 mod enrich;
 mod explain;
+mod listener;
 mod output;
 mod pipeline;
 mod probe;

@@ -9,6 +9,7 @@ use crate::{
     enrich::{
         application::Application,
         host::HostFacts,
+        netns::Namespaces,
         netstat::Reconciliation,
         process::{Fact, Processes},
     },
@@ -105,6 +106,7 @@ struct Shown<W> {
     lines: Option<Lines>,
     objects: Objects,
     processes: Processes,
+    namespaces: Namespaces,
     summary: Summary,
     limits: Limits,
     /// Something was shown.
@@ -126,7 +128,9 @@ impl<W: Write> Pipeline<W> {
         let (summary, limits) = (Summary::default(), Limits::default());
         let objects = Objects::new(clock);
         let (any, matched, error) = (false, 0, None);
-        let shown = Shown { out, clock, options, lines, objects, processes, summary, limits, any, matched, error };
+        let namespaces = Namespaces::default();
+        let shown =
+            Shown { out, clock, options, lines, objects, processes, namespaces, summary, limits, any, matched, error };
         Self {
             tracker: Tracker::default(),
             rejections: Rejections::default(),
@@ -168,6 +172,17 @@ impl<W: Write> Pipeline<W> {
         self.shown.processes.learn(fact);
     }
 
+    /// The network namespaces whose names have become of interest since the last call, by inode number.
+    pub fn unnamed(&mut self) -> Vec<u32> {
+        self.shown.namespaces.wanted()
+    }
+
+    /// Notes the name of a network namespace.
+    pub fn name_namespace(&mut self, netns: u32, name: &str) {
+        self.keep(|recorder| recorder.namespace(netns, name));
+        self.shown.namespaces.learn(netns, name);
+    }
+
     /// Notes what the host says about the rejection record that comes next.
     pub fn host_says(&mut self, facts: HostFacts) {
         self.keep(|recorder| recorder.host(&facts));
@@ -196,6 +211,7 @@ impl<W: Write> Pipeline<W> {
         if let Record::Request(record) = record {
             self.resolve(record);
         }
+        self.shown.namespaces.notice(record.netns());
         self.keep(|recorder| recorder.record(bytes));
         let reported = match record {
             Record::Request(record) => {
@@ -388,6 +404,7 @@ impl<W: Write> Shown<W> {
         let result = match event {
             Event::Request { record, amends } => self.request(record, *amends),
             Event::Connection(record) => {
+                self.namespaces.see(record.netns);
                 self.summary.connection(record);
                 Ok(())
             }
@@ -404,8 +421,10 @@ impl<W: Write> Shown<W> {
         if self.is_done() {
             return Ok(());
         }
+        self.namespaces.see(record.netns);
         let mut request = Request::of(record);
         request.place = self.processes.place(&record.process);
+        request.namespace = self.namespaces.label(record.netns);
         request.amended = amends.is_some();
         if let Some(amends) = amends {
             self.summary.request(&Request::of(amends), Change::Remove);
@@ -431,6 +450,7 @@ impl<W: Write> Shown<W> {
     }
 
     fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
+        self.namespaces.see(rejection.netns);
         self.summary.rejections.add(rejection);
         // Unlike a request it is counted also after the last one that was asked for, as its count is of what came before.
         if self.is_done() {
@@ -439,7 +459,8 @@ impl<W: Write> Shown<W> {
         match (self.options.view, &mut self.lines) {
             (View::Lines(_) | View::Rejections(_), Some(lines)) => {
                 self.any = true;
-                lines.rejection(&mut self.out, rejection, &explain(rejection, self.limits))
+                let namespace = self.namespaces.label(rejection.netns);
+                lines.rejection(&mut self.out, rejection, &explain(rejection, self.limits), namespace)
             }
             (View::Json | View::JsonRejections, _) => {
                 json_rejection::rejection(&mut self.out, self.clock, rejection, &explain(rejection, self.limits))
@@ -455,20 +476,27 @@ impl<W: Write> Shown<W> {
 
     fn finish(mut self, waiting: &[RequestRecord], run: &Run<'_>) -> io::Result<()> {
         let processes = &self.processes;
+        for record in waiting {
+            self.namespaces.see(record.netns);
+        }
         let place = |request: Request<'_>| processes.place(&request.record.process);
         let waiting = waiting.iter().map(Request::of);
         let waiting = waiting.filter(|request| matches!(request.turn, Turn::Request | Turn::Body | Turn::Stream));
-        let waiting: Vec<_> = waiting.map(|request| Request { place: place(request), ..request }).collect();
+        let namespace = |request: Request<'_>| self.namespaces.label(request.record.netns);
+        let waiting =
+            waiting.map(|request| Request { place: place(request), namespace: namespace(request), ..request });
+        let waiting: Vec<_> = waiting.collect();
         let rejected = self.summary.rejections.explained(self.limits);
-        let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run);
-        let ending =
-            summary::Ending { summary: &self.summary, rejected: &rejected, verdict: &verdict, clock: self.clock };
+        let namespaces = &self.namespaces;
+        let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run, namespaces);
+        let (summary, clock) = (&self.summary, self.clock);
+        let ending = summary::Ending { summary, rejected: &rejected, verdict: &verdict, clock, namespaces };
         let out = &mut self.out;
         match self.options.view {
             View::Json | View::JsonRejections | View::JsonFigures => {
                 waiting.iter().try_for_each(|request| self.objects.waiting(out, request))?;
                 json_summary::summary(out, &ending)?;
-                json::status(out, total(&rejected), run)?;
+                json::status(out, total(&rejected), run, &namespaces.named())?;
             }
             View::Lines(terminal) | View::Rejections(terminal) | View::Figures(terminal) => {
                 if self.any {
@@ -477,7 +505,7 @@ impl<W: Write> Shown<W> {
                 let mut text = Vec::new();
                 summary::summary(&mut text, terminal, &ending)?;
                 summary::waiting(&mut text, self.clock, &waiting)?;
-                reconciliation::lines(&mut text, run.reconciliation)?;
+                reconciliation::lines(&mut text, run.reconciliation, namespaces)?;
                 summary::missing(&mut text, run)?;
                 out.write_all(terminal.fold(&String::from_utf8_lossy(&text)).as_bytes())?;
             }

@@ -4,7 +4,7 @@
 //! cause has been found (`explain/`). It holds facts; the sentences are made of them in `explain/`. A recording keeps
 //! it as it is.
 
-use crate::duration::duration;
+use crate::{duration::duration, listener::Listener};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, time::Duration};
 
@@ -256,6 +256,14 @@ pub struct Rejection {
     /// The figures.
     #[serde(flatten)]
     pub facts: Facts,
+}
+
+impl Rejection {
+    /// Whom it is about.
+    #[must_use]
+    pub const fn listener(&self) -> Listener {
+        Listener::new(self.netns, self.local)
+    }
 }
 
 #[cfg(test)]

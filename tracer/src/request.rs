@@ -1,6 +1,6 @@
 //! A request as it is shown and counted: its record, cut into stages.
 
-use crate::enrich::process::Place;
+use crate::enrich::{netns::Label, process::Place};
 use tracer_common::{
     record::{Process, RequestRecord},
     stage::{RequestSplit, RequestStage, Split},
@@ -57,6 +57,8 @@ pub struct Request<'a> {
     pub amended: bool,
     /// The control group of the process that read it.
     pub place: Option<&'a Place>,
+    /// Its network namespace, if there are several.
+    pub namespace: Option<Label<'a>>,
 }
 
 impl<'a> Request<'a> {
@@ -79,7 +81,7 @@ impl<'a> Request<'a> {
         let accepted = if never_accepted { ended } else { record.accepted };
         let RequestSplit { split, accept } = record.moments.split(accepted, ended);
         let turn = turn.turn();
-        Self { record, split, accept, outcome, turn, never_accepted, amended: false, place: None }
+        Self { record, split, accept, outcome, turn, never_accepted, amended: false, place: None, namespace: None }
     }
 
     /// What it is called in every output.

@@ -25,6 +25,8 @@ pub struct Request {
     pub peer: SocketAddr,
     /// This end.
     pub local: SocketAddr,
+    /// The inode number of its network namespace.
+    pub netns: Option<u32>,
     /// The process that read it.
     pub pid: Option<u32>,
     /// The name of the thread that read it.
@@ -121,6 +123,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// This end.
     pub local: SocketAddr,
+    /// The inode number of its network namespace.
+    pub netns: Option<u32>,
     /// It was open before tracing began.
     pub adopted: Option<bool>,
     /// Its stages.
@@ -197,6 +201,9 @@ pub struct Status {
     pub reconciliation: Vec<Reconciliation>,
     /// How each hook is attached, or why it is not.
     pub hooks: Vec<Hook>,
+    /// Everything else: the names of the network namespaces.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// The kernel's counters of a network namespace.

@@ -28,6 +28,8 @@ pub struct Rejection {
     pub peer_network: Option<String>,
     /// This end.
     pub local: Option<SocketAddr>,
+    /// The inode number of its network namespace.
+    pub netns: Option<u32>,
     /// The connection's id.
     pub connection: Option<String>,
     /// Which request of its connection it was, from 1.

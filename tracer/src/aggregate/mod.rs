@@ -8,6 +8,7 @@ pub mod sampler;
 use crate::{
     enrich::peer::Network,
     explain::verdict::{Finding, Totals},
+    listener::Listener,
     request::{Request, comm},
 };
 use distribution::Distribution;
@@ -28,18 +29,18 @@ const GROUP_DIGITS: u8 = 2;
 /// Groups, processes and kinds of rejections that are kept apart; the rest is counted together.
 pub const GROUPS: usize = 64;
 
-/// What requests are grouped by: the served port and the network of the peer.
+/// What requests are grouped by: the served port of a network namespace, and the network of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
-    /// The local port.
-    pub port: u16,
+    /// The port and its namespace. The address is the wildcard: all that is served on the port is one group.
+    pub listener: Listener,
     /// The network of the peer.
     pub network: Network,
 }
 
 impl Group {
-    const fn of(tuple: &Tuple, network: Network) -> Self {
-        Self { port: tuple.local.port, network }
+    const fn of(netns: u32, tuple: &Tuple, network: Network) -> Self {
+        Self { listener: Listener::of_port(netns, tuple.local.port), network }
     }
 }
 
@@ -116,17 +117,17 @@ impl Summary {
 
     fn counted(&mut self, request: &Request<'_>, change: Change) {
         self.all.request(request, change);
-        self.group(&request.record.tuple).request(request, change);
+        self.group(request.record.netns, &request.record.tuple).request(request, change);
         self.process(request, change);
     }
 
     /// Counts a connection.
     pub fn connection(&mut self, record: &ConnectionRecord) {
         self.all.connection(record);
-        self.group(&record.tuple).connection(record);
+        self.group(record.netns, &record.tuple).connection(record);
     }
 
-    /// The groups, by port and network.
+    /// The groups, by namespace, port and network.
     #[must_use]
     pub fn groups(&self) -> Vec<(Group, &Figures)> {
         let mut groups: Vec<_> = self.groups.iter().map(|(key, figures)| (*key, figures)).collect();
@@ -139,18 +140,23 @@ impl Summary {
     pub fn findings<'a>(&self, rejected: &'a [Explained<'_>]) -> Vec<Finding<'a>> {
         let finding = |it: &'a Explained<'_>| {
             let rejection = &it.row.rejection;
-            let group = it.row.network.and_then(|network| self.traced(Group { port: rejection.local.port(), network }));
+            let listener = Listener::of_port(rejection.netns, rejection.local.port());
+            let group = it.row.network.and_then(|network| self.traced(Group { listener, network }));
             Finding { rejection, count: rejection.count, group }
         };
         rejected.iter().map(finding).collect()
     }
 
-    /// How much was traced of `group`; `None` if it may be among those that were not kept apart.
+    /// How much was traced of `group`, of all namespaces if its own is not known; `None` if it may be among those that were
+    /// not kept apart.
     fn traced(&self, group: Group) -> Option<Totals> {
-        match self.groups.get(&group) {
-            Some(figures) => Some(figures.into()),
-            None => self.other_groups.is_none().then(Totals::default),
-        }
+        let Listener { netns, local } = group.listener;
+        let is_it = |it: &Group| {
+            let at = it.listener;
+            (at.local, it.network) == (local, group.network) && (netns == 0 || at.netns == netns)
+        };
+        let of_it = self.groups.iter().filter(|(it, _)| is_it(it)).map(|(_, figures)| Totals::from(figures));
+        of_it.reduce(Totals::and).or_else(|| self.other_groups.is_none().then(Totals::default))
     }
 
     /// The processes, the one that read most requests first.
@@ -161,8 +167,8 @@ impl Summary {
         processes.into_iter().map(|(_, figures)| figures).collect()
     }
 
-    fn group(&mut self, tuple: &Tuple) -> &mut Figures {
-        let key = Group::of(tuple, Network::of(&tuple.peer));
+    fn group(&mut self, netns: u32, tuple: &Tuple) -> &mut Figures {
+        let key = Group::of(netns, tuple, Network::of(&tuple.peer));
         if self.groups.len() >= GROUPS && !self.groups.contains_key(&key) {
             return self.other_groups.get_or_insert_with(|| Figures::new(GROUP_DIGITS));
         }

@@ -1,9 +1,11 @@
-//! Rejections counted together: by cause, by the end of the connection on this host, and by the network of the peer.
+//! Rejections counted together: by cause, by listener (the end of the connection on this host, and its network namespace),
+//! and by the network of the peer.
 
 use super::GROUPS;
 use crate::{
     enrich::peer::Network,
     explain::{Explanation, Limits, explain},
+    listener::Listener,
     rejection::{Cause, Evidence, Facts, Rejection},
 };
 use foldhash::fast::FixedState;
@@ -58,7 +60,7 @@ fn network(rejection: &Rejection) -> Option<Network> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
     cause: Cause,
-    local: SocketAddr,
+    listener: Listener,
     network: Option<Network>,
 }
 
@@ -185,8 +187,8 @@ pub struct Rejections {
 impl Rejections {
     /// Counts a rejection.
     pub fn add(&mut self, rejection: &Rejection) {
-        let Rejection { cause, local, .. } = *rejection;
-        let key = Key { cause, local, network: network(rejection) };
+        let cause = rejection.cause;
+        let key = Key { cause, listener: rejection.listener(), network: network(rejection) };
         if let Some(row) = self.rows.get_mut(&key) {
             row.add(rejection);
         } else if self.rows.len() < GROUPS {
@@ -210,9 +212,9 @@ impl Rejections {
         let explained = |row| Explained { row, explanation: explain(&row.rejection, limits) };
         let mut rows: Vec<_> = self.rows.values().chain(self.others.values()).map(explained).collect();
         rows.sort_by_key(|it| {
-            let Rejection { cause, count, local, .. } = it.row.rejection;
+            let Rejection { cause, count, local, netns, .. } = it.row.rejection;
             let total = totals.get(&cause).copied().unwrap_or(0);
-            (it.class(), Reverse(total), cause, it.row.is_other, Reverse(count), local, it.row.network)
+            (it.class(), Reverse(total), cause, it.row.is_other, Reverse(count), (local, netns), it.row.network)
         });
         rows
     }
@@ -273,11 +275,12 @@ mod tests {
         let network = Rejection { peer: "10.0.2.1:1".parse().unwrap(), ..queue_full() };
         let listener = Rejection { local: "10.0.2.5:81".parse().unwrap(), ..queue_full() };
         let unknown = Rejection { peer: "[::]:0".parse().unwrap(), ..queue_full() };
-        for rejection in [queue_full(), same, network, listener, unknown, race()] {
+        let netns = Rejection { netns: queue_full().netns + 1, ..queue_full() };
+        for rejection in [queue_full(), same, network, listener, unknown, netns, race()] {
             rejections.add(&rejection);
         }
         let rows = rows(&rejections);
-        assert_eq!(rows.len(), 5);
+        assert_eq!(rows.len(), 6);
         let first = &rows[0].row.rejection;
         assert_eq!((first.cause, first.count), (Cause::AcceptQueueFull, 2 * queue_full().count));
     }

@@ -3,6 +3,7 @@
 
 use crate::{
     enrich::peer::Network,
+    listener::Listener,
     rejection::{Cause, Facts, Rejection},
 };
 use foldhash::fast::FixedState;
@@ -25,8 +26,7 @@ const CAPACITY: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     cause: Cause,
-    local: SocketAddr,
-    netns: u32,
+    listener: Listener,
     network: Option<Network>,
 }
 
@@ -52,8 +52,8 @@ impl Sampler {
     /// Takes a rejection, which may stand for several; `on` is called for what is to be shown.
     pub fn take(&mut self, mut rejection: Rejection, on: &mut impl FnMut(Rejection)) {
         let network = Network::of_address(rejection.peer.ip());
-        let (cause, local, netns) = (rejection.cause, rejection.local, rejection.netns);
-        let mut kind = Kind { cause, local, netns, network: Some(network) };
+        let (cause, listener) = (rejection.cause, rejection.listener());
+        let mut kind = Kind { cause, listener, network: Some(network) };
         if self.kinds.len() >= CAPACITY && !self.kinds.contains_key(&kind) {
             kind.network = None;
         }
@@ -125,7 +125,9 @@ fn may_spend(spent: &mut HashMap<Cause, (u64, u32), FixedState>, cause: Cause, n
 /// Two kinds of one cause as one: of several listeners and peers.
 fn together(one: Rejection, other: &Rejection) -> Rejection {
     let several = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let netns = if one.netns == other.netns { one.netns } else { 0 };
     Rejection {
+        netns,
         count: one.count + other.count,
         first: one.first.min(other.first),
         last: one.last.max(other.last),

@@ -72,6 +72,7 @@ fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write
             Ok(Some(Block::Answer(number, answer))) => pipeline.answer(number, *answer),
             Ok(Some(Block::Moment(now))) => pipeline.decide(now).map_err(ReportError::Output)?,
             Ok(Some(Block::Fact(fact))) => pipeline.learn(&fact),
+            Ok(Some(Block::Namespace(netns, name))) => pipeline.name_namespace(netns, &name),
             Ok(Some(Block::Hooks(hooks))) => pipeline.hooks(hooks),
             Ok(Some(Block::Limits(limits))) => {
                 if args.idle_timeout.is_none() {

@@ -5,6 +5,7 @@ pub mod application;
 pub mod conntrack;
 pub mod host;
 pub mod listener;
+pub mod netns;
 pub mod netstat;
 pub mod peer;
 pub mod process;

@@ -19,6 +19,8 @@ use tracer_common::record::Process;
 const CAPACITY: usize = 4096;
 /// Least time between two searches of the whole hierarchy.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Digits of a container's id that engines show.
+const SHOWN_OF_ID: usize = 12;
 /// Directories looked at in one search.
 const SEARCH_LIMIT: usize = 50_000;
 
@@ -35,6 +37,32 @@ impl Place {
     pub fn unit(&self) -> Option<&str> {
         let is_unit = |name: &&str| [".service", ".scope"].iter().any(|suffix| name.ends_with(suffix));
         self.cgroup.rsplit('/').find(is_unit)
+    }
+
+    /// The container that it belongs to, by the first digits of its id, as container engines show it: they put the 64
+    /// hexadecimal digits of the id into the name of the control group (`docker-ID.scope`, `cri-containerd-ID.scope`).
+    #[must_use]
+    pub fn container(&self) -> Option<&str> {
+        let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = self.cgroup.rsplit(['/', '-', '.', ':']).find(is_id)?;
+        id.get(..SHOWN_OF_ID)
+    }
+
+    /// Whose processes are in it, in words: a container's, a unit's, or else of the control group by its path. `None`:
+    /// the root group, in which everything is that is in no other.
+    #[must_use]
+    pub fn whose(&self) -> Option<String> {
+        let path = (self.cgroup != "/").then(|| self.cgroup.clone());
+        let container = self.container().map(|id| format!("container {id}"));
+        container.or_else(|| self.unit().map(str::to_owned)).or(path)
+    }
+
+    /// That of the process `pid` of this host.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let cgroup = of_process(Path::new("/proc"), pid, cgroup2_mount(&mountinfo).is_some())?;
+        Some(Self { cgroup })
     }
 }
 
@@ -211,6 +239,19 @@ mod tests {
         assert_eq!(unit(nested).as_deref(), Some("web.service"));
         assert_eq!(unit("/system.slice/docker-4f.scope").as_deref(), Some("docker-4f.scope"));
         assert_eq!(unit("/"), None);
+    }
+
+    #[test]
+    fn a_place_is_a_containers_a_units_or_a_path() {
+        let id = "4f1c2d3e4a5b6c7d8e9f0a1b2c3d4e5f60718293a4b5c6d7e8f9a0b1c2d3e4f5";
+        let whose = |path: &str| Place { cgroup: path.replace("ID", id) }.whose();
+        for path in
+            ["/system.slice/docker-ID.scope", "/docker/ID", "/kubepods.slice/kubepods-pod1.slice/crio-ID.scope/app"]
+        {
+            assert_eq!(whose(path).as_deref(), Some("container 4f1c2d3e4a5b"), "{path}");
+        }
+        assert_eq!(whose("/system.slice/nginx.service").as_deref(), Some("nginx.service"));
+        assert_eq!((whose("/lxc/web").as_deref(), whose("/")), (Some("/lxc/web"), None));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::{
     values::{Known, network},
 };
 use crate::{
+    enrich::netns::Namespaces,
+    listener::Listener,
     rejection::{Cause, Evidence, Rejection},
     units::{Count, percent},
 };
@@ -25,7 +27,9 @@ pub struct Totals {
 }
 
 impl Totals {
-    const fn and(self, other: Self) -> Self {
+    /// The sum of two.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
         Self {
             requests: self.requests.saturating_add(other.requests),
             connections: self.connections.saturating_add(other.connections),
@@ -33,7 +37,7 @@ impl Totals {
     }
 }
 
-/// All rejections of one cause at one address of this host, from one network.
+/// All rejections of one cause at one listener, from one network.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding<'a> {
     /// One of them, with the figures to show.
@@ -46,16 +50,16 @@ pub struct Finding<'a> {
 
 /// The verdict on a run in which `totals` was traced: a sentence each.
 #[must_use]
-pub fn verdict(findings: &[Finding<'_>], totals: Totals, limits: Limits) -> Vec<String> {
+pub fn verdict(findings: &[Finding<'_>], totals: Totals, limits: Limits, namespaces: &Namespaces) -> Vec<String> {
     if findings.is_empty() {
         return vec!["Nothing was rejected.".to_owned()];
     }
     let mut topics = topics(findings);
     topics.sort_by_key(|topic| (topic.entry.family == Family::Warning, Reverse(topic.harm()), topic.order()));
-    topics.iter().take(SENTENCES).map(|topic| topic.sentence(totals, limits)).collect()
+    topics.iter().take(SENTENCES).map(|topic| topic.sentence(totals, limits, namespaces)).collect()
 }
 
-/// All findings of one cause at one address of this host: what one sentence is about.
+/// All findings of one cause at one listener: what one sentence is about.
 struct Topic<'a> {
     entry: &'static Entry,
     /// From the finding with the greatest count.
@@ -72,10 +76,9 @@ fn topics<'a>(findings: &[Finding<'a>]) -> Vec<Topic<'a>> {
     let mut topics: Vec<Topic<'a>> = Vec::new();
     for finding in findings {
         let rejection = finding.rejection;
-        let found = topics.iter_mut().find(|topic| {
-            let example = topic.example;
-            (example.cause, example.local, example.netns) == (rejection.cause, rejection.local, rejection.netns)
-        });
+        let found = topics
+            .iter_mut()
+            .find(|topic| (topic.example.cause, topic.example.listener()) == (rejection.cause, rejection.listener()));
         match found {
             Some(topic) => topic.add(finding),
             None => topics.push(Topic::of(finding)),
@@ -132,10 +135,11 @@ impl<'a> Topic<'a> {
 
     /// The order of equals.
     const fn order(&self) -> (Cause, SocketAddr, u32) {
-        (self.example.cause, self.example.local, self.example.netns)
+        let Listener { netns, local } = self.example.listener();
+        (self.example.cause, local, netns)
     }
 
-    fn sentence(&self, totals: Totals, limits: Limits) -> String {
+    fn sentence(&self, totals: Totals, limits: Limits, namespaces: &Namespaces) -> String {
         let known = Known { rejection: self.example, limits };
         let rest = render(self.entry.verdict, |name| known.value(name));
         if self.entry.counted == Counted::Itself {
@@ -144,10 +148,11 @@ impl<'a> Topic<'a> {
         let mut sentence = self.amount(self.whole.unwrap_or(totals));
         let port = self.example.local.port();
         let networks = self.networks();
+        let place = namespaces.label(self.example.netns).map(|label| format!(" in {label}")).unwrap_or_default();
         let _ = if self.example.facts.outgoing {
-            write!(sentence, " from :{port} to {networks} {rest}")
+            write!(sentence, " from :{port}{place} to {networks} {rest}")
         } else {
-            write!(sentence, " from {networks} to :{port} {rest}")
+            write!(sentence, " from {networks} to :{port}{place} {rest}")
         };
         sentence
     }

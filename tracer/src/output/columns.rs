@@ -11,6 +11,8 @@ pub enum Column {
     Peer,
     /// The local port.
     Local,
+    /// The network namespace.
+    Namespace,
     /// Who read it.
     Process,
     /// Bytes received.
@@ -39,6 +41,7 @@ impl Column {
             Self::Time => "TIME(UTC)".to_owned(),
             Self::Peer => "PEER".to_owned(),
             Self::Local => "LOCAL".to_owned(),
+            Self::Namespace => "NETNS".to_owned(),
             Self::Process => "PROCESS".to_owned(),
             Self::In => "IN".to_owned(),
             Self::Out => "OUT".to_owned(),
@@ -51,11 +54,11 @@ impl Column {
         }
     }
 
-    /// Characters, without the space that parts it from the next column. Peers and processes may have more.
+    /// Characters, without the space that parts it from the next column. Peers, namespaces and processes may have more.
     #[must_use]
     pub fn width(self) -> usize {
         match self {
-            Self::Time => 12,
+            Self::Time | Self::Namespace => 12,
             Self::Peer => 21,
             Self::Local | Self::In | Self::Out | Self::Total => 6,
             // Six for the time or more for the heading above it, and one for the mark.
@@ -82,26 +85,33 @@ impl Column {
 }
 
 /// What is given up when there is no room, in this order.
-const GIVEN_UP: [&[Column]; 6] = [
-    &[Column::Unit],
-    &[Column::In, Column::Out],
-    &[Column::Mostly],
-    &[Column::Process],
-    &[Column::Local],
-    &[Column::Peer],
-];
+const GIVEN_UP: [&[Column]; 4] = [&[Column::Unit], &[Column::In, Column::Out], &[Column::Mostly], &[Column::Process]];
+/// And then, in this order. Of several namespaces the port tells more than the peer does.
+const GIVEN_UP_LAST: [[&[Column]; 2]; 2] = [[&[Column::Local], &[Column::Peer]], [&[Column::Peer], &[Column::Local]]];
 
-/// The columns for lines of at most `width` characters: all if there is no limit, but `UNIT` only where there are `units`.
+/// The columns that are not always there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// There are systemd units or control groups.
+    pub units: bool,
+    /// There are several network namespaces.
+    pub namespaces: bool,
+}
+
+/// The columns for lines of at most `width` characters: all if there is no limit, but `UNIT` and `NETNS` only where they are
+/// wanted. `NETNS` is never given up: without it two listeners look like one.
 /// First `UNIT` is given up, then `IN` and `OUT`, then the stages for the one that dominates, then `PROCESS`, `LOCAL` and
-/// `PEER`.
+/// `PEER`; with `NETNS` the last two in the other order.
 #[must_use]
-pub fn columns(width: Option<usize>, units: bool) -> Vec<Column> {
-    use Column::{Accept, In, Local, Mostly, Note, Out, Peer, Process, Stage, Time, Total, Unit};
-    let mut columns = vec![Time, Peer, Local, Process, In, Out, Total, Accept];
+pub fn columns(width: Option<usize>, wanted: Wanted) -> Vec<Column> {
+    use Column::{Accept, In, Local, Mostly, Namespace, Note, Out, Peer, Process, Stage, Time, Total, Unit};
+    let mut columns = vec![Time, Peer, Local];
+    columns.extend(wanted.namespaces.then_some(Namespace));
+    columns.extend([Process, In, Out, Total, Accept]);
     columns.extend((0..RequestStage::ALL.len()).map(Stage));
     columns.push(Note);
-    columns.extend(units.then_some(Unit));
-    for given_up in GIVEN_UP {
+    columns.extend(wanted.units.then_some(Unit));
+    for given_up in GIVEN_UP.into_iter().chain(GIVEN_UP_LAST[usize::from(wanted.namespaces)]) {
         let needed = columns.iter().map(|column| column.width() + 1).sum::<usize>() - 1;
         if width.is_none_or(|width| needed <= width) {
             break;
@@ -123,15 +133,24 @@ mod tests {
 
     #[test]
     fn columns_are_given_up_in_the_stated_order() {
-        assert_eq!(columns(None, true).len(), 17);
-        assert_eq!(columns(Some(185), true), columns(None, true));
-        let narrower = |width| columns(Some(width), true);
+        let units = Wanted { units: true, ..Wanted::default() };
+        assert_eq!(columns(None, units).len(), 17);
+        assert_eq!(columns(Some(185), units), columns(None, units));
+        let narrower = |width| columns(Some(width), units);
         assert!(!narrower(184).contains(&Unit) && narrower(160).contains(&In));
-        assert_eq!(narrower(160), columns(None, false));
+        assert_eq!(narrower(160), columns(None, Wanted::default()));
         assert!(!narrower(159).contains(&In) && narrower(159).contains(&Stage(6)));
         assert_eq!(narrower(120), [Time, Peer, Local, Process, Total, Mostly, Note]);
         assert_eq!(narrower(80), [Time, Peer, Local, Total, Mostly, Note]);
         assert_eq!(narrower(79), [Time, Peer, Total, Mostly, Note]);
         assert_eq!(narrower(10), [Time, Total, Mostly, Note]);
+    }
+
+    #[test]
+    fn namespaces_are_shown_beside_the_port_and_kept() {
+        let both = Wanted { units: true, namespaces: true };
+        assert_eq!(columns(None, both)[2..4], [Local, Namespace]);
+        assert_eq!(columns(Some(80), both), [Time, Local, Namespace, Total, Mostly, Note]);
+        assert_eq!(columns(Some(10), both), [Time, Namespace, Total, Mostly, Note]);
     }
 }

@@ -6,7 +6,7 @@ mod object;
 use crate::{
     clock::Clock,
     direct::{Hexadecimal, Line},
-    enrich::{netstat::Reconciliation, peer::Socket},
+    enrich::{netns::Named, netstat::Reconciliation, peer::Socket},
     request::{Outcome, Request, comm},
     status::{Counters, Hook, Run},
 };
@@ -79,7 +79,7 @@ impl Objects {
         let moments = [m.syn, m.synack, m.established, m.accepted];
         let start = moments.into_iter().find(|&moment| moment != 0).unwrap_or(record.reported);
         let mut object = self.begin("connection", start, record.connection);
-        ends(&mut object, &record.tuple);
+        ends(&mut object, &record.tuple, record.netns);
         if record.flags & connection::ADOPTED != 0 {
             object.boolean("adopted", true);
         }
@@ -109,7 +109,7 @@ impl Objects {
         if request.amended {
             object.number("revision", record.revision.into());
         }
-        ends(&mut object, &record.tuple);
+        ends(&mut object, &record.tuple, record.netns);
         reader(&mut object, request);
         if record.flags & RequestRecord::ADOPTED != 0 {
             object.boolean("adopted", true);
@@ -156,10 +156,13 @@ impl Objects {
     }
 }
 
-/// Both ends of the connection.
-fn ends(object: &mut Object<'_>, tuple: &Tuple) {
+/// Both ends of the connection, and the network namespace of this host's.
+fn ends(object: &mut Object<'_>, tuple: &Tuple, netns: u32) {
     object.plain("peer", &Socket(&tuple.peer));
     object.plain("local", &Socket(&tuple.local));
+    if netns != 0 {
+        object.number("netns", netns.into());
+    }
 }
 
 /// Who read the request.
@@ -233,6 +236,8 @@ struct StatusObject<'a> {
     counters: Option<&'a Counters>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     reconciliation: &'a [Reconciliation],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    namespaces: &'a [Named<'a>],
     hooks: &'a [Hook],
 }
 
@@ -241,13 +246,13 @@ pub(super) const fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// Writes the closing object; `rejections` is how many packets and connections were refused or broken. Without the
-/// kernel's counters the totals are absent.
+/// Writes the closing object; `rejections` is how many packets and connections were refused or broken, and `namespaces`
+/// are the names of the network namespaces that were seen. Without the kernel's counters the totals are absent.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn status(out: &mut impl Write, rejections: u64, run: &Run<'_>) -> io::Result<()> {
+pub fn status(out: &mut impl Write, rejections: u64, run: &Run<'_>, namespaces: &[Named<'_>]) -> io::Result<()> {
     let Run { counters, hooks, shortfalls, reconciliation } = *run;
     let object = StatusObject {
         kind: "status",
@@ -260,6 +265,7 @@ pub fn status(out: &mut impl Write, rejections: u64, run: &Run<'_>) -> io::Resul
         reports_unmatched: shortfalls.unmatched,
         counters,
         reconciliation,
+        namespaces,
         hooks,
     };
     line(out, &object)

@@ -57,6 +57,9 @@ struct Ends {
     peer_network: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<SocketAddr>,
+    /// Network namespace, by inode number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
 }
 
 impl Ends {
@@ -66,8 +69,13 @@ impl Ends {
             Peer::Several(network) => (None, Some(network.to_string())),
             Peer::Unknown => (None, None),
         };
-        Self { peer, peer_network, local: known(rejection.local) }
+        Self { peer, peer_network, local: known(rejection.local), netns: netns(rejection) }
     }
+}
+
+/// The network namespace, if it is known.
+fn netns(rejection: &Rejection) -> Option<u32> {
+    (rejection.netns != 0).then_some(rejection.netns)
 }
 
 /// An end that is neither address nor port is not known.
@@ -116,6 +124,8 @@ pub(super) struct RowObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     peer_network: Option<String>,
     /// The listeners and networks beyond the number that is kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,6 +146,7 @@ impl<'a> RowObject<'a> {
             evidence: rejection.evidence,
             count: rejection.count,
             local: known(rejection.local).filter(|_| !row.is_other),
+            netns: netns(rejection),
             peer_network: row.network.map(|network| network.to_string()),
             other: row.is_other.then_some(true),
             first: clock.rfc3339(rejection.first).to_string(),

@@ -36,6 +36,8 @@ struct GroupObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     local_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     peer_network: Option<Text<&'a dyn Display>>,
     /// The groups beyond the number that is kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,13 +162,14 @@ fn process(process: &ProcessFigures) -> ProcessObject<'_> {
 ///
 /// If `out` cannot be written to.
 pub fn summary(out: &mut impl Write, ending: &Ending<'_>) -> io::Result<()> {
-    let Ending { summary, rejected, verdict, clock } = *ending;
+    let Ending { summary, rejected, verdict, clock, .. } = *ending;
     let time = rejected.is_empty().then(|| where_the_time_goes(summary));
     let groups = summary.groups();
     let mut objects: Vec<_> = groups
         .iter()
         .map(|(key, it)| GroupObject {
-            local_port: Some(key.port),
+            local_port: Some(key.listener.port()),
+            netns: (key.listener.netns != 0).then_some(key.listener.netns),
             peer_network: Some(Text(&key.network)),
             other: None,
             figures: figures(it),
@@ -174,6 +177,7 @@ pub fn summary(out: &mut impl Write, ending: &Ending<'_>) -> io::Result<()> {
         .collect();
     objects.extend(summary.other_groups.as_ref().map(|it| GroupObject {
         local_port: None,
+        netns: None,
         peer_network: None,
         other: Some(true),
         figures: figures(it),

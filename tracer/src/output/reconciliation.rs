@@ -1,7 +1,11 @@
 //! What was seen, held against the kernel's own counters.
 
+use super::terminal::Printable;
 use crate::{
-    enrich::netstat::{Reconciliation, Row},
+    enrich::{
+        netns::Namespaces,
+        netstat::{Reconciliation, Row},
+    },
     units::Count,
 };
 use std::{
@@ -14,16 +18,16 @@ use std::{
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn lines(out: &mut impl Write, namespaces: &[Reconciliation]) -> io::Result<()> {
+pub fn lines(out: &mut impl Write, reconciliations: &[Reconciliation], namespaces: &Namespaces) -> io::Result<()> {
     let mut gap = "\n";
-    for Reconciliation { netns, rows } in namespaces {
+    for Reconciliation { netns, rows } in reconciliations {
         let moved: Vec<_> = rows.iter().filter(|row| row.kernel != 0 || row.explained != 0).map(Held).collect();
         if moved.is_empty() {
             continue;
         }
         write!(out, "{gap}The kernel's own counters")?;
-        if namespaces.len() > 1 {
-            write!(out, " in net:[{netns}]")?;
+        if reconciliations.len() > 1 {
+            write!(out, " in {}", Printable(&namespaces.name(*netns).to_string()))?;
         }
         for (index, row) in moved.iter().enumerate() {
             write!(out, "{}{row}", if index == 0 { ": " } else { ", " })?;
@@ -57,9 +61,11 @@ mod tests {
         Row { name: name.to_owned(), kernel, explained, difference }
     }
 
-    fn text(namespaces: &[Reconciliation]) -> String {
+    fn text(reconciliations: &[Reconciliation]) -> String {
         let mut out = Vec::new();
-        lines(&mut out, namespaces).unwrap();
+        let mut namespaces = Namespaces::default();
+        namespaces.learn(9, "web");
+        lines(&mut out, reconciliations, &namespaces).unwrap();
         String::from_utf8(out).unwrap()
     }
 

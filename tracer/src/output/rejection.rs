@@ -4,6 +4,7 @@ use super::terminal::{Printable, Terminal};
 use crate::{
     aggregate::rejections::Explained,
     clock::Clock,
+    enrich::netns::Namespaces,
     explain::{Explanation, name},
     rejection::Rejection,
     units::{Count, Plural},
@@ -47,14 +48,26 @@ fn codes(explanation: &Explanation) -> String {
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn tables(out: &mut impl Write, terminal: Terminal, clock: Clock, rows: &[Explained<'_>]) -> io::Result<()> {
+pub fn tables(
+    out: &mut impl Write,
+    terminal: Terminal,
+    clock: Clock,
+    rows: &[Explained<'_>],
+    namespaces: &Namespaces,
+) -> io::Result<()> {
     let mut classes = rows.chunk_by(|one, next| one.class() == next.class());
-    classes.try_for_each(|rows| table(out, terminal, clock, rows))
+    classes.try_for_each(|rows| table(out, terminal, clock, rows, namespaces))
 }
 
-fn table(out: &mut impl Write, terminal: Terminal, clock: Clock, rows: &[Explained<'_>]) -> io::Result<()> {
+fn table(
+    out: &mut impl Write,
+    terminal: Terminal,
+    clock: Clock,
+    rows: &[Explained<'_>],
+    namespaces: &Namespaces,
+) -> io::Result<()> {
     let (shown, rest) = rows.split_at(rows.len().min(ROWS));
-    let mut fitting = DETAILS.into_iter().map(|detail| Table::new(shown, clock, detail));
+    let mut fitting = DETAILS.into_iter().map(|detail| Table::new(shown, clock, detail, namespaces));
     let fits = |table: &Table| terminal.width.is_none_or(|width| table.width() <= width);
     let table = fitting.clone().find(fits).or_else(|| fitting.next_back());
     let mut lines = table.iter().flat_map(Table::lines);
@@ -97,14 +110,14 @@ const DETAILS: [Detail; 4] = [Detail::All, Detail::Times, Detail::Last, Detail::
 /// The cells of the heading and of the rows; the first column stands at the right. A column without a cell is not shown.
 struct Table(Vec<[String; COLUMNS]>);
 
-const COLUMNS: usize = 7;
+const COLUMNS: usize = 8;
 
 impl Table {
-    fn new(rows: &[Explained<'_>], clock: Clock, detail: Detail) -> Self {
+    fn new(rows: &[Explained<'_>], clock: Clock, detail: Detail, namespaces: &Namespaces) -> Self {
         let heading = rows.first().map_or("", |row| row.class().name());
         let (first, last) = if detail == Detail::All { ("FIRST(UTC)", "LAST(UTC)") } else { ("FIRST", "LAST") };
-        let headings = ["COUNT", heading, "ALB", "LISTENER", "FROM", first, last];
-        let mut cells: Vec<_> = rows.iter().map(|row| cells(row, clock, detail)).collect();
+        let headings = ["COUNT", heading, "ALB", "LISTENER", "NETNS", "FROM", first, last];
+        let mut cells: Vec<_> = rows.iter().map(|row| cells(row, clock, detail, namespaces)).collect();
         let has_cells = |column: usize| cells.iter().any(|row| !row[column].is_empty());
         let headings = std::array::from_fn(|it| if has_cells(it) { headings[it].to_owned() } else { String::new() });
         cells.insert(0, headings);
@@ -134,7 +147,7 @@ impl Table {
     }
 }
 
-fn cells(row: &Explained<'_>, clock: Clock, detail: Detail) -> [String; COLUMNS] {
+fn cells(row: &Explained<'_>, clock: Clock, detail: Detail, namespaces: &Namespaces) -> [String; COLUMNS] {
     let (rejection, is_other) = (&row.row.rejection, row.row.is_other);
     let listener = match detail {
         _ if is_other => "others".to_owned(),
@@ -157,6 +170,7 @@ fn cells(row: &Explained<'_>, clock: Clock, detail: Detail) -> [String; COLUMNS]
         name(rejection.cause).to_owned(),
         codes(&row.explanation),
         listener,
+        namespaces.label(rejection.netns).map(|label| Printable(&label.to_string()).to_string()).unwrap_or_default(),
         network.unwrap_or_else(|| unknown.to_owned()),
         time(rejection.first, Detail::Times),
         time(rejection.last, Detail::Last),

@@ -8,7 +8,10 @@ use super::{
 use crate::{
     aggregate::{GROUPS, Summary, distribution::Distribution, figures::Figures, rejections::Explained},
     clock::Clock,
-    enrich::peer,
+    enrich::{
+        netns::{Label, Namespaces},
+        peer,
+    },
     request::{Request, comm},
     status::{Counters, Run},
     units::{Count, Nanoseconds, Plural, percent},
@@ -42,6 +45,8 @@ pub struct Ending<'a> {
     pub verdict: &'a [String],
     /// From moments to times of day.
     pub clock: Clock,
+    /// The names of the network namespaces.
+    pub namespaces: &'a Namespaces,
 }
 
 /// Writes the figures.
@@ -50,11 +55,11 @@ pub struct Ending<'a> {
 ///
 /// If `out` cannot be written to.
 pub fn summary(out: &mut impl Write, terminal: Terminal, ending: &Ending<'_>) -> io::Result<()> {
-    let Ending { summary, rejected, verdict, clock } = *ending;
+    let Ending { summary, rejected, verdict, clock, namespaces } = *ending;
     for sentence in verdict {
         writeln!(out, "{}", Printable(sentence))?;
     }
-    rejection::tables(out, terminal, clock, rejected)?;
+    rejection::tables(out, terminal, clock, rejected, namespaces)?;
     let all = &summary.all;
     // Where nothing was rejected, this is what the verdict ends with.
     let gap = if rejected.is_empty() { "" } else { "\n" };
@@ -64,7 +69,7 @@ pub fn summary(out: &mut impl Write, terminal: Terminal, ending: &Ending<'_>) ->
     }
     writeln!(out)?;
     table(out, all)?;
-    groups(out, summary)?;
+    groups(out, summary, namespaces)?;
     processes(out, summary)
 }
 
@@ -92,7 +97,7 @@ fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
 }
 
 /// A row a group, unless there is only one: its figures are those of all.
-fn groups(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+fn groups(out: &mut impl Write, summary: &Summary, namespaces: &Namespaces) -> io::Result<()> {
     let mut groups = summary.groups();
     if groups.len() < 2 {
         return Ok(());
@@ -101,7 +106,8 @@ fn groups(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     writeln!(out, "\n{:>10}{:>8}{:>8}  {:<15}ON PORT, FROM", "REQUESTS", "P50", "P99", "MOSTLY")?;
     let (listed, rest) = groups.split_at(groups.len().min(GROUPS_LISTED));
     for (group, figures) in listed {
-        writeln!(out, "{}:{} from {}", Compact(figures), group.port, group.network)?;
+        let place = In(namespaces.label(group.listener.netns));
+        writeln!(out, "{}:{}{place} from {}", Compact(figures), group.listener.port(), group.network)?;
     }
     if !rest.is_empty() {
         let requests = rest.iter().map(|(_, figures)| figures.requests).sum();
@@ -128,6 +134,15 @@ impl fmt::Display for Compact<'_> {
             format!("{}{more} {}%", it.name, percent(it.time, figures.whole()))
         };
         write!(f, "  {:<15}", Mostly::of(figures).map_or_else(|| "-".to_owned(), share))
+    }
+}
+
+/// ` in web`: in which network namespace, if there are several.
+struct In<'a>(Option<Label<'a>>);
+
+impl fmt::Display for In<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |label| write!(f, " in {}", Printable(&label.to_string())))
     }
 }
 
@@ -213,10 +228,11 @@ pub fn waiting(out: &mut impl Write, clock: Clock, requests: &[Request<'_>]) -> 
         let (record, tuple) = (request.record, &request.record.tuple);
         write!(
             out,
-            "  since {} {} -> :{}",
+            "  since {} {} -> :{}{}",
             clock.time_of_day(request.start()),
             peer::socket(&tuple.peer),
-            tuple.local.port
+            tuple.local.port,
+            In(request.namespace)
         )?;
         if record.process.pid != 0 {
             write!(out, " {}[{}]", Printable(&comm(&record.process)), record.process.pid)?;

@@ -1,7 +1,7 @@
 //! A line a request, and a line a rejection.
 
 use super::{
-    columns::{Column, columns},
+    columns::{Column, Wanted, columns},
     rejection::Told,
     terminal::{BOLD, PLAIN, Printable, RED, Terminal, YELLOW},
 };
@@ -9,7 +9,7 @@ use crate::{
     aggregate::rejections::{Class, Peer},
     clock::Clock,
     direct::{Direct, Line},
-    enrich::peer::Socket,
+    enrich::{netns::Label, peer::Socket},
     explain::Explanation,
     rejection::Rejection,
     request::{Outcome, Part, Request, comm},
@@ -41,10 +41,13 @@ pub struct Lines {
     /// These grow with the longest peer address and process, so that the columns stay aligned.
     peer_width: usize,
     process_width: usize,
+    namespace_width: usize,
     /// Lines since the header; `None`: it has not been shown.
     since_header: Option<u32>,
     /// A unit was seen.
     units: bool,
+    /// Several network namespaces were seen.
+    namespaces: bool,
     /// A rejection was shown.
     rejected: bool,
     line: Line,
@@ -56,13 +59,15 @@ impl Lines {
     #[must_use]
     pub fn new(clock: Clock, terminal: Terminal) -> Self {
         Self {
-            columns: columns(terminal.width, false),
+            columns: columns(terminal.width, Wanted::default()),
             terminal,
             clock,
             peer_width: Column::Peer.width(),
             process_width: Column::Process.width(),
+            namespace_width: Column::Namespace.width(),
             since_header: None,
             units: false,
+            namespaces: false,
             rejected: false,
             line: Line::new(),
             cell: Line::new(),
@@ -75,7 +80,7 @@ impl Lines {
     ///
     /// If `out` cannot be written to.
     pub fn request(&mut self, out: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
-        self.make_room_for_units(request);
+        self.make_room(unit(request).is_some(), request.namespace.is_some());
         if self.since_header.is_none_or(|lines| self.terminal.interactive && lines >= HEADER_EVERY) {
             self.header(out)?;
         }
@@ -106,6 +111,7 @@ impl Lines {
         out: &mut impl Write,
         rejection: &Rejection,
         explanation: &Explanation,
+        namespace: Option<Label<'_>>,
     ) -> io::Result<()> {
         self.line.clear();
         if self.since_header.is_none() && !self.rejected {
@@ -118,6 +124,11 @@ impl Lines {
         self.push(Column::Time, &self.clock.time_of_day(rejection.last).to_string(), false);
         self.push(Column::Peer, &Peer::of(rejection).to_string(), false);
         self.push(Column::Local, &format!(":{}", rejection.local.port()), false);
+        if let Some(namespace) = namespace {
+            self.namespaces = true;
+            let namespace = namespace.to_string();
+            self.push(Column::Namespace, &Printable(&namespace).to_string(), false);
+        }
         let class = Class::of(rejection, explanation);
         let colour = if class == Class::Rejected { RED } else { YELLOW };
         let (colour, plain) = if self.terminal.colour { (colour, PLAIN) } else { ("", "") };
@@ -127,16 +138,17 @@ impl Lines {
         out.write_all(self.terminal.fold(self.line.as_str()).as_bytes())
     }
 
-    /// Hosts without systemd and control groups have nothing to show in `UNIT`: it comes with the first that has one.
-    fn make_room_for_units(&mut self, request: &Request<'_>) {
-        if self.units || unit(request).is_none() {
-            return;
-        }
-        self.units = true;
-        let columns = columns(self.terminal.width, true);
-        if columns != self.columns {
-            self.columns = columns;
-            self.since_header = None;
+    /// Hosts without systemd and control groups have nothing to show in `UNIT`, and most hosts nothing in `NETNS`: each of
+    /// these columns comes with the first line that needs it.
+    fn make_room(&mut self, units: bool, namespaces: bool) {
+        if (units && !self.units) || (namespaces && !self.namespaces) {
+            self.units |= units;
+            self.namespaces |= namespaces;
+            let columns = columns(self.terminal.width, Wanted { units: self.units, namespaces: self.namespaces });
+            if columns != self.columns {
+                self.columns = columns;
+                self.since_header = None;
+            }
         }
     }
 
@@ -163,6 +175,7 @@ impl Lines {
         let mut width = match column {
             Column::Peer => grown(&mut self.peer_width, length),
             Column::Process => grown(&mut self.process_width, length),
+            Column::Namespace => grown(&mut self.namespace_width, length),
             _ => column.width(),
         };
         let mark = column.is_marked() && length < width;
@@ -202,6 +215,10 @@ impl Lines {
                 cell.push_str(":");
                 u64::from(record.tuple.local.port).write_to(cell)
             }
+            Column::Namespace => match request.namespace {
+                Some(namespace) => Printable(&namespace.to_string()).write_to(cell),
+                None => cell.write_str(ABSENT),
+            },
             Column::Process if record.process.pid == 0 => cell.write_str(ABSENT),
             Column::Process => {
                 Printable(&comm(&record.process)).write_to(cell)?;

@@ -7,6 +7,7 @@ use crate::{
         figures::Figures,
         rejections::{Class, Explained},
     },
+    enrich::netns::Namespaces,
     explain::{
         Limits,
         verdict::{Totals, verdict},
@@ -26,13 +27,20 @@ const SENTENCES: usize = 3;
 
 /// What was rejected, in at most three sentences, or that nothing was; then what may yet be.
 #[must_use]
-pub fn sentences(summary: &Summary, rejected: &[Explained<'_>], limits: Limits, run: &Run<'_>) -> Vec<String> {
+pub fn sentences(
+    summary: &Summary,
+    rejected: &[Explained<'_>],
+    limits: Limits,
+    run: &Run<'_>,
+    namespaces: &Namespaces,
+) -> Vec<String> {
     let only_warnings = rejected.iter().all(|it| it.class() == Class::Warning);
     // What a process that died took along may be a lost response.
     let in_doubt = rejected.iter().any(|it| it.row.rejection.cause == Cause::ProcessDied);
     let nothing = (only_warnings && !in_doubt).then(|| nothing_rejected(run));
     let findings = summary.findings(rejected);
-    let found = if findings.is_empty() { Vec::new() } else { verdict(&findings, Totals::from(&summary.all), limits) };
+    let totals = Totals::from(&summary.all);
+    let found = if findings.is_empty() { Vec::new() } else { verdict(&findings, totals, limits, namespaces) };
     nothing.into_iter().chain(found).take(SENTENCES).collect()
 }
 

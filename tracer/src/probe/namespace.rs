@@ -97,10 +97,22 @@ pub fn all() -> Vec<u32> {
     inodes.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// Where `ip netns` and `docker` keep the names that they give.
+pub const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+
+/// The namespace of each process, by inode number, and the process: those that began first come first, as far as pids tell.
+pub fn by_process() -> impl Iterator<Item = (u32, u32)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    let inode = |pid: u32| fs::metadata(format!("/proc/{pid}/ns/net")).ok()?.ino().try_into().ok();
+    pids.into_iter().filter_map(move |pid| Some((inode(pid)?, pid)))
+}
+
 /// The files that stand for namespaces: the names that `ip netns` or `docker` gave them, and the processes in them.
 fn paths() -> impl Iterator<Item = PathBuf> {
     let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let named = entries("/run/netns").chain(entries("/run/docker/netns"));
+    let named = NAMED.into_iter().flat_map(entries);
     named.chain(entries("/proc").map(|process| process.join("ns/net")))
 }
 

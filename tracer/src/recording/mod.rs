@@ -18,6 +18,7 @@
 //! | 10 look | a request record: the request waited at that moment |
 //! | 11 answer | the number of a question about a process (`u64`), then JSON (`enrich/application.rs`) |
 //! | 12 moment | monotonic nanoseconds (`u64`) at which something was decided about rejections; all ones: the end |
+//! | 13 namespace | a network namespace's inode number (`u32`), then its name |
 //!
 //! Version 2 added rejections, and made the records of connections and requests longer. Version 3 keeps what rejections
 //! are made of, so that a report decides again, and knows the beginnings of turns.
@@ -53,10 +54,11 @@ enum Kind {
     Look = 10,
     Answer = 11,
     Moment = 12,
+    Namespace = 13,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Record,
         Self::Cgroup,
         Self::Hooks,
@@ -69,6 +71,7 @@ impl Kind {
         Self::Look,
         Self::Answer,
         Self::Moment,
+        Self::Namespace,
     ];
 }
 

@@ -79,6 +79,8 @@ pub enum Block<'a> {
     Answer(u64, Box<Application>),
     /// A moment at which something was decided about rejections; [`u64::MAX`]: the end.
     Moment(u64),
+    /// A network namespace, by inode number, and its name.
+    Namespace(u32, String),
     /// A request that had not ended when tracing ended, as a record.
     Waiting(&'a [u8]),
     /// The end, with the kernel's counters if they are known.
@@ -195,6 +197,7 @@ fn parse(kind: Kind, mut rest: &[u8]) -> Option<Block<'_>> {
             Block::Answer(number, serde_json::from_slice(rest).ok()?)
         }
         Kind::Moment => Block::Moment(rest.try_get_u64_le().ok()?),
+        Kind::Namespace => Block::Namespace(rest.try_get_u32_le().ok()?, String::from_utf8(rest.to_owned()).ok()?),
         Kind::Waiting => Block::Waiting(rest),
         Kind::End if rest.is_empty() => Block::End(None),
         Kind::End => Block::End(Some(serde_json::from_slice(rest).ok()?)),

@@ -94,6 +94,8 @@ fn recording(path: &Path) -> (Vec<u8>, Vec<usize>) {
         recorder.moment(moment).unwrap();
         end(&mut recorder);
     }
+    recorder.namespace(7, "web").unwrap();
+    end(&mut recorder);
     recorder.waiting(encode_request(&slow())).unwrap();
     end(&mut recorder);
     recorder.end(Some(&totals())).unwrap();
@@ -141,6 +143,7 @@ fn what_is_written_is_read() {
     for moment in [0, 99, u64::MAX] {
         assert_eq!(reader.next().unwrap(), Some(Block::Moment(moment)));
     }
+    assert_eq!(reader.next().unwrap(), Some(Block::Namespace(7, "web".to_owned())));
     assert_eq!(reader.next().unwrap(), Some(Block::Waiting(encode_request(&slow()))));
     assert_eq!(reader.next().unwrap(), Some(Block::End(Some(totals()))));
     assert_eq!(reader.next().unwrap(), None);

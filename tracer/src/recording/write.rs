@@ -163,6 +163,15 @@ impl Recorder {
         self.block(Kind::Moment, &[&now.to_le_bytes()])
     }
 
+    /// Adds the name of a network namespace.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn namespace(&mut self, netns: u32, name: &str) -> Result<(), WriteError> {
+        self.block(Kind::Namespace, &[&netns.to_le_bytes(), name.as_bytes()])
+    }
+
     /// Adds a request that has not ended.
     ///
     /// # Errors

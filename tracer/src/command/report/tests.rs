@@ -187,6 +187,7 @@ fn live(path: &Path, view: View) -> String {
                 refused(pipeline, event(Event::FinAfterData, 100, (now + 1, 0)), HostFacts::default());
                 refused(pipeline, event(Event::DataAfterClose, 101, (now + 2, 5)), HostFacts::default());
             }
+            90 => pipeline.name_namespace(7, "web"),
             // What the host says of a full queue, and a flood of it.
             120 | 125 | 130 | 135 | 140 => {
                 let queue = Queue { length: 129, limit: 128 };

@@ -6,6 +6,7 @@ use crate::{
     enrich::{
         application::Application,
         host::{Host, HostFacts},
+        netns::names::Namer,
         netstat::{self, Reconciliation, Seen},
     },
     explain::{classify, connection},
@@ -37,13 +38,16 @@ pub struct Asker {
     began: u64,
     ports: Vec<u16>,
     netns: Option<u32>,
+    /// `None`: namespaces go without names.
+    namer: Option<Namer>,
 }
 
 impl Asker {
     /// `netns` is the one network namespace that is watched, by inode number; `ports` are the ports that are watched, none:
     /// all. `began` is when tracing began, in monotonic nanoseconds.
     pub fn new(host: Host, netns: Option<u32>, ports: Vec<u16>, began: u64) -> Self {
-        Self { host, applications: HashMap::default(), counters: counters_of(netns), began, ports, netns }
+        let namer = Namer::start().inspect_err(|error| log::warn!("network namespaces have no names: {error}")).ok();
+        Self { host, applications: HashMap::default(), counters: counters_of(netns), began, ports, netns, namer }
     }
 
     /// What this host says about an event.
@@ -53,6 +57,10 @@ impl Asker {
 
     /// Answers the questions of the pipeline.
     pub fn answer(&mut self, pipeline: &mut Pipeline<impl Write>) {
+        if let Some(namer) = &self.namer {
+            pipeline.unnamed().into_iter().for_each(|netns| namer.ask(netns));
+            namer.found().for_each(|(netns, name)| pipeline.name_namespace(netns, &name));
+        }
         for question in pipeline.questions() {
             let answer = self.application(question);
             pipeline.answer(question.number, answer);
@@ -86,6 +94,10 @@ impl Asker {
     ) -> io::Result<()> {
         pipeline.ask_all();
         self.answer(pipeline);
+        let names = self.namer.as_mut().map(Namer::rest).unwrap_or_default();
+        for (netns, name) in names {
+            pipeline.name_namespace(netns, &name);
+        }
         pipeline.decide(u64::MAX)?;
         let places: Vec<_> = tallies.rejections.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
         self.host.locate(&places);

@@ -2,6 +2,7 @@
 
 use super::{Finding, Totals, verdict};
 use crate::{
+    enrich::netns::Namespaces,
     explain::{
         Limits,
         causes::CAUSES,
@@ -17,7 +18,7 @@ const fn finding(rejection: &Rejection, count: u64) -> Finding<'_> {
 }
 
 fn said(findings: &[Finding<'_>]) -> Vec<String> {
-    verdict(findings, TOTALS, Limits::default())
+    verdict(findings, TOTALS, Limits::default(), &Namespaces::default())
 }
 
 fn queue_full() -> Rejection {

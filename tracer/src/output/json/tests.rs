@@ -19,7 +19,7 @@ fn a_first_request_with_its_unit() {
     let it = Request { place: Some(&place), ..Request::of(&record) };
     assert_eq!(
         text(|out| Objects::new(CLOCK).request(out, &it)),
-        r#"{"kind":"request","time":"2023-11-14T22:13:30.000000Z","connection":"0000000000001a2b","sequence":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","pid":812,"comm":"gunicorn","unit":"web.service","cgroup":"/system.slice/web.service","bytes_in":512,"bytes_out":20480,"accept_ns":1400000000,"total_ns":1402499812,"stages_ns":{"ingress":20000,"pickup":41000,"upload":0,"service":1230000,"egress":55000,"download":812,"drain":1153000},"merged":[],"retransmits":0,"srtt_ns":412000}
+        r#"{"kind":"request","time":"2023-11-14T22:13:30.000000Z","connection":"0000000000001a2b","sequence":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","netns":4026531840,"pid":812,"comm":"gunicorn","unit":"web.service","cgroup":"/system.slice/web.service","bytes_in":512,"bytes_out":20480,"accept_ns":1400000000,"total_ns":1402499812,"stages_ns":{"ingress":20000,"pickup":41000,"upload":0,"service":1230000,"egress":55000,"download":812,"drain":1153000},"merged":[],"retransmits":0,"srtt_ns":412000}
 "#
     );
 }
@@ -31,7 +31,7 @@ fn an_amended_request_with_merged_stages() {
     let it = Request { amended: true, ..Request::of(&record) };
     assert_eq!(
         text(|out| Objects::new(CLOCK).request(out, &it)),
-        r#"{"kind":"request","time":"2023-11-14T22:13:32.000000Z","connection":"0000000000001a2b","sequence":2,"revision":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","pid":812,"comm":"gunicorn","bytes_in":512,"bytes_out":20480,"total_ns":1224090000,"stages_ns":{"ingress":15000,"pickup":30000,"upload":0,"service":1200000000,"egress":24045000},"merged":["download","drain"],"retransmits":0,"srtt_ns":412000}
+        r#"{"kind":"request","time":"2023-11-14T22:13:32.000000Z","connection":"0000000000001a2b","sequence":2,"revision":1,"peer":"10.0.1.23:41234","local":"10.0.2.5:8080","netns":4026531840,"pid":812,"comm":"gunicorn","bytes_in":512,"bytes_out":20480,"total_ns":1224090000,"stages_ns":{"ingress":15000,"pickup":30000,"upload":0,"service":1200000000,"egress":24045000},"merged":["download","drain"],"retransmits":0,"srtt_ns":412000}
 "#
     );
 }
@@ -41,12 +41,12 @@ fn an_unanswered_request() {
     let record = unanswered();
     assert_eq!(
         text(|out| Objects::new(CLOCK).request(out, &Request::of(&record))),
-        r#"{"kind":"request","time":"2023-11-14T22:13:33.000000Z","connection":"0000000000003c4d","sequence":1,"peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","pid":812,"comm":"gunicorn","adopted":true,"completed":false,"bytes_in":512,"bytes_out":0,"total_ns":3000000000,"stages_ns":{"ingress":10000,"pickup":20000,"upload":0,"service":2999970000},"merged":[],"retransmits":0}
+        r#"{"kind":"request","time":"2023-11-14T22:13:33.000000Z","connection":"0000000000003c4d","sequence":1,"peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","netns":4026531840,"pid":812,"comm":"gunicorn","adopted":true,"completed":false,"bytes_in":512,"bytes_out":0,"total_ns":3000000000,"stages_ns":{"ingress":10000,"pickup":20000,"upload":0,"service":2999970000},"merged":[],"retransmits":0}
 "#
     );
     assert_eq!(
         text(|out| Objects::new(CLOCK).waiting(out, &Request::of(&record))),
-        r#"{"kind":"waiting","time":"2023-11-14T22:13:33.000000Z","connection":"0000000000003c4d","sequence":1,"peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","pid":812,"comm":"gunicorn","adopted":true,"stage":"service","bytes_in":512,"bytes_out":0,"total_ns":3000000000,"stages_ns":{"ingress":10000,"pickup":20000,"upload":0,"service":2999970000},"merged":[],"retransmits":0}
+        r#"{"kind":"waiting","time":"2023-11-14T22:13:33.000000Z","connection":"0000000000003c4d","sequence":1,"peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","netns":4026531840,"pid":812,"comm":"gunicorn","adopted":true,"stage":"service","bytes_in":512,"bytes_out":0,"total_ns":3000000000,"stages_ns":{"ingress":10000,"pickup":20000,"upload":0,"service":2999970000},"merged":[],"retransmits":0}
 "#
     );
 }
@@ -55,7 +55,7 @@ fn an_unanswered_request() {
 fn a_connection() {
     assert_eq!(
         text(|out| Objects::new(CLOCK).connection(out, &closed())),
-        r#"{"kind":"connection","time":"2023-11-14T22:13:29.999520Z","connection":"0000000000001a2b","peer":"10.0.1.23:41234","local":"10.0.2.5:8080","stages_ns":{"synack":30000,"handshake":400000,"accept":1400070000},"requests":2,"closed_by":"peer"}
+        r#"{"kind":"connection","time":"2023-11-14T22:13:29.999520Z","connection":"0000000000001a2b","peer":"10.0.1.23:41234","local":"10.0.2.5:8080","netns":4026531840,"stages_ns":{"synack":30000,"handshake":400000,"accept":1400070000},"requests":2,"closed_by":"peer"}
 "#
     );
 }
@@ -119,7 +119,7 @@ fn a_status() {
     let reconciliation = [Reconciliation { netns: 7, rows: vec![row] }];
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
     let run = Run { counters: Some(&counters), hooks: &hooks, shortfalls, reconciliation: &reconciliation };
-    let text = text(|out| status(out, 1221, &run));
+    let text = text(|out| status(out, 1221, &run, &[]));
     let totals = r#"{"kind":"status","requests":8,"connections":6,"rejections":1221,"records_lost":3,"records_undecodable":1,"counters":{"#;
     assert!(text.starts_with(totals), "{text}");
     let rest = r#"},"reconciliation":[{"netns":7,"rows":[{"name":"OutRsts","kernel":5,"explained":6,"difference":-1}]}],"hooks":[{"hook":"read","attached":"tp_btf tcp_rcv_space_adjust"},{"hook":"written","refused":"ENOTSUPP","lost":"egress is part of service"}]}
@@ -133,7 +133,7 @@ fn a_status() {
 #[test]
 fn a_status_without_the_kernels_counters() {
     assert_eq!(
-        text(|out| status(out, 3, &Run::default())),
+        text(|out| status(out, 3, &Run::default(), &[])),
         r#"{"kind":"status","hooks":[]}
 "#
     );

@@ -15,7 +15,7 @@ fn object(it: &Rejection) -> String {
 fn of_one_connection() {
     assert_eq!(
         object(&race()),
-        r#"{"kind":"rejection","time":"2023-11-14T22:13:35.000000Z","cause":"keepalive_race","evidence":"observed","count":1,"first":"2023-11-14T22:13:35.000000Z","peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","connection":"0000000000003c4d","sequence":3,"alb":["504"],"title":"accept queue full","explanation":"gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.","advice":"Raise the number of workers, or the backlog.","idle_ns":5000000000,"late_ns":412000,"ended_by":{"pid":77,"comm":"nginx","how":"closed"}}
+        r#"{"kind":"rejection","time":"2023-11-14T22:13:35.000000Z","cause":"keepalive_race","evidence":"observed","count":1,"first":"2023-11-14T22:13:35.000000Z","peer":"[2001:db8:0:1::23]:50000","local":"[2001:db8:0:2::5]:443","netns":4026531840,"connection":"0000000000003c4d","sequence":3,"alb":["504"],"title":"accept queue full","explanation":"gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.","advice":"Raise the number of workers, or the backlog.","idle_ns":5000000000,"late_ns":412000,"ended_by":{"pid":77,"comm":"nginx","how":"closed"}}
 "#
     );
 }
@@ -24,7 +24,7 @@ fn of_one_connection() {
 fn of_a_packet_of_several_peers() {
     assert_eq!(
         object(&dropped()),
-        r#"{"kind":"rejection","time":"2023-11-14T22:13:34.835000Z","cause":"firewall_drop","evidence":"observed","count":1204,"first":"2023-11-14T22:13:31.000000Z","kernel":{"reason":"NETFILTER_DROP","location":"nft_do_chain"},"peer_network":"10.0.9.0/24","local":"10.0.2.5:8080","alb":["504"],"title":"accept queue full","explanation":"gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.","advice":"Raise the number of workers, or the backlog.","packet":"SYN"}
+        r#"{"kind":"rejection","time":"2023-11-14T22:13:34.835000Z","cause":"firewall_drop","evidence":"observed","count":1204,"first":"2023-11-14T22:13:31.000000Z","kernel":{"reason":"NETFILTER_DROP","location":"nft_do_chain"},"peer_network":"10.0.9.0/24","local":"10.0.2.5:8080","netns":4026531840,"alb":["504"],"title":"accept queue full","explanation":"gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.","advice":"Raise the number of workers, or the backlog.","packet":"SYN"}
 "#
     );
 }
@@ -49,7 +49,7 @@ fn a_row_of_the_summary() {
     rows[0].explanation = words();
     assert_eq!(
         serde_json::to_string(&RowObject::of(&rows[0], CLOCK)).unwrap(),
-        r#"{"cause":"accept_queue_full","evidence":"observed","count":17,"local":"10.0.2.5:8080","peer_network":"10.0.1.0/24","first":"2023-11-14T22:13:31.000000Z","last":"2023-11-14T22:13:34.835000Z","alb":["504"],"explanation":"gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.","advice":"Raise the number of workers, or the backlog."}"#
+        r#"{"cause":"accept_queue_full","evidence":"observed","count":17,"local":"10.0.2.5:8080","netns":4026531840,"peer_network":"10.0.1.0/24","first":"2023-11-14T22:13:31.000000Z","last":"2023-11-14T22:13:34.835000Z","alb":["504"],"explanation":"gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.","advice":"Raise the number of workers, or the backlog."}"#
     );
     let of = |port: u16| Rejection { local: ([10, 0, 2, 5], port).into(), ..queue_full() };
     (1..=100).for_each(|port| counted.add(&of(port)));

@@ -21,7 +21,7 @@ fn shown(terminal: Terminal, rejections: &[Rejection]) -> String {
         row.explanation = if row.class() == Class::Warning { warning() } else { words() };
     }
     let mut out = Vec::new();
-    tables(&mut out, terminal, CLOCK, &rows).unwrap();
+    tables(&mut out, terminal, CLOCK, &rows, &Namespaces::default()).unwrap();
     terminal.fold(&String::from_utf8(out).unwrap())
 }
 
@@ -43,6 +43,21 @@ COUNT WARNING             LISTENER              FROM              FIRST(UTC)   L
       Advice: Set keepalive_timeout above 60s.
 "
     );
+}
+
+#[test]
+fn two_listeners_with_one_address_are_two_rows() {
+    let mut namespaces = Namespaces::default();
+    let mut counted = Rejections::default();
+    for netns in [7, 8] {
+        namespaces.see(netns);
+        counted.add(&Rejection { netns, ..queue_full() });
+    }
+    namespaces.learn(7, "web");
+    let rows = counted.explained(Limits::default());
+    let cells = |at: usize| cells(&rows[at], CLOCK, Detail::Least, &namespaces);
+    assert_eq!(cells(0)[1..5], ["accept_queue_full", "504", ":8080", "web"]);
+    assert_eq!(cells(1)[1..5], ["accept_queue_full", "504", ":8080", "net:[8]"]);
 }
 
 #[test]
@@ -108,9 +123,9 @@ fn those_beyond_the_rows_are_of_others() {
     let mut counted = Rejections::default();
     (1..=100).for_each(|port| counted.add(&of(port)));
     let rows = counted.explained(Limits::default());
-    let cells = cells(rows.last().unwrap(), CLOCK, Detail::All);
+    let cells = cells(rows.last().unwrap(), CLOCK, Detail::All, &Namespaces::default());
     assert_eq!(cells[..2], ["612", "no_listener"]);
-    assert_eq!(cells[3..5], ["others", "others"]);
+    assert_eq!(cells[3..6], ["others", "", "others"]);
 }
 
 #[test]
@@ -147,7 +162,7 @@ fn words_cannot_steer_the_terminal() {
     let mut rows = counted.explained(Limits::default());
     rows[0].explanation = hostile;
     let mut out = Vec::new();
-    tables(&mut out, Terminal::default(), CLOCK, &rows).unwrap();
+    tables(&mut out, Terminal::default(), CLOCK, &rows, &Namespaces::default()).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.ends_with("      ?[2J?2J?\n      Advice: a?b?\n"), "{text}");
 }

@@ -15,11 +15,19 @@ fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
 }
 
 /// The end of `summary`, with a verdict that is known here.
-fn end(summary: &Summary, write: impl FnOnce(&Ending<'_>, &mut Vec<u8>) -> io::Result<()>) -> String {
+fn end_among(
+    namespaces: &Namespaces,
+    summary: &Summary,
+    write: impl FnOnce(&Ending<'_>, &mut Vec<u8>) -> io::Result<()>,
+) -> String {
     let rejected = summary.rejections.explained(Limits::default());
     let verdict = ["The verdict.".to_owned(), "More of it.".to_owned()];
     let verdict = &verdict[..if rejected.is_empty() { 1 } else { 2 }];
-    text(|out| write(&Ending { summary, rejected: &rejected, verdict, clock: CLOCK }, out))
+    text(|out| write(&Ending { summary, rejected: &rejected, verdict, clock: CLOCK, namespaces }, out))
+}
+
+fn end(summary: &Summary, write: impl FnOnce(&Ending<'_>, &mut Vec<u8>) -> io::Result<()>) -> String {
+    end_among(&Namespaces::default(), summary, write)
 }
 
 fn shown(summary: &Summary) -> String {
@@ -33,6 +41,23 @@ fn figures() -> Summary {
     }
     summary.connection(&closed());
     summary
+}
+
+#[test]
+fn one_port_of_two_namespaces_is_two_groups() {
+    let (mut summary, mut namespaces) = (Summary::default(), Namespaces::default());
+    for netns in [7, 8, 8] {
+        namespaces.see(netns);
+        summary.request(&Request::of(&RequestRecord { netns, ..first() }), Change::Add);
+    }
+    namespaces.learn(7, "web");
+    let text = end_among(&namespaces, &summary, |ending, out| super::summary(out, Terminal::default(), ending));
+    assert!(text.contains(" :8080 in web from 10.0.1.0/24\n"), "{text}");
+    assert!(text.contains(" :8080 in net:[8] from 10.0.1.0/24\n"), "{text}");
+    let json = end_among(&namespaces, &summary, |ending, out| json_summary::summary(out, ending));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let groups = [0, 1].map(|at| (json["groups"][at]["netns"].clone(), json["groups"][at]["requests"].clone()));
+    assert_eq!(groups, [(7.into(), 1.into()), (8.into(), 2.into())]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    enrich::netns::Namespaces,
     enrich::process::Place,
     samples::{CLOCK, MS, dropped, first, marks, queue_full, race, request, short, slow, unanswered, warning, words},
 };
@@ -165,9 +166,9 @@ fn rejected(terminal: Terminal) -> String {
     let mut out = Vec::new();
     lines.request(&mut out, &Request::of(&first())).unwrap();
     for rejection in [queue_full(), dropped(), race()] {
-        lines.rejection(&mut out, &rejection, &words()).unwrap();
+        lines.rejection(&mut out, &rejection, &words(), None).unwrap();
     }
-    lines.rejection(&mut out, &short(), &warning()).unwrap();
+    lines.rejection(&mut out, &short(), &warning(), None).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -181,6 +182,33 @@ fn rejections_stand_below_the_columns_of_requests() {
 22:13:34.835 10.0.9.0/24           :8080  REJECTED firewall_drop x1204 (504): gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.
 22:13:35.000 [2001:db8:0:1::23]:50000 :443   REJECTED keepalive_race (504): gunicorn[812] accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN.
 22:13:35.000 [2001:db8:0:1::23]:50000 :443   WARNING keepalive_too_short x3: nginx[77] closes idle connections after 5.00s, sooner than the load balancer.
+"
+    );
+}
+
+#[test]
+fn namespaces_have_a_column_from_the_second_one_on() {
+    let mut namespaces = Namespaces::default();
+    namespaces.learn(7, "web");
+    let mut lines = Lines::new(CLOCK, Terminal { width: Some(80), ..Terminal::default() });
+    let mut out = Vec::new();
+    for netns in [7, 8, 7] {
+        namespaces.see(netns);
+        let record = RequestRecord { netns, ..first() };
+        let request = Request { namespace: namespaces.label(netns), ..Request::of(&record) };
+        lines.request(&mut out, &request).unwrap();
+    }
+    lines.rejection(&mut out, &queue_full(), &words(), namespaces.label(7)).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        r"TIME(UTC)    PEER                  LOCAL   TOTAL MOSTLY               NOTE
+22:13:30.000 10.0.1.23:41234       :8080   1.40s accept 1.40s 100%
+TIME(UTC)    LOCAL  NETNS         TOTAL MOSTLY               NOTE
+22:13:30.000 :8080  net:[8]       1.40s accept 1.40s 100%
+22:13:30.000 :8080  web           1.40s accept 1.40s 100%
+22:13:34.835 10.0.1.23:41234       :8080  web          REJECTED
+    accept_queue_full x17 (504): gunicorn[812] accepts too slowly: its accept
+    queue is full (129/128), the kernel ignored the SYN.
 "
     );
 }
