@@ -1,7 +1,7 @@
 //! What the kernel side tells of packets and connections that were refused: counted exactly, shown sampled.
 //!
-//! Every event is counted in a [`Tally`] under its [`Key`]; a [`RejectionRecord`] follows for the first few of a key and
-//! then for at most one a second, so a flood costs a count. What the kernel cannot know (names, rules, listeners) and
+//! Every event is counted in a [`Tally`] under its [`Key`]. A [`RejectionRecord`] follows for the first few events of a key, and
+//! then at most once per second, so a flood costs a count. What the kernel cannot know (names, rules, listeners) and
 //! what it all means is for user space: nothing here is a cause yet.
 
 use crate::{
@@ -108,7 +108,8 @@ impl Packet {
     }
 }
 
-/// What events are counted by. Its cause is a function of it and of the host alone.
+/// What events are counted by. Its cause is a function of it and of the host alone. In the maps it also holds the generation of
+/// the tally, so that user space can read and delete the tallies of one generation while events are counted in the next.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -124,10 +125,10 @@ pub struct Key {
     pub packet: u8,
     /// A set of [`Key::OUTGOING`] and the like.
     pub flags: u16,
-    /// This host's side, as in the packet. All zero where there was no room for another one.
+    /// This host's side, as in the packet. In the maps without what is [`Folded`].
     pub local: Endpoint,
-    /// The peer's network: the first 120 bits of an IPv4-mapped address (a /24), the first 64 of an IPv6 address. All
-    /// zero where there was no room for another network.
+    /// The peer's network: the first 120 bits of an IPv4-mapped address (a /24), the first 64 of an IPv6 address. In the maps
+    /// all zero where the network is [`Folded`].
     pub network: Address,
 }
 
@@ -140,6 +141,42 @@ impl Key {
     pub const REJECTED_WITH_ICMP: u16 = 4;
     /// The listener's accept queue was full at that moment.
     pub const QUEUE_FULL: u16 = 8;
+    /// The bits of the flags that hold the generation of a key in the maps. 0 in records.
+    const GENERATION: u16 = 0xff00;
+
+    /// The same key as it stands in the maps, for the generation `generation` of tallies, without what `folded` names.
+    #[inline(always)]
+    pub const fn fold(&mut self, generation: u8, folded: u8) {
+        self.flags = self.flags & !Self::GENERATION | (generation as u16) << 8;
+        if folded & Folded::PORT != 0 {
+            self.local.port = 0;
+        }
+        if folded & Folded::LOCAL != 0 {
+            self.local = Endpoint::NONE;
+        }
+        if folded & Folded::NETWORK != 0 {
+            self.network = Address::NONE;
+        }
+    }
+
+    /// The generation of tallies that a key of the maps belongs to.
+    #[must_use]
+    pub const fn generation(&self) -> u8 {
+        (self.flags >> 8) as u8
+    }
+
+    /// The key of an event as in its record, with the parts of `tally` that the key of the maps does not hold.
+    #[must_use]
+    pub fn unfolded(&self, tally: &Tally) -> Self {
+        let mut key = Self { flags: self.flags & !Self::GENERATION, ..*self };
+        if key.local.port == 0 {
+            key.local = tally.local;
+        }
+        if key.network == Address::NONE {
+            key.network = tally.network;
+        }
+        key
+    }
 
     /// The peer's network, as in [`Key::network`].
     #[inline(always)]
@@ -151,6 +188,18 @@ impl Key {
             None => Address::v6([a, b, 0, 0]),
         }
     }
+}
+
+/// Parts of a [`Key`] by which events are not counted apart, as a set of bits.
+pub struct Folded;
+
+impl Folded {
+    /// The local port: that of a SYN for which nothing listens. A scan of all ports is one key.
+    pub const PORT: u8 = 1;
+    /// The local address and port.
+    pub const LOCAL: u8 = 2;
+    /// The peer's network.
+    pub const NETWORK: u8 = 4;
 }
 
 /// How often, and when, what a [`Key`] says has happened. Moments are `CLOCK_MONOTONIC` nanoseconds.
@@ -165,6 +214,56 @@ pub struct Tally {
     pub last: u64,
     /// When a record of it was last made.
     pub recorded: u64,
+    /// Events until that record, it included.
+    pub reported: u64,
+    /// This host's side in the latest event.
+    pub local: Endpoint,
+    /// The peer's network in the latest event.
+    pub network: Address,
+    /// In what the events since the latest record differ: a set of [`Folded`].
+    pub mixed: u8,
+    /// Always 0.
+    pub padding: [u8; 3],
+}
+
+/// This many events of a key are reported at once, and the rest once in [`REPORT_INTERVAL_NS`].
+const AT_ONCE: u64 = 3;
+/// Nanoseconds between two reports of a key.
+const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
+
+impl Tally {
+    /// Notes the event of `record`, of which `count` are counted now. True if it is to be reported: then the record says in
+    /// what the events since the report before differ.
+    ///
+    /// Fields besides the count are not exact where several CPUs count at once. That costs one report more or less.
+    #[inline(always)]
+    pub fn note(&mut self, record: &mut RejectionRecord, count: u64, now: u64) -> bool {
+        let key = &record.key;
+        // The first event since the latest report has nothing to differ from.
+        if count.wrapping_sub(self.reported) > u64::from(record.repeats) + 1 {
+            let mut mixed = 0;
+            if self.local.address != key.local.address {
+                mixed |= Folded::LOCAL | Folded::PORT;
+            }
+            if self.local.port != key.local.port {
+                mixed |= Folded::PORT;
+            }
+            if self.network != key.network {
+                mixed |= Folded::NETWORK;
+            }
+            self.mixed |= mixed;
+        }
+        (self.local, self.network, self.last) = (key.local, key.network, now);
+        record.count = count;
+        // Each of these belongs to a connection of its own, of which the end is reported, too: there are no more of them.
+        let is_each_reported = key.event == Event::DataAfterClose as u8;
+        if !is_each_reported && count > AT_ONCE && now.wrapping_sub(self.recorded) < REPORT_INTERVAL_NS {
+            return false;
+        }
+        record.mixed = self.mixed;
+        (self.recorded, self.reported, self.mixed) = (now, count, 0);
+        true
+    }
 }
 
 /// An accept queue. Linux drops a SYN when `length > limit`.
@@ -263,8 +362,14 @@ pub struct RejectionRecord {
     /// The class of the payload's first bytes where they lie in the packet's head: an
     /// [`Opening`](crate::opening::Opening).
     pub opening: u32,
+    /// Parts of the key by which the event is not counted apart: a set of [`Folded`].
+    pub folded: u8,
+    /// In what the events since the record before differ, of all that are counted together: a set of [`Folded`].
+    pub mixed: u8,
+    /// The generation of the tally.
+    pub generation: u8,
     /// Always 0.
-    pub padding: u32,
+    pub padding: u8,
 }
 
 impl RejectionRecord {
@@ -272,6 +377,14 @@ impl RejectionRecord {
     #[must_use]
     pub const fn tuple(&self) -> Tuple {
         Tuple { peer: self.peer, local: self.key.local }
+    }
+
+    /// The key in the maps that counts the event.
+    #[must_use]
+    pub const fn counted_by(&self) -> Key {
+        let mut key = self.key;
+        key.fold(self.generation, self.folded);
+        key
     }
 
     /// An empty record.
@@ -308,6 +421,9 @@ impl RejectionRecord {
         sequence: 0,
         acknowledges: 0,
         opening: 0,
+        folded: 0,
+        mixed: 0,
+        generation: 0,
         padding: 0,
     };
 }
@@ -346,7 +462,7 @@ pub struct NamespaceTally {
     pub retransmits: u64,
 }
 
-const _: () = assert!(size_of::<Key>() == 56 && size_of::<Tally>() == 32);
+const _: () = assert!(size_of::<Key>() == 56 && size_of::<Tally>() == 80);
 const _: () = assert!(size_of::<Ender>() == 24 && size_of::<Ended>() == 72);
 const _: () = assert!(size_of::<RejectionRecord>() == 24 + 56 + 20 + 4 + 8 + 72 + 16);
 const _: () = assert!(size_of::<ListenerKey>() == 24 && size_of::<ListenerTally>() == 32);
@@ -364,6 +480,60 @@ mod tests {
         let v6 = Endpoint::v6(octets, 1);
         octets[8..].fill(0);
         assert_eq!(Key::network_of(&v6).octets(), octets);
+    }
+
+    fn syn(port: u16, network: u8) -> RejectionRecord {
+        let mut record = RejectionRecord::EMPTY;
+        record.key.event = Event::Dropped as u8;
+        record.key.flags = Key::QUEUE_FULL;
+        record.key.local = Endpoint::v4([10, 0, 2, 5], port);
+        record.key.network = Endpoint::v4([10, 0, network, 0], 0).address;
+        record
+    }
+
+    #[test]
+    fn a_key_of_the_maps_gives_back_what_is_not_folded() {
+        for folded in 0..8 {
+            let mut record = RejectionRecord { folded, generation: 0xab, ..syn(8080, 1) };
+            let counted = record.counted_by();
+            assert_eq!(counted.generation(), 0xab);
+            assert_eq!(counted.local.port == 0, folded & (Folded::PORT | Folded::LOCAL) != 0);
+            assert_eq!(counted.local.address == Address::NONE, folded & Folded::LOCAL != 0);
+            assert_eq!(counted.network == Address::NONE, folded & Folded::NETWORK != 0);
+            let mut tally = Tally::default();
+            tally.note(&mut record, 1, 1);
+            assert_eq!(counted.unfolded(&tally), record.key);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_together_says_in_what_it_differs() {
+        let mut tally = Tally::default();
+        let mut count = 0;
+        let mut note = |port, network, now| {
+            let mut record = syn(port, network);
+            count += 1;
+            tally.note(&mut record, count, now).then_some(record.mixed)
+        };
+        // The first ones are reported one by one.
+        assert_eq!([note(1, 1, 1), note(2, 1, 2), note(2, 2, 3)], [Some(0); 3]);
+        // The same ones after that, though not the same as before.
+        assert_eq!(note(5, 3, 4), None);
+        assert_eq!(note(5, 3, 4), None);
+        let second = REPORT_INTERVAL_NS;
+        assert_eq!(note(5, 3, 3 + second), Some(0));
+        assert_eq!((note(5, 3, 4 + second), note(6, 3, 5 + second)), (None, None));
+        assert_eq!(note(6, 3, 3 + 2 * second), Some(Folded::PORT));
+        assert_eq!((note(6, 3, 4 + 2 * second), note(6, 4, 3 + 3 * second)), (None, Some(Folded::NETWORK)));
+        assert_eq!(note(6, 4, 3 + 4 * second), Some(0));
+    }
+
+    #[test]
+    fn an_event_that_stands_for_two_differs_from_none() {
+        let mut tally = Tally::default();
+        let mut record = RejectionRecord { repeats: 1, ..syn(1, 1) };
+        assert!(tally.note(&mut record, 2, 1));
+        assert_eq!((record.mixed, record.count), (0, 2));
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     } else {
         return;
     }
-    reject(record, now);
+    reject(scratch, now);
 }
 
 /// Whether the packet came for a connection that this host had closed. The first data is reported, and a FIN that comes
@@ -118,9 +118,9 @@ fn came_after_close(packet: Packet, headers: &Headers, scratch: &mut Scratch, no
         ended.met = moment;
         record.key.event = Event::DataAfterClose as u8;
         record.opening = packet.opening(headers.payload_at) as u32;
-        reject(record, now);
+        reject(scratch, now);
         if headers.is_fin {
-            note_fin(record, now);
+            note_fin(&mut scratch.record, now);
         }
     } else if headers.is_fin && ended.met != 0 && moment.wrapping_sub(ended.met) <= TOGETHER_MS {
         note_fin(record, now);

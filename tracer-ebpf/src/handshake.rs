@@ -99,7 +99,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
         record.key.netns = listener.netns;
         record.repeats = repeats;
         record.queue = listener.queue;
-        reject(record, now);
+        reject(scratch, now);
     }
 }
 
@@ -180,7 +180,7 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
         scratch.tuple = tuple;
         let record = begin(scratch, Event::SynackUnanswered, Packet::SynAck);
         record.key.netns = netns;
-        reject(record, now());
+        reject(scratch, now());
     }
     0
 }

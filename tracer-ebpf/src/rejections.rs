@@ -3,18 +3,17 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::HashMap};
 use tracer_common::{
     counter::Counter,
-    endpoint::{Address, Endpoint},
-    rejection::{Event, Key, NamespaceTally, Packet, RejectionRecord, Tally},
+    rejection::{Event, Folded, Key, NamespaceTally, Packet, RejectionRecord, Tally},
+    settings::Settings,
 };
 
-use crate::maps::{
-    NAMESPACES, REJECTIONS, REJECTIONS_BY_EVENT, REJECTIONS_BY_LISTENER, SCRATCH, Scratch, add, count, emit, is_tracing,
+use crate::{
+    kernel,
+    maps::{
+        NAMESPACES, REJECTIONS, REJECTIONS_BY_EVENT, REJECTIONS_BY_LISTENER, SCRATCH, Scratch, add, count, emit,
+        generation, is_known_port, is_tracing,
+    },
 };
-
-/// So many of a kind are reported at once, the rest once in [`INTERVAL_NS`].
-const AT_ONCE: u64 = 3;
-/// Nanoseconds between two reports of a kind.
-const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Who builds a record: each has its own place for it, because one may interrupt another.
 #[derive(Clone, Copy)]
@@ -47,39 +46,49 @@ pub fn begin(scratch: &mut Scratch, event: Event, packet: Packet) -> &mut Reject
     record
 }
 
-/// Counts an event, and reports it if it is one of the first of its kind, or the first for a while.
+/// Counts the event in `scratch`, and reports it if it is one of the first of its kind, or the first for a while.
 #[inline(always)]
-pub fn reject(record: &mut RejectionRecord, now: u64) {
+pub fn reject(scratch: &mut Scratch, now: u64) {
     if !is_tracing() {
         return;
     }
-    let mut tally = tally_of(&REJECTIONS, &record.key, now);
+    let Scratch { record, key, tally: first, .. } = scratch;
+    record.generation = generation();
+    record.folded = if is_for_no_listener(record) { Folded::PORT } else { 0 };
+    *first = Tally { first: now, ..Tally::default() };
+    *key = record.counted_by();
+    let mut tally = tally_of(&REJECTIONS, key, first);
     if tally.is_none() {
         // No room for another network: those that come now are counted together, and in the end those of all ports.
-        record.key.network = Address::NONE;
-        tally = tally_of(&REJECTIONS_BY_LISTENER, &record.key, now);
+        record.folded |= Folded::NETWORK;
+        key.fold(record.generation, record.folded);
+        tally = tally_of(&REJECTIONS_BY_LISTENER, key, first);
     }
     if tally.is_none() {
-        record.key.local = Endpoint::NONE;
-        tally = tally_of(&REJECTIONS_BY_EVENT, &record.key, now);
+        record.folded |= Folded::LOCAL;
+        key.fold(record.generation, record.folded);
+        tally = tally_of(&REJECTIONS_BY_EVENT, key, first);
     }
     let Some(tally) = tally else {
         count(Counter::RejectionsUncounted);
         return;
     };
-    // SAFETY: the value of a map, which stays valid while the program runs. The fields besides the count are not exact
-    // where several CPUs count at once: then there is a report more or less.
+    // SAFETY: the value of a map, which stays valid while the program runs.
     let tally = unsafe { &mut *tally };
     add(&raw mut tally.count, u64::from(record.repeats) + 1);
-    tally.last = now;
-    record.count = tally.count;
-    // Each of these belongs to a connection of its own, of which the end is reported, too: there are no more of them.
-    let is_each_reported = record.key.event == Event::DataAfterClose as u8;
-    if !is_each_reported && record.count > AT_ONCE && now.wrapping_sub(tally.recorded) < INTERVAL_NS {
-        return;
+    let counted = tally.count;
+    if tally.note(record, counted, now) {
+        pass_on(record, now);
     }
-    tally.recorded = now;
-    pass_on(record, now);
+}
+
+/// Whether it is a SYN for a port on which nothing listens, and nobody asked for that port or that peer.
+#[inline(always)]
+fn is_for_no_listener(record: &RejectionRecord) -> bool {
+    record.key.event == Event::Dropped as u8
+        && record.key.packet == Packet::Syn as u8
+        && !kernel::has_filter(Settings::PORT_FILTER | Settings::PEER_FILTER)
+        && !is_known_port(record.key.local.port)
 }
 
 /// Passes a record on to user space.
@@ -91,12 +100,12 @@ pub fn pass_on(record: &mut RejectionRecord, now: u64) {
 }
 
 #[inline(always)]
-fn tally_of(map: &HashMap<Key, Tally>, key: &Key, now: u64) -> Option<*mut Tally> {
+fn tally_of(map: &HashMap<Key, Tally>, key: &Key, first: &Tally) -> Option<*mut Tally> {
     if let Some(tally) = map.get_ptr_mut(key) {
         return Some(tally);
     }
     // Another CPU may be faster.
-    let _ = map.insert(key, Tally { count: 0, first: now, last: now, recorded: 0 }, BPF_NOEXIST.into());
+    let _ = map.insert(key, first, BPF_NOEXIST.into());
     map.get_ptr_mut(key)
 }
 

@@ -293,6 +293,11 @@ impl<W: Write> Pipeline<W> {
         self.show_rejections()
     }
 
+    /// The kernel side's tallies of `generation` have been taken out of its maps: records of that generation count no more.
+    pub const fn generation_ends(&mut self, generation: u8) {
+        self.rejections.generation_ends(generation);
+    }
+
     /// What of the events of `key` was not reported one by one.
     pub fn unreported(&mut self, key: &Key, tally: &Tally) -> Option<Unreported> {
         self.rejections.unreported(key, tally)

@@ -4,9 +4,13 @@
 //! cause has been found (`explain/`). It holds facts; the sentences are made of them in `explain/`. A recording keeps
 //! it as it is.
 
-use crate::{duration::duration, listener::Listener};
+use crate::{duration::duration, enrich::peer::Network, listener::Listener};
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+use tracer_common::rejection::Folded;
 
 /// The causes. Their names in every output are a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -237,7 +241,7 @@ pub struct Rejection {
     pub last: u64,
     /// The peer. Port 0: several; then the address is that of their network.
     pub peer: SocketAddr,
-    /// This host's side.
+    /// This host's side. Port 0: several.
     pub local: SocketAddr,
     /// Network namespace, by inode number.
     pub netns: u32,
@@ -258,12 +262,75 @@ pub struct Rejection {
     pub facts: Facts,
 }
 
+/// Stands for several listeners, or several peers.
+pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
 impl Rejection {
     /// Whom it is about.
     #[must_use]
     pub const fn listener(&self) -> Listener {
         Listener::new(self.netns, self.local)
     }
+
+    /// The same, if the events that it counts differ in what `mixed` says: a set of [`Folded`]. Then it names none of these.
+    #[must_use]
+    pub fn mixed(mut self, mixed: u8) -> Self {
+        if self.count < 2 || mixed == 0 {
+            return self;
+        }
+        if mixed & (Folded::PORT | Folded::LOCAL) != 0 {
+            self = self.of_several();
+            self.facts.process = None;
+            self.local.set_port(0);
+        }
+        if mixed & Folded::LOCAL != 0 {
+            self.local = NOBODY;
+        }
+        if mixed & Folded::NETWORK != 0 {
+            self.peer = NOBODY;
+        }
+        self
+    }
+
+    /// Two of one cause as one. What they have in common is known of both, and nothing else.
+    #[must_use]
+    pub fn together(self, other: &Self) -> Self {
+        let mut both = self.of_several();
+        if network(both.peer) != network(other.peer) {
+            both.peer = NOBODY;
+        }
+        if both.local != other.local {
+            both.facts.process = None;
+            both.local.set_port(0);
+        }
+        if both.local.ip() != other.local.ip() {
+            both.local = NOBODY;
+        }
+        if both.netns != other.netns {
+            both.netns = 0;
+        }
+        both.count = both.count.saturating_add(other.count);
+        (both.first, both.last) = (both.first.min(other.first), both.last.max(other.last));
+        both.evidence = both.evidence.max(other.evidence);
+        both.reason = both.reason.filter(|it| other.reason.as_ref() == Some(it));
+        both.location = both.location.filter(|it| other.location.as_ref() == Some(it));
+        both.facts.packet = both.facts.packet.filter(|it| other.facts.packet.as_ref() == Some(it));
+        both.facts.process = both.facts.process.filter(|it| other.facts.process.as_ref() == Some(it));
+        both.facts.outgoing &= other.facts.outgoing;
+        both
+    }
+
+    /// Without what is about one connection or packet.
+    fn of_several(self) -> Self {
+        let Facts { packet, outgoing, process, .. } = self.facts;
+        let facts = Facts { packet, outgoing, process, ..Facts::default() };
+        let peer = SocketAddr::new(self.peer.ip(), 0);
+        Self { peer, connection: None, sequence: None, facts, ..self }
+    }
+}
+
+fn network(peer: SocketAddr) -> Network {
+    Network::of_address(peer.ip())
 }
 
 #[cfg(test)]

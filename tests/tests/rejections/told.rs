@@ -30,6 +30,40 @@ fn a_scan_of_six_thousand_ports_is_a_few_lines() -> Result<()> {
     Ok(())
 }
 
+/// A scan takes no room from what comes after it, also where every port of it is a key of its own.
+#[test]
+fn after_a_scan_a_full_queue_is_named() -> Result<()> {
+    for arguments in [&[][..], &["--peer", "10.77.0.0/24"][..]] {
+        let scene = Scene::that_never_accepts(1)?;
+        let tracer = scene.trace(arguments)?;
+        let source = SocketAddr::new(LB_V4.into(), 40_000);
+        let syns: Vec<_> = (20_000..27_000).map(|port| Segment::syn(source, (TARGET_V4, port).into())).collect();
+        send_segments(&scene.lab.lb, &syns)?;
+        // Those of a scan with a key per port are taken out at the second look after it.
+        sleep(ms(1500));
+        let waiting = scene.client().connect_many(ways()[0], 2)?;
+        sleep(ms(50));
+        for _ in 0..3 {
+            ensure!(scene.client().timeout(ONE_SYN).connect(ways()[0]).is_err(), "there was room");
+        }
+        let trace = settle(tracer)?;
+        drop(waiting);
+        let full: Vec<_> = trace.rejections.iter().filter(|it| it.cause == "accept_queue_full").collect();
+        ensure!(!full.is_empty(), "{:#?}", trace.rejections);
+        for told in &full {
+            ensure!(told.local == Some(ways()[0]) && told.process.is_some(), "{told:#?}");
+        }
+        assert_eq!(full.iter().map(|told| told.count).sum::<u64>(), 3);
+        let scanned = trace.rejections.iter().filter(|it| it.cause == "no_listener");
+        assert_eq!(scanned.map(|told| told.count).sum::<u64>(), 7000, "{arguments:?}");
+        let verdict = trace.summary.more["verdict"].to_string();
+        ensure!(!verdict.contains(":0 ") && !verdict.contains("several networks"), "{verdict}");
+        ensure!(verdict.contains("to several ports found nothing") || !arguments.is_empty(), "{verdict}");
+        ensure!(verdict.contains("to :8080 met a full accept queue"), "{verdict}");
+    }
+    Ok(())
+}
+
 /// More networks than the kernel side keeps apart: the listener is told all the same.
 #[test]
 fn a_flood_from_six_thousand_networks_is_counted_exactly() -> Result<()> {

@@ -6,14 +6,14 @@ use crate::{
     enrich::peer::Network,
     explain::{Explanation, Limits, explain},
     listener::Listener,
-    rejection::{Cause, Evidence, Facts, Rejection},
+    rejection::{Cause, Evidence, Rejection},
 };
 use foldhash::fast::FixedState;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
 };
 
 /// Who was refused.
@@ -72,8 +72,8 @@ pub struct Row {
     pub rejection: Rejection,
     /// The network of their peers, if it is known.
     pub network: Option<Network>,
-    /// These are of several listeners and networks, those beyond the number that is kept apart: nothing is known of them
-    /// but the cause.
+    /// These are of several listeners and networks, those beyond the number that is kept apart. The rejection holds what they
+    /// have in common.
     pub is_other: bool,
     /// How much is known of the example.
     known: usize,
@@ -86,33 +86,21 @@ impl Row {
     }
 
     fn other(rejection: &Rejection) -> Self {
-        const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let Rejection { cause, evidence, count, first, last, .. } = *rejection;
-        let rejection = Rejection {
-            cause,
-            evidence,
-            count,
-            first,
-            last,
-            peer: NOBODY,
-            local: NOBODY,
-            netns: 0,
-            connection: None,
-            sequence: None,
-            reason: None,
-            location: None,
-            facts: Facts::default(),
-        };
-        Self { rejection, network: None, is_other: true, known: 0 }
+        Self { is_other: true, known: 0, ..Self::new(rejection) }
     }
 
     fn add(&mut self, next: &Rejection) {
         let all = &mut self.rejection;
+        if self.is_other {
+            *all = all.clone().together(next);
+            self.network = network(all);
+            return;
+        }
         let count = all.count.saturating_add(next.count);
         let (first, last) = (all.first.min(next.first), all.last.max(next.last));
         let evidence = all.evidence.max(next.evidence);
         let known = known(next);
-        if !self.is_other && known >= self.known {
+        if known >= self.known {
             self.known = known;
             *all = next.clone();
         }
@@ -230,6 +218,7 @@ pub fn total(rows: &[Explained<'_>]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rejection::Facts;
     use crate::samples::{S, queue_full, race, short};
 
     fn rows(rejections: &Rejections) -> Vec<Explained<'_>> {
@@ -302,8 +291,10 @@ mod tests {
         assert_eq!((total(Cause::NoListener), total(Cause::FirewallDrop)), (3500, 21));
         let others: Vec<_> = rows.iter().filter(|it| it.row.is_other).collect();
         assert_eq!((rows.len(), others.len()), (GROUPS + 2, 2));
-        let nothing_known = |it: &Rejection| Peer::of(it) == Peer::Unknown && it.facts == Facts::default();
-        assert!(others.iter().all(|it| it.row.network.is_none() && nothing_known(&it.row.rejection)));
+        // What they have in common is known, and the port, in which they differ, is not.
+        let of = |row: &Row| (Peer::of(&row.rejection).to_string(), row.rejection.local.to_string());
+        let common = ("10.0.1.0/24".to_owned(), "10.0.2.5:0".to_owned());
+        assert!(others.iter().all(|it| of(it.row) == common || it.row.rejection.count == 7), "{others:#?}");
     }
 
     #[test]

@@ -4,14 +4,10 @@
 use crate::{
     enrich::peer::Network,
     listener::Listener,
-    rejection::{Cause, Facts, Rejection},
+    rejection::{Cause, NOBODY, Rejection},
 };
 use foldhash::fast::FixedState;
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    net::{Ipv6Addr, SocketAddr},
-};
+use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
 
 /// So many of a kind are handed on at once.
 const AT_ONCE: u64 = 3;
@@ -19,7 +15,7 @@ const AT_ONCE: u64 = 3;
 const INTERVAL: u64 = 1_000_000_000;
 /// So many of a cause are handed on within [`INTERVAL`], whatever their kinds: a scan has a kind a port.
 const BUDGET: u32 = 20;
-/// Kinds told apart; beyond, those of a cause on a port are one kind.
+/// Kinds told apart. Beyond, those of a cause in a namespace are one kind.
 const CAPACITY: usize = 4096;
 
 /// What makes two rejections the same kind.
@@ -54,14 +50,19 @@ impl Sampler {
         let network = Network::of_address(rejection.peer.ip());
         let (cause, listener) = (rejection.cause, rejection.listener());
         let mut kind = Kind { cause, listener, network: Some(network) };
-        if self.kinds.len() >= CAPACITY && !self.kinds.contains_key(&kind) {
-            kind.network = None;
+        let is_one = self.kinds.len() < CAPACITY || self.kinds.contains_key(&kind);
+        if !is_one {
+            (kind.listener.local, kind.network) = (NOBODY, None);
         }
         let entry = self.kinds.entry(kind).or_default();
-        if let Some(held) = entry.held.take() {
-            rejection.count += held.count;
-            rejection.first = held.first.min(rejection.first);
-        }
+        rejection = match entry.held.take() {
+            Some(held) if !is_one => rejection.together(&held),
+            Some(held) => {
+                let (count, first) = (rejection.count + held.count, rejection.first.min(held.first));
+                Rejection { count, first, ..rejection }
+            }
+            None => rejection,
+        };
         let now = rejection.last;
         let is_due = entry.handed_on < AT_ONCE || now.saturating_sub(entry.at) >= INTERVAL;
         if is_due && may_spend(&mut self.spent, cause, now) {
@@ -104,7 +105,7 @@ impl Sampler {
             let (most, others) = of_cause.split_at(of_cause.len().min(BUDGET as usize));
             kept.extend_from_slice(most);
             let mut others = others.iter();
-            kept.extend(others.next().cloned().map(|first| others.fold(first, together)));
+            kept.extend(others.next().cloned().map(|first| others.fold(first, Rejection::together)));
         }
         kept.sort_by_key(|it| (it.last, it.cause, it.local));
         kept.into_iter().for_each(on);
@@ -122,28 +123,10 @@ fn may_spend(spent: &mut HashMap<Cause, (u64, u32), FixedState>, cause: Cause, n
     may
 }
 
-/// Two kinds of one cause as one: of several listeners and peers.
-fn together(one: Rejection, other: &Rejection) -> Rejection {
-    let several = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let netns = if one.netns == other.netns { one.netns } else { 0 };
-    Rejection {
-        netns,
-        count: one.count + other.count,
-        first: one.first.min(other.first),
-        last: one.last.max(other.last),
-        peer: several,
-        local: several,
-        connection: None,
-        sequence: None,
-        facts: Facts::default(),
-        ..one
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rejection::Evidence;
+    use crate::rejection::{Evidence, Facts};
 
     fn at(last: u64, peer: &str) -> Rejection {
         Rejection {
@@ -190,8 +173,27 @@ mod tests {
         sampler.finish(&mut |it| shown.push(it));
         assert_eq!(shown.len(), 2 * BUDGET as usize + 1);
         assert_eq!(shown.iter().map(|it| it.count).sum::<u64>(), 6000);
-        let several = shown.iter().find(|it| it.local.port() == 0).unwrap();
-        assert_eq!((several.count, several.last), (6000 - 40, 6000));
+        let several: Vec<_> = shown.iter().filter(|it| it.local.port() == 0).collect();
+        assert_eq!(several.iter().map(|it| it.count).sum::<u64>() as usize, 6000 - (shown.len() - several.len()));
+        for several in several {
+            // What they have in common is still known.
+            assert_eq!(several.local.ip().to_string(), "10.0.2.5");
+            assert_eq!(Network::of_address(several.peer.ip()).to_string(), "10.0.1.0/24");
+        }
+    }
+
+    #[test]
+    fn beyond_the_capacity_no_kind_is_named_and_every_one_is_counted() {
+        let mut sampler = Sampler::default();
+        let mut shown = Vec::new();
+        for index in 0..60_000_u16 {
+            let local = SocketAddr::from(([10, 0, 2, 5], 1 + index));
+            sampler.take(Rejection { local, ..at(1, "10.0.1.7:5000") }, &mut |it| shown.push(it));
+        }
+        assert_eq!(sampler.kinds.len(), CAPACITY + 1);
+        sampler.finish(&mut |it| shown.push(it));
+        assert_eq!(shown.iter().map(|it| it.count).sum::<u64>(), 60_000);
+        assert!(shown.iter().all(|it| it.count == 1 || it.local.port() == 0), "{shown:#?}");
     }
 
     #[test]

@@ -168,6 +168,9 @@ async fn follow(
                         sink.pipeline.look(&record);
                     }
                 }
+                if sweeps.is_look() {
+                    sink.asker.taken(&probe.take_tallies()?, &mut sink.pipeline)?;
+                }
                 sink.tick()?;
             }
             guard = records.readable_mut() => {
@@ -214,9 +217,14 @@ impl Sweeps {
         Self { fetches: 0, patience, reopened: 0, looks_left: 0 }
     }
 
+    /// Whether it is time to look at the kernel's counters.
+    const fn is_look(&self) -> bool {
+        self.fetches.is_multiple_of(FETCHES_A_LOOK)
+    }
+
     fn is_due(&mut self, probe: &Probe) -> anyhow::Result<bool> {
         self.fetches += 1;
-        if !self.fetches.is_multiple_of(FETCHES_A_LOOK) {
+        if !self.is_look() {
             return Ok(false);
         }
         let reopened = probe.count(Counter::RequestsReopened)?;

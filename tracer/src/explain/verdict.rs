@@ -59,7 +59,7 @@ pub fn verdict(findings: &[Finding<'_>], totals: Totals, limits: Limits, namespa
     topics.iter().take(SENTENCES).map(|topic| topic.sentence(totals, limits, namespaces)).collect()
 }
 
-/// All findings of one cause at one listener: what one sentence is about.
+/// All findings of one cause at one listener, or at several ports of one address: what one sentence is about.
 struct Topic<'a> {
     entry: &'static Entry,
     /// From the finding with the greatest count.
@@ -73,12 +73,18 @@ struct Topic<'a> {
 }
 
 fn topics<'a>(findings: &[Finding<'a>]) -> Vec<Topic<'a>> {
+    let mut findings = findings.to_vec();
+    findings.sort_by_key(|finding| Reverse(finding.count));
     let mut topics: Vec<Topic<'a>> = Vec::new();
-    for finding in findings {
+    for finding in &findings {
         let rejection = finding.rejection;
-        let found = topics
-            .iter_mut()
-            .find(|topic| (topic.example.cause, topic.example.listener()) == (rejection.cause, rejection.listener()));
+        let found = topics.iter_mut().find(|topic| {
+            let example = topic.example;
+            let is_there = example.local == rejection.local
+                // A scan of many ports comes with some of which the port is known.
+                || (example.local.port() == 0 && example.local.ip() == rejection.local.ip());
+            is_there && (example.cause, example.netns) == (rejection.cause, rejection.netns)
+        });
         match found {
             Some(topic) => topic.add(finding),
             None => topics.push(Topic::of(finding)),
@@ -146,13 +152,16 @@ impl<'a> Topic<'a> {
             return rest;
         }
         let mut sentence = self.amount(self.whole.unwrap_or(totals));
-        let port = self.example.local.port();
+        let port = match self.example.local.port() {
+            0 => "several ports".to_owned(),
+            port => format!(":{port}"),
+        };
         let networks = self.networks();
         let place = namespaces.label(self.example.netns).map(|label| format!(" in {label}")).unwrap_or_default();
         let _ = if self.example.facts.outgoing {
-            write!(sentence, " from :{port}{place} to {networks} {rest}")
+            write!(sentence, " from {port}{place} to {networks} {rest}")
         } else {
-            write!(sentence, " from {networks} to :{port}{place} {rest}")
+            write!(sentence, " from {networks} to {port}{place} {rest}")
         };
         sentence
     }

@@ -12,6 +12,7 @@ use crate::{
 use std::{
     fmt::{self, Write as _},
     io::{self, Write},
+    net::SocketAddr,
 };
 
 /// Rows of a table that are listed.
@@ -147,12 +148,27 @@ impl Table {
     }
 }
 
+/// The port of `local` as `:8080`; `:*` stands for several.
+pub fn port(local: SocketAddr) -> String {
+    if local.port() == 0 { ":*".to_owned() } else { format!(":{}", local.port()) }
+}
+
+/// The address of `local`, as it stands before a port; `*` if it is not known.
+fn host(local: SocketAddr) -> String {
+    match local {
+        _ if local.ip().is_unspecified() => "*".to_owned(),
+        SocketAddr::V4(local) => local.ip().to_string(),
+        SocketAddr::V6(local) => format!("[{}]", local.ip()),
+    }
+}
+
 fn cells(row: &Explained<'_>, clock: Clock, detail: Detail, namespaces: &Namespaces) -> [String; COLUMNS] {
     let (rejection, is_other) = (&row.row.rejection, row.row.is_other);
     let listener = match detail {
         _ if is_other => "others".to_owned(),
+        Detail::All if rejection.local.port() == 0 => format!("{}:*", host(rejection.local)),
         Detail::All => rejection.local.to_string(),
-        _ => format!(":{}", rejection.local.port()),
+        _ => port(rejection.local),
     };
     let network = row.row.network.map(|network| network.to_string());
     let unknown = if is_other { "others" } else { "-" };

@@ -2,7 +2,7 @@
 
 use super::{
     columns::{Column, Wanted, columns},
-    rejection::Told,
+    rejection::{Told, port},
     terminal::{BOLD, PLAIN, Printable, RED, Terminal, YELLOW},
 };
 use crate::{
@@ -123,7 +123,7 @@ impl Lines {
         self.rejected = true;
         self.push(Column::Time, &self.clock.time_of_day(rejection.last).to_string(), false);
         self.push(Column::Peer, &Peer::of(rejection).to_string(), false);
-        self.push(Column::Local, &format!(":{}", rejection.local.port()), false);
+        self.push(Column::Local, &port(rejection.local), false);
         if let Some(namespace) = namespace {
             self.namespaces = true;
             let namespace = namespace.to_string();

@@ -63,6 +63,31 @@ struct Reported {
     latest: Option<Box<Rejection>>,
 }
 
+/// The generations of tallies, of which the kernel side counts in one at a time.
+#[derive(Debug, Default)]
+struct Generations {
+    newest: u8,
+    /// The latest one of which the tallies were taken out of the kernel's maps.
+    ended: Option<u8>,
+}
+
+impl Generations {
+    /// A record of `generation` came: true if its tally is still to come. What was reported of generations that are over is
+    /// forgotten, also in a replay, which takes no tallies.
+    fn begin(&mut self, generation: u8, reported: &mut HashMap<Key, Reported, FixedState>) -> bool {
+        // Numbers begin again at 0 behind 255: half of them lie before.
+        let is_after = |one: u8, other: u8| one != other && one.wrapping_sub(other) < 128;
+        if self.ended.is_some_and(|ended| !is_after(generation, ended)) {
+            return false;
+        }
+        if is_after(generation, self.newest) {
+            self.newest = generation;
+            reported.retain(|key, _| generation.wrapping_sub(key.generation()) < 2);
+        }
+        true
+    }
+}
+
 /// A verdict that waits.
 #[derive(Debug)]
 struct Waiting {
@@ -92,7 +117,9 @@ struct Death {
 pub struct Rejections {
     limits: Limits,
     sampler: Sampler,
+    /// By the keys of the kernel's maps.
     reported: HashMap<Key, Reported, FixedState>,
+    generations: Generations,
     /// Requests, by connection and number, of which a cause was reported: each is reported once.
     requests: HashSet<(u64, u32, Cause), FixedState>,
     /// Rejections that were counted, by network namespace and cause.
@@ -118,13 +145,16 @@ impl Rejections {
             self.fin_after_data(record);
             return;
         }
-        let reported = self.reported.entry(record.key).or_default();
+        if !self.generations.begin(record.generation, &mut self.reported) {
+            return;
+        }
+        let reported = self.reported.entry(record.counted_by()).or_default();
         // Reports of two CPUs may overtake each other.
         let Some(count @ 1..) = record.count.checked_sub(reported.count) else { return };
         (reported.count, reported.at) = (record.count, record.reported);
         let is_late = Event::of(record.key.event) == Some(Event::DataAfterClose);
         let found = if is_late { classify::of_late(record, false, &host) } else { classify::of_record(record, &host) };
-        let found = found.map(|rejection| Rejection { count, ..rejection });
+        let found = found.map(|rejection| Rejection { count, ..rejection }.mixed(record.mixed));
         reported.latest = found.clone().map(Box::new);
         match found {
             Some(rejection) if is_late => self.late(record, rejection, host),
@@ -337,8 +367,13 @@ impl Rejections {
         sampler.finish(&mut |rejection| ready.push(rejection));
     }
 
-    /// How many events of `key` were not reported one by one, and what they are most likely: what the latest one was that
-    /// was, and when that was. `None` if all were reported.
+    /// The tallies of `generation` are about to be taken out of the kernel's maps: its records count no more.
+    pub const fn generation_ends(&mut self, generation: u8) {
+        self.generations.ended = Some(generation);
+    }
+
+    /// How many events of `key`, which is one of the maps, were not reported one by one, and what they are most likely: what
+    /// the latest one was that was, and when that was. `None` if all were reported.
     pub fn unreported(&mut self, key: &Key, tally: &Tally) -> Option<Unreported> {
         let reported = self.reported.remove(key).unwrap_or_default();
         let count = tally.count.checked_sub(reported.count).filter(|&count| count != 0)?;

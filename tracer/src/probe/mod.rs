@@ -31,6 +31,7 @@ use tracer_common::{
     counter::Counter,
     offsets::Offsets,
     record::RequestRecord,
+    rejection::{Key, Tally},
     settings::{PORT_WORDS, Settings, port_bit},
 };
 
@@ -43,6 +44,7 @@ use self::{
     attach::{Host, Keep},
     btf::{BtfError, KernelBtf},
     namespace::Interfaces,
+    tallies::Generations,
 };
 
 /// The kernel's description of its own types.
@@ -123,6 +125,7 @@ pub struct Probe {
     missing: Vec<&'static str>,
     ports: Vec<u16>,
     reasons: Vec<(String, u64)>,
+    generations: Generations,
     /// The hooks without which nothing passes the filters.
     needed: Vec<&'static str>,
 }
@@ -172,7 +175,8 @@ impl Probe {
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
         let missing = offsets.missing().filter(|member| !OTHER_ARCHITECTURE.contains(member)).collect();
-        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, needed: needed(filters) })
+        let generations = Generations::default();
+        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, generations, needed: needed(filters) })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -216,6 +220,16 @@ impl Probe {
     /// If a map cannot be read.
     pub fn tallies(&self) -> Result<Tallies, ProbeError> {
         Ok(Tallies::read(&self.ebpf)?)
+    }
+
+    /// Takes tallies of rejections out of the kernel's maps, so that there is room for others. The records of what they
+    /// counted are in the ring buffer or were read before. To be called a few times per second.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read or written.
+    pub fn take_tallies(&mut self) -> Result<Vec<(Key, Tally)>, ProbeError> {
+        Ok(self.generations.take(&mut self.ebpf)?)
     }
 
     /// An error if a hook is missing without which nothing can be traced.

@@ -1,10 +1,13 @@
-//! The kernel side's tallies, read from its maps.
+//! The kernel side's tallies, read from its maps, and taken out of them while tracing.
 
-use std::hash::Hash;
+use std::{
+    hash::Hash,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, MapError},
+    maps::{Array, HashMap, Map, MapError},
 };
 use tracer_common::rejection::{Key, ListenerKey, ListenerTally, NamespaceTally, Tally};
 
@@ -23,16 +26,72 @@ impl Tallies {
     /// Reads all of them.
     pub fn read(ebpf: &Ebpf) -> Result<Self, MapError> {
         Ok(Self {
-            rejections: [
-                entries(ebpf, "REJECTIONS")?,
-                entries(ebpf, "REJECTIONS_BY_LISTENER")?,
-                entries(ebpf, "REJECTIONS_BY_EVENT")?,
-            ]
-            .concat(),
+            rejections: REJECTIONS.into_iter().try_fold(Vec::new(), |mut all, name| {
+                all.extend(entries(ebpf, name)?);
+                Ok::<_, MapError>(all)
+            })?,
             listeners: entries(ebpf, "LISTENERS")?,
             namespaces: entries(ebpf, "NAMESPACES")?,
         })
     }
+}
+
+/// The maps that hold tallies of rejections.
+const REJECTIONS: [&str; 3] = ["REJECTIONS", "REJECTIONS_BY_LISTENER", "REJECTIONS_BY_EVENT"];
+/// From this many keys on, a generation ends at once: there has to be room for the next ones.
+const CROWD: usize = 256;
+/// A generation with fewer keys ends after this time.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The generations of the tallies of rejections: the current one is counted, the one before is taken out of the maps.
+#[derive(Debug)]
+pub struct Generations {
+    current: u8,
+    began: Instant,
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        Self { current: 0, began: Instant::now() }
+    }
+}
+
+impl Generations {
+    /// Takes out what the generation before the current one has counted, and begins a new one if it is time. To be called
+    /// a few times per second: between two calls every program that still counted in the old generation has ended.
+    pub fn take(&mut self, ebpf: &mut Ebpf) -> Result<Vec<(Key, Tally)>, MapError> {
+        let mut taken = Vec::new();
+        let mut counted = 0;
+        for name in REJECTIONS {
+            let mut map: HashMap<_, Key, Tally> = HashMap::try_from(map(ebpf, name)?)?;
+            let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+            for key in keys {
+                if key.generation() == self.current {
+                    counted += 1;
+                } else {
+                    taken.push((key, map.get(&key, 0)?));
+                    map.remove(&key)?;
+                }
+            }
+        }
+        // One generation at most waits to be taken out.
+        if taken.is_empty() && (counted >= CROWD || (counted != 0 && self.began.elapsed() >= LONGEST)) {
+            self.begin(ebpf)?;
+        }
+        Ok(taken)
+    }
+
+    fn begin(&mut self, ebpf: &mut Ebpf) -> Result<(), MapError> {
+        let next = self.current.wrapping_add(1);
+        let mut map: Array<_, u32> = Array::try_from(map(ebpf, "GENERATION")?)?;
+        map.set(0, u32::from(next), 0)?;
+        (self.current, self.began) = (next, Instant::now());
+        Ok(())
+    }
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, MapError> {
+    ebpf.map_mut(name).ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))
 }
 
 fn entries<K: Pod + Eq + Hash, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<Vec<(K, V)>, MapError> {

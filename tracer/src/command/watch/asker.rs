@@ -8,6 +8,7 @@ use crate::{
         host::{Host, HostFacts},
         netns::names::Namer,
         netstat::{self, Reconciliation, Seen},
+        peer::socket,
     },
     explain::{classify, connection},
     pipeline::{Pipeline, rejections::Question},
@@ -99,13 +100,7 @@ impl Asker {
             pipeline.name_namespace(netns, &name);
         }
         pipeline.decide(u64::MAX)?;
-        let places: Vec<_> = tallies.rejections.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
-        self.host.locate(&places);
-        for (key, tally) in &tallies.rejections {
-            if let Some(rest) = self.unreported(key, tally, pipeline) {
-                pipeline.rejection(&rest)?;
-            }
-        }
+        self.count(&tallies.rejections, pipeline)?;
         for (key, tally) in &tallies.listeners {
             if let Some(mut rejection) = connection::of_listener(key, tally) {
                 rejection.facts.process = self.host.listener(key.netns, rejection.local);
@@ -124,19 +119,43 @@ impl Asker {
         Ok(())
     }
 
+    /// Passes on what was counted in tallies that were taken out of the kernel's maps. Records of the same events that come
+    /// later count no more.
+    pub fn taken(&mut self, tallies: &[(Key, Tally)], pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+        if let Some((key, _)) = tallies.first() {
+            pipeline.generation_ends(key.generation());
+        }
+        self.count(tallies, pipeline)
+    }
+
+    fn count(&mut self, tallies: &[(Key, Tally)], pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+        let places: Vec<_> = tallies.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
+        self.host.locate(&places);
+        for (key, tally) in tallies {
+            if let Some(rest) = self.unreported(key, tally, pipeline) {
+                pipeline.rejection(&rest)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the kernel counted under `key` and did not report one by one.
     fn unreported(&mut self, key: &Key, tally: &Tally, pipeline: &mut Pipeline<impl Write>) -> Option<Rejection> {
         let unreported = pipeline.unreported(key, tally)?;
-        let is_late = Event::of(key.event) == Some(Event::DataAfterClose);
-        let rest = if unreported.is_known && !is_late {
+        let event = key.unfolded(tally);
+        let is_late = Event::of(event.event) == Some(Event::DataAfterClose);
+        let is_same = |it: &Rejection| it.local == socket(&event.local);
+        let rest = match unreported.latest {
             // What the host said then holds for those that came with it; now it may say something else.
-            unreported.latest?
-        } else {
-            let facts = self.host.facts(&example(key, tally.last));
-            classify::of_tally(key, tally, &facts)?
+            latest if unreported.is_known && !is_late && latest.as_ref().is_none_or(is_same) => latest?,
+            _ => {
+                let facts = self.host.facts(&example(&event, tally.last));
+                classify::of_tally(&event, tally, &facts)?
+            }
         };
         let first = tally.first.max(unreported.since);
-        Some(Rejection { count: unreported.count, first, last: tally.last, ..rest })
+        let rest = Rejection { count: unreported.count, first, last: tally.last, ..rest };
+        Some(rest.mixed(tally.mixed))
     }
 
     /// Holds what was seen against the kernel's own counters.

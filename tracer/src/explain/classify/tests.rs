@@ -51,7 +51,7 @@ fn rule(text: &str) -> Rule {
 fn cause(record: &RejectionRecord, host: &HostFacts) -> Option<(Cause, Evidence)> {
     let of = |rejection: Rejection| (rejection.cause, rejection.evidence);
     let found = of_record(record, host).map(of);
-    let tally = Tally { count: 5, first: S, last: 2 * S, recorded: S };
+    let tally = Tally { count: 5, first: S, last: 2 * S, recorded: S, ..Tally::default() };
     assert_eq!(of_tally(&record.key, &tally, host).map(of), found);
     if let Some((cause, evidence)) = found {
         assert!(entry(cause).evidence.contains(&evidence), "{cause:?} {evidence:?}");
@@ -341,7 +341,7 @@ fn a_record_is_one_event_and_a_tally_all_of_them() {
     assert_eq!((one.peer, one.local), ("10.0.1.23:41234".parse().unwrap(), "10.0.2.5:8080".parse().unwrap()));
     assert_eq!((one.reason.as_deref(), one.location.as_deref()), (Some("TCP_CSUM"), Some("tcp_v4_rcv")));
     assert!(one.facts.outgoing && one.facts.packet.as_deref() == Some("data"));
-    let tally = Tally { count: 41, first: S, last: 8 * S, recorded: 7 * S };
+    let tally = Tally { count: 41, first: S, last: 8 * S, recorded: 7 * S, ..Tally::default() };
     let all = of_tally(&record.key, &tally, &host).unwrap();
     assert_eq!((all.count, all.first, all.last), (41, S, 8 * S));
     assert_eq!(all.peer, "10.0.1.0:0".parse().unwrap());

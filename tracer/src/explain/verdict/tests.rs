@@ -107,6 +107,19 @@ fn one_cause_at_one_address_is_one_sentence() {
 }
 
 #[test]
+fn no_sentence_names_port_0() {
+    let at = |local: &str| Rejection { local: local.parse().unwrap(), ..bare(Cause::NoListener) };
+    let (several, one, other) = (at("10.0.2.5:0"), at("10.0.2.5:81"), at("10.0.2.6:81"));
+    let sentences = said(&[finding(&several, 30), finding(&one, 1), finding(&other, 2)]);
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+    assert!(sentences[0].contains(" to several ports found nothing that listens"), "{sentences:?}");
+    assert!(sentences[1].contains(" to :81 found"), "{sentences:?}");
+    // Most of them were for one port.
+    let sentences = said(&[finding(&one, 30), finding(&several, 5)]);
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+}
+
+#[test]
 fn the_most_harmful_comes_first_and_warnings_last() {
     let warning = bare(Cause::KeepaliveTooShort);
     let filling = bare(Cause::AcceptQueueFilling);

@@ -125,7 +125,7 @@ fn those_beyond_the_rows_are_of_others() {
     let rows = counted.explained(Limits::default());
     let cells = cells(rows.last().unwrap(), CLOCK, Detail::All, &Namespaces::default());
     assert_eq!(cells[..2], ["612", "no_listener"]);
-    assert_eq!(cells[3..6], ["others", "", "others"]);
+    assert_eq!(cells[3..6], ["others", "", "10.0.1.0/24"]);
 }
 
 #[test]

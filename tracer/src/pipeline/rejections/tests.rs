@@ -11,7 +11,7 @@ use tracer_common::{
     endpoint::Endpoint,
     opening::Opening,
     record::{ConnectionRecord, Kind, ListenerRecord, RequestRecord},
-    rejection::{Ended, Ender, Event, How, Key, Packet, RejectionRecord, Tally},
+    rejection::{Ended, Ender, Event, Folded, How, Key, Packet, RejectionRecord, Tally},
 };
 
 const NETNS: u32 = 4_026_531_840;
@@ -286,7 +286,7 @@ fn a_fin_behind_short_data_takes_the_race_back() {
     rejections.event(&fin(&late(10)), HostFacts::default());
     rejections.decide_all();
     assert_eq!(causes(&rejections.ready()), [(Cause::KeepaliveRace, 1)]);
-    let tally = Tally { count: 3, first: NOW, last: NOW, recorded: NOW };
+    let tally = Tally { count: 3, first: NOW, last: NOW, recorded: NOW, ..Tally::default() };
     assert!(rejections.unreported(&key(Event::DataAfterClose), &tally).is_none());
     assert!(rejections.unreported(&key(Event::FinAfterData), &Tally::default()).is_none());
 }
@@ -317,7 +317,7 @@ fn the_count_of_records_that_were_lost_is_kept() {
     event(8, NOW + 3 * S);
     assert_eq!(causes(&rejections.ready()), [1, 5, 2].map(|count| (Cause::AcceptQueueFull, count)));
     assert_eq!(rejections.counted(NETNS, Cause::AcceptQueueFull), 8);
-    let tally = Tally { count: 10, first: NOW, last: NOW + 4 * S, recorded: NOW + 3 * S };
+    let tally = Tally { count: 10, first: NOW, last: NOW + 4 * S, recorded: NOW + 3 * S, ..Tally::default() };
     let key = full(1, NOW).key;
     let unreported = rejections.unreported(&key, &tally).unwrap();
     assert_eq!((unreported.count, unreported.since, unreported.is_known), (2, NOW + 3 * S, true));
@@ -628,4 +628,66 @@ fn answers_are_forgotten_with_what_was_decided_by_them() {
     rejections.answer(7, runs());
     assert_eq!(causes(&tick(&mut rejections, NOW + HOLD)), [(Cause::KeepaliveRace, 1)]);
     assert_eq!((rejections.answers.len(), rejections.waiting.len()), (0, 1));
+}
+
+/// A SYN to a port on which nothing listens, as one of `count` that are counted together.
+fn unserved(port: u16, count: u64, generation: u8) -> RejectionRecord {
+    let mut record =
+        RejectionRecord { generation, count, folded: Folded::PORT, reported: NOW, ..RejectionRecord::EMPTY };
+    record.key = Key { packet: Packet::Syn as u8, local: Endpoint { port, ..v4().local }, ..key(Event::Dropped) };
+    record.peer = v4().peer;
+    record
+}
+
+fn no_socket() -> HostFacts {
+    HostFacts { reason: Some("NO_SOCKET".to_owned()), ..HostFacts::default() }
+}
+
+/// Ports are named where they are known: one by one, and where all of a report are the same.
+#[test]
+fn several_ports_are_no_port() {
+    let mut rejections = Rejections::default();
+    let mut found = |record: RejectionRecord| {
+        rejections.event(&record, no_socket());
+        let [ref found] = rejections.ready()[..] else { panic!("not one") };
+        (found.local.port(), found.count)
+    };
+    assert_eq!(found(unserved(81, 1, 0)), (81, 1));
+    assert_eq!(found(unserved(82, 2, 0)), (82, 1));
+    assert_eq!(found(unserved(83, 9, 0)), (83, 7));
+    let mut rejections = Rejections::default();
+    rejections.event(&RejectionRecord { mixed: Folded::PORT, ..unserved(84, 20, 0) }, no_socket());
+    let [ref several] = rejections.ready()[..] else { panic!("not one") };
+    assert_eq!((several.local.port(), several.count, several.cause), (0, 20, Cause::NoListener));
+    assert!(!several.local.ip().is_unspecified());
+}
+
+/// What is counted in two generations is counted once, whenever the tallies of the first are taken.
+#[test]
+fn generations_are_counted_one_by_one() {
+    let tally = |record: &RejectionRecord, count| Tally { count, local: record.key.local, ..Tally::default() };
+    let mut rejections = Rejections::default();
+    let (before, after) = (unserved(81, 3, 255), unserved(81, 1, 0));
+    rejections.event(&before, no_socket());
+    rejections.event(&after, no_socket());
+    rejections.generation_ends(255);
+    let rest = rejections.unreported(&before.counted_by(), &tally(&before, 10)).unwrap();
+    assert_eq!((rest.count, rest.is_known), (7, true));
+    // A record that comes too late is a part of what was taken.
+    rejections.event(&RejectionRecord { count: 5, ..before }, no_socket());
+    rejections.event(&RejectionRecord { count: 2, ..after }, no_socket());
+    assert!(rejections.unreported(&after.counted_by(), &tally(&after, 2)).is_none());
+    assert_eq!(rejections.counted(NETNS, Cause::NoListener), 5);
+    assert!(rejections.reported.is_empty());
+}
+
+/// A replay takes no tallies: what was reported is forgotten all the same.
+#[test]
+fn generations_are_forgotten_when_two_have_followed() {
+    let mut rejections = Rejections::default();
+    for generation in (0..=255).chain(0..=255) {
+        rejections.event(&unserved(81, 1, generation), no_socket());
+        assert!(rejections.reported.len() <= 2);
+    }
+    assert_eq!(rejections.counted(NETNS, Cause::NoListener), 512);
 }
