@@ -10,6 +10,7 @@
 pub mod connection;
 pub mod counter;
 pub mod endpoint;
+pub mod filter;
 pub mod offsets;
 pub mod opening;
 pub mod record;

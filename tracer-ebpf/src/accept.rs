@@ -5,11 +5,12 @@ use aya_ebpf::{
     macros::{fexit, kretprobe, tracepoint},
     programs::{FExitContext, RetProbeContext, TracePointContext},
 };
-use tracer_common::{connection::state, counter::Counter, settings::Settings};
+use tracer_common::{connection::state, counter::Counter};
 
 use crate::{
-    kernel::{self, Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
-    maps::{ACCEPTS, ACCEPTS_MORE, ANY, count, is_known_port, is_tracing},
+    filter::{Filter, Filters},
+    kernel::{Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
+    maps::{ACCEPTS, ACCEPTS_MORE, ANY, count, is_tracing},
     traced::{CREATE, GET, now, storage},
 };
 
@@ -36,7 +37,7 @@ fn accepted(sock: Sock) -> u32 {
         Some(connection) => connection.accepted(now()),
         // The kernel queues a connection for accept() just before it is established. When it is, perhaps at this moment on
         // another CPU, the rest is filled in: nothing else is to be written here.
-        None if sock.state() == state::SYN_RECV && is_wanted(sock.local_port()) => match storage(sock, CREATE) {
+        None if sock.state() == state::SYN_RECV && is_wanted(sock) => match storage(sock, CREATE) {
             Some(connection) => connection.accepted(now()),
             None => count(Counter::AcceptsLost),
         },
@@ -84,13 +85,14 @@ fn returned(context: &TracePointContext) {
 }
 
 #[inline(always)]
-fn is_wanted(port: u16) -> bool {
-    is_tracing() && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(port))
+fn is_wanted(sock: Sock) -> bool {
+    is_tracing() && Filters.wants_socket(|| sock.tuple(), || sock.netns())
 }
 
 #[inline(always)]
 fn store(address: u64) {
-    if !is_wanted(local_port_at(address)) {
+    // Only the port is at hand. It is the first use that finds out about the rest.
+    if !is_tracing() || !Filters.wants_port(local_port_at(address)) {
         return;
     }
     // The address of a socket that is gone may come again.

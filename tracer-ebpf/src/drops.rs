@@ -6,14 +6,14 @@ use tracer_common::{
     endpoint::Tuple,
     record::ConnectionRecord,
     rejection::{Ended, Event, Key, Packet as Sort, Queue, RejectionRecord},
-    settings::{Settings, class},
+    settings::class,
 };
 
 use crate::{
-    kernel::{self, Headers, Packet, accept_queue_at},
+    filter::{Filter, Filters},
+    kernel::{Headers, Packet, accept_queue_at},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_known_port,
-        is_tracing, is_wanted_peer,
+        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_tracing,
     },
     rejections::{Builder, begin, pass_on, reject, scratch},
     traced::now,
@@ -43,12 +43,13 @@ pub fn kfree_skb(context: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason): (u64, u32)) {
-    let is_own = packet.is_own();
+    let is_own = packet.received_by() == 0;
     let tuple = &mut scratch.tuple;
     let (from, to) = if is_own { (&mut tuple.local, &mut tuple.peer) } else { (&mut tuple.peer, &mut tuple.local) };
     let Some(headers) = packet.headers(from, to) else { return };
     let sort = headers.sort;
-    if !is_wanted(tuple, sort, class) {
+    let is_refused = class & class::SYN != 0 && matches!(sort, Sort::Syn);
+    if !Filters.wants_drop(tuple, is_refused) {
         return;
     }
     let now = now();
@@ -67,9 +68,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     }
     let tuple = &scratch.tuple;
     let record = &mut scratch.record;
-    if kernel::wanted_netns() != 0 && kernel::wanted_netns() != record.key.netns {
-        return;
-    } else if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
+    if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
         if class & class::FIREWALL != 0 {
             // Who resets wants nothing more: a stray one that a rule drops harms nobody.
             if matches!(sort, Sort::Reset) && !is_own {
@@ -98,7 +97,10 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     } else {
         return;
     }
-    reject(scratch, now);
+    let is_known = || HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.syn != 0);
+    if Filters.wants_packet(record.key.netns, || packet.received_by(), is_known) {
+        reject(scratch, now);
+    }
 }
 
 /// Whether the packet came for a connection that this host had closed. The first data is reported, and a FIN that comes
@@ -135,19 +137,6 @@ fn note_fin(record: &mut RejectionRecord, now: u64) {
     pass_on(record, now);
 }
 
-/// Whether the filters want a packet of this connection.
-#[inline(always)]
-fn is_wanted(tuple: &Tuple, sort: Sort, class: u8) -> bool {
-    let by_peer = kernel::has_filter(Settings::PEER_FILTER);
-    if by_peer && !is_wanted_peer(tuple.peer.address) {
-        return false;
-    }
-    // Where nothing listens there is no port to know; a SYN that is refused is told all the same.
-    let refused = class & class::SYN != 0 && matches!(sort, Sort::Syn);
-    let any_port = !kernel::has_filter(Settings::PORT_FILTER) && (by_peer || refused);
-    any_port || is_known_port(tuple.local.port)
-}
-
 /// Notes that a drop explains why nothing came of the handshake of `tuple`, and returns the handshake.
 #[inline(always)]
 fn explain<'a>(tuple: &Tuple, sort: Sort) -> Option<&'a mut Handshake> {
@@ -180,7 +169,7 @@ fn answer(tuple: &Tuple, now: u64) -> u16 {
 #[inline(never)]
 pub fn reset_without_socket(packet: Packet) {
     let mut tuple = Tuple::default();
-    if packet.is_own()
+    if packet.received_by() == 0
         && let Some(headers) = packet.headers(&mut tuple.local, &mut tuple.peer)
         && matches!(headers.sort, Sort::Reset)
     {
@@ -208,6 +197,7 @@ fn answered(tuple: &Tuple, flag: u16) {
 #[inline(always)]
 pub fn remember(connection: &Connection, expected: u32, now: u64) {
     if connection.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) == 0
+        || !Filters.wants_reader(connection.reader)
         || !matches!(connection.pending(), ConnectionRecord::NOTHING | ConnectionRecord::CUT)
     {
         return;
@@ -240,7 +230,8 @@ pub fn forget(tuple: &Tuple, now: u64) {
 /// Something listens on `port` from now on.
 #[inline(always)]
 pub fn serve(port: u16) {
-    if !kernel::has_filter(Settings::PORT_FILTER) {
+    // Those of a port filter are known.
+    if Filters.wants_port(port) {
         add_port(port);
     }
 }

@@ -13,12 +13,12 @@ use tracer_common::{
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
     rejection::{Event, ListenerKey, ListenerTally, Packet, Queue},
-    settings::Settings,
 };
 
 use crate::{
-    kernel::{self, Sock, SynQueue, TcpSock},
-    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, at_limit, count, is_known_port},
+    filter::{Filter, Filters},
+    kernel::{Sock, SynQueue, TcpSock},
+    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, at_limit, count},
     rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
 };
@@ -31,7 +31,7 @@ const STALE_NS: u64 = 130_000_000_000;
 pub fn tc_ingress(context: TcContext) -> i32 {
     if !is_plainly_no_syn(&context)
         && let Some((tuple, sequence)) = syn(&context)
-        && (!kernel::has_filter(Settings::PORT_FILTER) || is_known_port(tuple.local.port))
+        && Filters.wants_ends(&tuple)
         && let now = now()
         && let Some(listener) = find_listener(&context, &tuple, now)
     {
@@ -92,6 +92,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
         store(tuple, times);
     }
     if let Some(event) = event
+        && Filters.wants_handshake(tuple, listener.netns, true)
         && let Some(scratch) = scratch(Builder::Syn)
     {
         scratch.tuple = *tuple;
@@ -132,8 +133,8 @@ const AGAIN: u16 = 2;
 
 /// Notes that a SYN-ACK of the request socket `sock` left. Not inlined: it is not to lie in the way of other packets.
 #[inline(never)]
-pub fn synack_sent(port: u16, sock: Sock, now: u64) {
-    if kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(port) {
+pub fn synack_sent(sock: Sock, now: u64) {
+    if !Filters.wants_socket(|| sock.tuple(), || sock.netns()) {
         return;
     }
     if let Some(rule) = AT_LIMIT.get_ptr_mut(0)
@@ -164,10 +165,6 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
     let (listener, request) = (Sock::new(context.arg(0)), Sock::new(context.arg(1)));
     let netns = listener.netns();
     in_namespace(netns, |tally| &mut tally.retransmits);
-    let other = kernel::wanted_netns() != 0 && kernel::wanted_netns() != netns;
-    if other || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(request.local_port())) {
-        return 0;
-    }
     let tuple = request.tuple();
     let Some(handshake) = HANDSHAKES.find(&tuple) else { return 0 };
     handshake.resent = handshake.resent.saturating_add(1);
@@ -175,6 +172,7 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
     if handshake.resent == TWICE
         && handshake.synack != 0
         && handshake.explained == 0
+        && Filters.wants_handshake(&tuple, netns, handshake.syn != 0)
         && let Some(scratch) = scratch(Builder::SynAck)
     {
         scratch.tuple = tuple;
@@ -345,6 +343,10 @@ fn listener_seen(tcp: &TcpSock, now: u64) -> Listener {
     let sock = tcp.as_sock();
     let (queue, netns) = (tcp.accept_queue(), sock.netns());
     let syn_queue = tcp.syn_queue(queue);
+    let listener = Listener { address: tcp.address(), queue, syn_queue, netns };
+    if !Filters.wants_unread() || !Filters.wants_netns(netns) {
+        return listener;
+    }
     let key = ListenerKey { netns, local: sock.tuple().local };
     let tally = LISTENERS.get_ptr_mut(key).or_else(|| {
         // Another CPU may be faster.
@@ -365,5 +367,5 @@ fn listener_seen(tcp: &TcpSock, now: u64) -> Listener {
             tally.longest = queue;
         }
     }
-    Listener { address: tcp.address(), queue, syn_queue, netns }
+    listener
 }

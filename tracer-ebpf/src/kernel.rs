@@ -53,10 +53,10 @@ macro_rules! setting {
 mod packet;
 mod reader;
 
-/// Whether any of the filter bits is set.
+/// The bits that user space has set: filters, and whether `accept()` is looked at.
 #[inline(always)]
-pub fn has_filter(bits: u32) -> bool {
-    setting!(filters) & bits != 0
+pub fn settings_bits() -> u32 {
+    setting!(filters)
 }
 
 /// The process to trace; 0: all.
@@ -69,6 +69,12 @@ pub fn wanted_pid() -> u32 {
 #[inline(always)]
 pub fn wanted_netns() -> u32 {
     setting!(netns)
+}
+
+/// Whether no hook looks at `accept()`, as was asked for.
+#[inline(always)]
+pub fn is_accept_unseen() -> bool {
+    setting!(filters) & Settings::ACCEPT_UNSEEN != 0
 }
 
 /// A kernel object, by a pointer of which the verifier knows the type.

@@ -14,6 +14,7 @@
 
 mod accept;
 mod drops;
+mod filter;
 mod handshake;
 mod kernel;
 mod maps;

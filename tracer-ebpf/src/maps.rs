@@ -47,7 +47,11 @@ static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
 /// The peer prefixes to trace.
 #[map]
-static PEERS: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+pub static PEERS: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// The interfaces of which the packets are to be traced, by index in their network namespace. The value says nothing.
+#[map]
+pub static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
 
 /// When a handshake's packets passed. A SYN flood leaves entries that no connection takes out.
 #[map]
@@ -266,12 +270,6 @@ pub fn add_port(port: u16) {
         // SAFETY: the value of a map: valid and aligned; nothing else is touched.
         unsafe { asm!("lock *(u64 *)({bits} + 0) |= {bit}", bits = in(reg) bits, bit = in(reg) bit) };
     }
-}
-
-/// Whether `peer` lies in a wanted prefix.
-#[inline(always)]
-pub fn is_wanted_peer(peer: Address) -> bool {
-    PEERS.get(aya_ebpf::maps::lpm_trie::Key::new(128, peer)).is_some()
 }
 
 /// Whether every hook is attached. Before that only a part of what happens to a connection is seen.

@@ -4,11 +4,10 @@ use aya_ebpf::{bindings::BPF_NOEXIST, maps::HashMap};
 use tracer_common::{
     counter::Counter,
     rejection::{Event, Folded, Key, NamespaceTally, Packet, RejectionRecord, Tally},
-    settings::Settings,
 };
 
 use crate::{
-    kernel,
+    filter::{Filter, Filters},
     maps::{
         NAMESPACES, REJECTIONS, REJECTIONS_BY_EVENT, REJECTIONS_BY_LISTENER, SCRATCH, Scratch, add, count, emit,
         generation, is_known_port, is_tracing,
@@ -87,7 +86,7 @@ pub fn reject(scratch: &mut Scratch, now: u64) {
 fn is_for_no_listener(record: &RejectionRecord) -> bool {
     record.key.event == Event::Dropped as u8
         && record.key.packet == Packet::Syn as u8
-        && !kernel::has_filter(Settings::PORT_FILTER | Settings::PEER_FILTER)
+        && !Filters.asks_for_ends()
         && !is_known_port(record.key.local.port)
 }
 
@@ -112,7 +111,7 @@ fn tally_of(map: &HashMap<Key, Tally>, key: &Key, first: &Tally) -> Option<*mut 
 /// Counts one more of what is held against the kernel's own counters.
 #[inline(always)]
 pub fn in_namespace(netns: u32, field: impl FnOnce(&mut NamespaceTally) -> &mut u64) {
-    if !is_tracing() {
+    if !is_tracing() || !Filters.wants_all_of(netns) {
         return;
     }
     let tally = NAMESPACES.get_ptr_mut(netns).or_else(|| {

@@ -11,13 +11,14 @@ use tracer_common::{
     counter::Counter,
     record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
     sequence::after,
-    settings::Settings,
 };
 
 use crate::{
-    drops, handshake,
+    drops,
+    filter::{Filter, Filters},
+    handshake,
     kernel::{self, Sock, TcpSock},
-    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, add_port, count, emit, is_known_port, is_tracing, is_wanted_peer},
+    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, add_port, count, emit, is_known_port, is_tracing},
 };
 
 /// [`storage`] looks only.
@@ -74,7 +75,7 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
 #[inline(never)]
 fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connection> {
     // Through which interface an open connection came is not known.
-    if kernel::has_filter(Settings::INTERFACE_FILTER) || !is_tracing() {
+    if !Filters.wants_adopted() || !is_tracing() {
         return None;
     }
     let tcp_sock = sock.as_tcp()?;
@@ -89,7 +90,9 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
         connection.follow(tcp);
     }
     if connection.flags & connection::IGNORED == 0 {
-        count(Counter::ConnectionsAdopted);
+        if Filters.wants_unread() {
+            count(Counter::ConnectionsAdopted);
+        }
         debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
     }
     Some(connection)
@@ -99,7 +102,7 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
 #[inline(always)]
 pub fn born(sock: Sock) {
     let port = sock.local_port();
-    if !is_tracing() || (kernel::has_filter(Settings::PORT_FILTER) && !is_known_port(port)) {
+    if !is_tracing() || !Filters.wants_port(port) {
         return;
     }
     // Not that of its listener where a transparent proxy accepts.
@@ -118,14 +121,24 @@ pub fn born(sock: Sock) {
         connection.moments.synack = times.synack;
         connection.moments.leave_deferral_out(times.acknowledged);
     }
-    if connection.flags & connection::IGNORED == 0 && handshake.is_none() {
-        count(Counter::HandshakesLost);
-    }
-    if kernel::has_filter(Settings::INTERFACE_FILTER) && connection.moments.syn == 0 {
+    if !Filters.wants_arrival(connection.moments.syn != 0) {
         connection.flags |= connection::IGNORED;
     }
-    if connection.flags & connection::IGNORED == 0 {
-        count(Counter::ConnectionsOpened);
+    if connection.flags & connection::IGNORED == 0 && Filters.wants_unread() {
+        count_opened(connection);
+    }
+}
+
+/// Counts a connection that the filters let through: at once, but with a process filter when that process first uses it.
+#[inline(always)]
+fn count_opened(connection: &Connection) {
+    if connection.flags & connection::ADOPTED != 0 {
+        count(Counter::ConnectionsAdopted);
+        return;
+    }
+    count(Counter::ConnectionsOpened);
+    if connection.moments.syn == 0 && connection.moments.synack == 0 {
+        count(Counter::HandshakesLost);
     }
 }
 
@@ -143,23 +156,25 @@ pub fn ignore_outgoing(sock: Sock) {
 #[inline(always)]
 fn create<'a>(sock: Sock) -> Option<&'a mut Connection> {
     let Some(connection) = storage(sock, CREATE) else {
-        count(Counter::StorageFailed);
+        storage_failed(sock);
         return None;
     };
     connection.id = sock.cookie();
     connection.address = sock.pointer() as u64;
     connection.tuple = sock.tuple();
     connection.netns = sock.netns();
-    let unseen = if kernel::has_filter(Settings::ACCEPT_UNSEEN) { connection::ACCEPT_UNSEEN } else { 0 };
-    connection.flags = if is_wanted(connection) { unseen } else { connection::IGNORED };
+    let is_wanted = Filters.wants_connection(&connection.tuple, connection.netns);
+    let unseen = if kernel::is_accept_unseen() { connection::ACCEPT_UNSEEN } else { 0 };
+    connection.flags = if is_wanted { unseen } else { connection::IGNORED };
     Some(connection)
 }
 
-#[inline(always)]
-fn is_wanted(connection: &Connection) -> bool {
-    let netns = kernel::wanted_netns();
-    (netns == 0 || netns == connection.netns)
-        && (!kernel::has_filter(Settings::PEER_FILTER) || is_wanted_peer(connection.tuple.peer.address))
+/// Not inlined: it happens next to never.
+#[inline(never)]
+fn storage_failed(sock: Sock) {
+    if Filters.wants_socket(|| sock.tuple(), || sock.netns()) {
+        count(Counter::StorageFailed);
+    }
 }
 
 /// Runs `event` and counts the request that it began, or that it saw answered further.
@@ -168,8 +183,14 @@ pub fn counted<T>(connection: &mut Connection, event: impl FnOnce(&mut Connectio
     let (sequence, acknowledged) = (connection.sequence, connection.acknowledged_end);
     let result = event(connection);
     if connection.sequence != sequence {
-        count(Counter::RequestsBegun);
-    } else if connection.flags & REOPENED != 0 && connection.acknowledged_end != acknowledged {
+        // Who reads the first one is not known yet: `note_reader` counts that.
+        if is_wanted_reader(connection) {
+            count(Counter::RequestsBegun);
+        }
+    } else if connection.flags & REOPENED != 0
+        && connection.acknowledged_end != acknowledged
+        && is_wanted_reader(connection)
+    {
         count(Counter::RequestsReopened);
     }
     result
@@ -182,6 +203,9 @@ pub fn note_reader(context: &impl EbpfContext, connection: &mut Connection) {
     let pid = context.tgid();
     if connection.reader == pid {
         return;
+    }
+    if !is_wanted_reader(connection) && Filters.wants_reader(pid) {
+        count(Counter::RequestsBegun);
     }
     connection.reader = pid;
     // SAFETY: no argument.
@@ -202,6 +226,9 @@ pub fn in_use(connection: &mut Connection, now: u64) {
 fn first_used(connection: &mut Connection, now: u64) {
     take_accept_time(connection);
     if is_wanted_reader(connection) {
+        if !Filters.wants_unread() {
+            count_opened(connection);
+        }
         connection.flags |= connection::OPENED;
         report_connection(connection, Kind::Opened, now);
     }
@@ -231,8 +258,8 @@ pub fn take_accept_time(connection: &mut Connection) {
 /// Reports the connection when it is gone.
 #[inline(always)]
 pub fn report_closed(connection: &Connection, now: u64) {
-    count(Counter::ConnectionsClosed);
     if is_wanted_reader(connection) {
+        count(Counter::ConnectionsClosed);
         report_connection(connection, Kind::Closed, now);
     }
 }
@@ -248,8 +275,7 @@ fn report_connection(connection: &Connection, kind: Kind, now: u64) {
 pub fn report_listener_closed(sock: Sock) {
     let local = sock.tuple().local;
     let netns = sock.netns();
-    let other = kernel::wanted_netns() != 0 && kernel::wanted_netns() != netns;
-    if !is_tracing() || other || !is_known_port(local.port) {
+    if !is_tracing() || !Filters.wants_listener(local.port, netns) {
         return;
     }
     let by = sock.ender();
@@ -281,6 +307,5 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
 /// Whether the process filter lets the connection's latest reader through.
 #[inline(always)]
 pub fn is_wanted_reader(connection: &Connection) -> bool {
-    let pid = kernel::wanted_pid();
-    pid == 0 || pid == connection.reader
+    Filters.wants_reader(connection.reader)
 }

@@ -21,7 +21,7 @@ pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
     };
     if sock.state() == state::NEW_SYN_RECV {
         // A SYN-ACK belongs to the request socket, which has no storage.
-        handshake::synack_sent(sock.local_port(), sock, now());
+        handshake::synack_sent(sock, now());
     } else if let Some(connection) = find(sock) {
         if let Some(sent) = packet.sent(sock) {
             connection.sent(sent.start, sent.end, now);

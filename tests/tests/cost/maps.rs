@@ -25,6 +25,7 @@ const BUDGETS: &[Budget] = &[
     Budget("CONNECTIONS", "sk_storage", [4, 312, 0], 2),
     Budget("COUNTERS", "percpu_array", [4, 8, 14], 10),
     Budget("HANDSHAKES", "array", [4, 88, 32_768], 3400),
+    Budget("INTERFACES", "hash", [4, 4, 64], 3),
     Budget("LISTENERS", "hash", [24, 32, 1024], 21),
     Budget("NAMESPACES", "hash", [4, 16, 1024], 21),
     Budget("PEERS", "lpm_trie", [20, 4, 1024], 0),

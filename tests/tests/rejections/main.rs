@@ -3,6 +3,7 @@
 //! program.
 
 mod broken;
+mod filters;
 mod firewall;
 mod flood;
 mod healthy;

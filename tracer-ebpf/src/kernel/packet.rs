@@ -118,10 +118,10 @@ impl Packet {
         of_device().or_else(|| self.sock().map(Sock::netns)).unwrap_or(0)
     }
 
-    /// Whether this host made it, and did not receive it.
+    /// The index of the interface that received it; 0: this host made it.
     #[inline(always)]
-    pub fn is_own(self) -> bool {
-        self.0.load_or_zero::<i32>(offset!(skb_iif)) == 0
+    pub fn received_by(self) -> u32 {
+        self.0.load_or_zero(offset!(skb_iif))
     }
 
     /// The address of its IP header; 0 if it has none yet.

@@ -59,6 +59,19 @@ Examples:
   tracer report slow.tracer --rejections        only what was refused or broken, and why
   tracer report slow.tracer --min 1s --json     the slow requests as JSON";
 
+const PID_HELP: &str = "\
+Only requests and connections read by this process. No process takes part in a handshake or in the drop \
+of a packet: full queues, refused connections and what a firewall drops are not shown";
+
+const NETNS_HELP: &str = "\
+Only in this network namespace: a name, a path, an inode number, or a pid. A dropped packet of which the \
+kernel no longer knows the namespace is not shown";
+
+const INTERFACE_HELP: &str = "\
+Only connections opened through this network interface from now on, and packets that it receives; may be \
+repeated. It is one of --netns, or of this network namespace. A dropped packet of this host is shown if \
+the SYN of its connection came through the interface";
+
 /// What both `watch` and `report` can be asked for.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
@@ -107,14 +120,17 @@ pub struct WatchArgs {
     /// What is shown of it.
     #[command(flatten)]
     pub show: ShowArgs,
-    /// Only requests that this process reads
+    /// Only requests and connections read by this process
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long_help = PID_HELP)]
     pub pid: Option<u32>,
     /// Only in this network namespace: a name, a path, an inode number, or a pid
     #[arg(long, value_name = "NETNS")]
+    #[arg(long_help = NETNS_HELP)]
     pub netns: Option<Netns>,
     /// Only connections opened through this network interface from now on; may be repeated
     #[arg(short, long = "interface", value_name = "INTERFACE")]
+    #[arg(long_help = INTERFACE_HELP)]
     pub interfaces: Vec<String>,
     /// End after this time (30s, 5m; a plain number is seconds); otherwise with Ctrl-C
     #[arg(short, long, value_name = "DURATION", value_parser = duration)]

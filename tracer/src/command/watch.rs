@@ -11,7 +11,7 @@ use crate::{
     explain::Limits,
     output::terminal::Terminal,
     pipeline::{Options, Pipeline, View},
-    probe::{Filters, Probe, ProbeError, Ways, host},
+    probe::{Filters, Probe, ProbeError, Ways, host, namespace},
     recording::write::Recorder,
     status::{Counters, Hook},
 };
@@ -67,7 +67,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     pipeline.assume(args.show.limits());
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
     let host = Host::new(probe.drop_reasons().to_vec());
-    let asker = Asker::new(host, filters.netns, args.show.ports.clone(), monotonic()?);
+    let asker = Asker::new(host, filters, monotonic()?);
     let mut sink = Sink { pipeline, asker };
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
@@ -101,11 +101,15 @@ impl<W: Write> Sink<W> {
 }
 
 fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
+    let mut netns = args.netns.as_ref().map(|netns| netns.inode().map_err(ProbeError::Namespace)).transpose()?;
+    if netns.is_none() && !args.interfaces.is_empty() {
+        netns = Some(namespace::own().context("finding this process's network namespace")?);
+    }
     Ok(Filters {
         ports: args.show.ports.clone(),
         peers: args.show.peers.iter().map(|network| (network.network(), network.prefix_len())).collect(),
         pid: args.pid,
-        netns: args.netns.as_ref().map(|netns| netns.inode().map_err(ProbeError::Namespace)).transpose()?,
+        netns,
         interfaces: args.interfaces.clone(),
         without: args.without.clone(),
     })

@@ -23,7 +23,7 @@ use std::{
 use crate::clock::Clock;
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
     programs::{Program, ProgramError},
 };
 use thiserror::Error;
@@ -59,12 +59,20 @@ pub struct Filters {
     pub peers: Vec<(IpAddr, u8)>,
     /// Requests read by this process only.
     pub pid: Option<u32>,
-    /// This network namespace only, by inode number.
+    /// This network namespace only, by inode number. With `interfaces` it is the one in which they are.
     pub netns: Option<u32>,
     /// Connections that are opened through these interfaces only; empty: through any.
     pub interfaces: Vec<String>,
     /// Hooks that are not to be attached, of those that [`optional`] lists.
     pub without: Vec<String>,
+}
+
+impl Filters {
+    /// Whether the run is about everything that happens in its network namespaces.
+    #[must_use]
+    pub const fn let_all_through(&self) -> bool {
+        self.ports.is_empty() && self.peers.is_empty() && self.interfaces.is_empty() && self.pid.is_none()
+    }
 }
 
 /// Why this host cannot be traced.
@@ -166,6 +174,9 @@ impl Probe {
         let ports = served_ports(filters).map_err(failed("listing the listeners"))?;
         fill_ports(&mut ebpf, &ports)?;
         fill_peers(&mut ebpf, &filters.peers)?;
+        if !filters.interfaces.is_empty() {
+            fill_interfaces(&mut ebpf, &interfaces.indexes().map_err(ProbeError::Interface)?)?;
+        }
         let reasons = kernel_btf.enumeration("skb_drop_reason");
         fill_reasons(&mut ebpf, &reasons)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
@@ -451,6 +462,11 @@ fn fill_peers(ebpf: &mut Ebpf, peers: &[(IpAddr, u8)]) -> Result<(), ProbeError>
         map.insert(&lpm_trie::Key::new(length, bytes), 1, 0)?;
     }
     Ok(())
+}
+
+fn fill_interfaces(ebpf: &mut Ebpf, indexes: &[u32]) -> Result<(), ProbeError> {
+    let mut map: HashMap<_, u32, u32> = HashMap::try_from(map_mut(ebpf, "INTERFACES")?)?;
+    Ok(indexes.iter().try_for_each(|index| map.insert(index, 1, 0))?)
 }
 
 fn fill_reasons(ebpf: &mut Ebpf, reasons: &[(String, u64)]) -> Result<(), ProbeError> {

@@ -76,6 +76,15 @@ impl Interfaces {
         &self.names
     }
 
+    /// The numbers of those that are there, by which the kernel knows them in their namespace.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace cannot be entered.
+    pub fn indexes(&self) -> io::Result<Vec<u32>> {
+        self.inside(|| self.names.iter().map(|name| index(name)).filter(|&index| index != 0).collect())
+    }
+
     /// Runs `work` in their namespace.
     ///
     /// # Errors
@@ -88,6 +97,15 @@ impl Interfaces {
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The inode number of this process's network namespace.
+///
+/// # Errors
+///
+/// If `/proc` cannot be read.
+pub fn own() -> io::Result<u32> {
+    u32::try_from(fs::metadata("/proc/self/ns/net")?.ino()).map_err(io::Error::other)
 }
 
 /// The inode numbers of all that have a name or a process.
@@ -154,8 +172,13 @@ fn list() -> io::Result<(Vec<String>, Vec<String>)> {
 
 /// Whether the calling thread's network namespace has the interface.
 pub fn exists(interface: &str) -> bool {
+    index(interface) != 0
+}
+
+/// The number of the interface in the calling thread's network namespace; 0 if there is none.
+fn index(interface: &str) -> u32 {
     // SAFETY: a valid C string.
-    CString::new(interface).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
+    CString::new(interface).map_or(0, |name| unsafe { libc::if_nametoindex(name.as_ptr()) })
 }
 
 /// Gives the calling thread a mount namespace of its own with tracefs in its place, unless it is there already.

@@ -12,7 +12,7 @@ use crate::{
     },
     explain::{classify, connection},
     pipeline::{Pipeline, rejections::Question},
-    probe::{Tallies, namespace},
+    probe::{Filters, Tallies, namespace},
     rejection::{Cause, Rejection},
     status::Counters,
 };
@@ -37,18 +37,17 @@ pub struct Asker {
     /// The kernel's own counters when tracing began, by network namespace.
     counters: Vec<(u32, netstat::Counters)>,
     began: u64,
-    ports: Vec<u16>,
-    netns: Option<u32>,
+    filters: Filters,
     /// `None`: namespaces go without names.
     namer: Option<Namer>,
 }
 
 impl Asker {
-    /// `netns` is the one network namespace that is watched, by inode number; `ports` are the ports that are watched, none:
-    /// all. `began` is when tracing began, in monotonic nanoseconds.
-    pub fn new(host: Host, netns: Option<u32>, ports: Vec<u16>, began: u64) -> Self {
+    /// `filters` say what is watched; `began` is when tracing began, in monotonic nanoseconds.
+    pub fn new(host: Host, filters: Filters, began: u64) -> Self {
         let namer = Namer::start().inspect_err(|error| log::warn!("network namespaces have no names: {error}")).ok();
-        Self { host, applications: HashMap::default(), counters: counters_of(netns), began, ports, netns, namer }
+        let counters = counters_of(filters.netns);
+        Self { host, applications: HashMap::default(), counters, began, filters, namer }
     }
 
     /// What this host says about an event.
@@ -112,10 +111,13 @@ impl Asker {
         let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
         let nothing_seen =
             totals.connections() == 0 && pipeline.rejections().is_empty() && tallies.listeners.is_empty();
-        if nothing_seen && !kernel_saw {
+        if nothing_seen && !kernel_saw && self.would_see_arrivals() {
             self.nothing_arrived(monotonic()?, pipeline)?;
         }
-        pipeline.reconciliation(reconciliation);
+        // The kernel's counters know no filters.
+        if self.filters.let_all_through() {
+            pipeline.reconciliation(reconciliation);
+        }
         Ok(())
     }
 
@@ -177,11 +179,17 @@ impl Asker {
         self.counters.iter().filter_map(of).collect()
     }
 
+    /// Whether what arrives is seen, whoever sends it, whichever way it comes, and whether or not somebody reads it.
+    fn would_see_arrivals(&self) -> bool {
+        let Filters { pid, interfaces, peers, .. } = &self.filters;
+        pid.is_none() && interfaces.is_empty() && peers.is_empty()
+    }
+
     fn nothing_arrived(&self, now: u64, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
         let any = [0];
-        let ports = if self.ports.is_empty() { &any[..] } else { &self.ports };
+        let ports = if self.filters.ports.is_empty() { &any[..] } else { &self.filters.ports };
         let locals = ports.iter().map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-        let netns = self.netns.unwrap_or(0);
+        let netns = self.filters.netns.unwrap_or(0);
         locals
             .into_iter()
             .try_for_each(|local| pipeline.rejection(&connection::nothing_arrived(local, netns, self.began, now)))
