@@ -3,7 +3,7 @@
 //! User space resolves them from the kernel's BTF (`tracer::probe::btf`); the programs add them to a BTF-typed
 //! pointer and load directly (`tracer_ebpf::kernel`).
 
-/// A byte offset in a kernel struct, or [`MISSING`]. As narrow as may be: all of them lie in two cache lines, and a BPF
+/// A byte offset in a kernel struct, or [`MISSING`]. As narrow as may be: all of them lie in three cache lines, and a BPF
 /// program compares one with a constant in one instruction.
 pub type Offset = u16;
 
@@ -159,9 +159,23 @@ offsets! {
     file_private_data: "file" "private_data",
     /// Pointer to `struct sock`.
     socket_sk: "socket" "sk",
+    /// Pointer to `struct socket`; null once the application has no descriptor of it.
+    sk_socket: "sock" "sk_socket",
+    /// Pointer to `struct file`.
+    socket_file: "socket" "file",
+    /// Pointer to `struct inode`.
+    file_inode: "file" "f_inode",
+    /// `unsigned long`: the inode number, as in `/proc/PID/fd` and `/proc/net/tcp`.
+    inode_ino: "inode" "i_ino",
+    /// Pointer to `struct sock_reuseport`: the group of listeners with one address and port (`SO_REUSEPORT`).
+    sk_reuseport_cb: "sock" "sk_reuseport_cb",
+    /// Pointer: not null if a BPF program picks the listener of the group.
+    reuseport_prog: "sock_reuseport" "prog",
+    /// Pointer to the listener, in a request socket.
+    skc_listener: "sock" "__sk_common.skc_listener",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 58 * 2);
+const _: () = assert!(size_of::<Offsets>() == 65 * 2);
 
 #[cfg(test)]
 mod tests {

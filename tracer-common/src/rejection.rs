@@ -141,6 +141,10 @@ impl Key {
     pub const REJECTED_WITH_ICMP: u16 = 4;
     /// The listener's accept queue was full at that moment.
     pub const QUEUE_FULL: u16 = 8;
+    /// A BPF program picks which of several listeners (`SO_REUSEPORT`) gets the SYN: whose queue it met is not known.
+    pub const STEERED: u16 = 16;
+    /// The listener had answered it with a reset just before (`net.ipv4.tcp_abort_on_overflow`).
+    pub const RESET_BY_LISTENER: u16 = 32;
     /// The bits of the flags that hold the generation of a key in the maps. 0 in records.
     const GENERATION: u16 = 0xff00;
 
@@ -353,7 +357,8 @@ pub struct RejectionRecord {
     pub repeats: u32,
     /// The listener's accept queue at that moment; zero where it was not looked at.
     pub queue: Queue,
-    /// For [`Event::DataAfterClose`] and [`Event::FinAfterData`] the connection that was closed.
+    /// For [`Event::DataAfterClose`] and [`Event::FinAfterData`] the connection that was closed. Where the event is about a
+    /// listener, its `connection` is the inode number of the listener's socket ([`RejectionRecord::listener`]).
     pub ended: Ended,
     /// The packet's first sequence number; 0 for SYNs that were seen at the device.
     pub sequence: u32,
@@ -385,6 +390,13 @@ impl RejectionRecord {
         let mut key = self.key;
         key.fold(self.generation, self.folded);
         key
+    }
+
+    /// The inode number of the socket of the listener that the event is about, if that is known.
+    #[must_use]
+    pub fn listener(&self) -> Option<u32> {
+        let is_late = matches!(Event::of(self.key.event), Some(Event::DataAfterClose | Event::FinAfterData));
+        if is_late { None } else { u32::try_from(self.ended.connection).ok().filter(|&inode| inode != 0) }
     }
 
     /// An empty record.

@@ -48,7 +48,7 @@ fn check<const N: usize>(split: &Split<N>, span: u64) {
         assert!((first + 1..=last).all(|stage| split.is_merged(stage)) && split.is_apart(last), "{split:?}");
     }
     let merged: usize = spans.iter().map(|(first, last, _)| last - first).sum();
-    assert_eq!(merged as u32, split.merged.count_ones(), "{split:?}");
+    assert_eq!(u32::try_from(merged), Ok(split.merged.count_ones()), "{split:?}");
     let longest = split.stages.iter().flatten().max().copied();
     assert_eq!(split.dominant().and_then(|index| split.stages[index]), longest);
 }

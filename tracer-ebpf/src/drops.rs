@@ -11,7 +11,8 @@ use tracer_common::{
 
 use crate::{
     filter::{Filter, Filters},
-    kernel::{Headers, Packet, accept_queue_at},
+    handshake,
+    kernel::{Headers, Packet, accept_queue_at, inode_at, netns_at},
     maps::{
         ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_tracing,
     },
@@ -68,17 +69,28 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     }
     let tuple = &scratch.tuple;
     let record = &mut scratch.record;
+    if record.key.netns == 0
+        && late
+        && matches!(sort, Sort::Ack | Sort::Data)
+        && let Some(handshake) = HANDSHAKES.find(tuple)
+    {
+        record.key.netns = netns_at(handshake.listener);
+    }
     if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
         if class & class::FIREWALL != 0 {
             // Who resets wants nothing more: a stray one that a rule drops harms nobody.
             if matches!(sort, Sort::Reset) && !is_own {
                 return;
             }
-            record.key.flags |= answer(tuple, now);
+            record.key.flags |= answer(tuple, now) & !Key::RESET_BY_LISTENER;
         }
-        let queue = explain(tuple, sort).and_then(|handshake| queue_of(handshake, tuple));
-        if let (Sort::Ack | Sort::Data, Some(queue)) = (sort, queue) {
+        let handshake = explain(tuple, sort);
+        if let (Sort::Ack | Sort::Data, Some(handshake)) = (sort, handshake)
+            && let Some(queue) = queue_of(handshake, tuple)
+        {
             record.queue = queue;
+            record.ended.connection = inode_at(handshake.listener).into();
+            record.key.flags |= answer(tuple, now) & Key::RESET_BY_LISTENER;
         }
     } else if late
         && matches!(sort, Sort::Ack | Sort::Data)
@@ -92,8 +104,9 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             }
             return;
         }
-        record.key.flags |= Key::QUEUE_FULL;
+        record.key.flags |= Key::QUEUE_FULL | (answer(tuple, now) & Key::RESET_BY_LISTENER);
         record.queue = queue;
+        record.ended.connection = inode_at(handshake.listener).into();
     } else {
         return;
     }
@@ -155,7 +168,7 @@ fn queue_of(handshake: &Handshake, tuple: &Tuple) -> Option<Queue> {
     accept_queue_at(handshake.listener, tuple.local.port)
 }
 
-/// How netfilter answered the packet that it drops now.
+/// How netfilter, or a listener without room, answered the packet that is dropped now.
 #[inline(always)]
 fn answer(tuple: &Tuple, now: u64) -> u16 {
     // SAFETY: the value is copied at once.
@@ -165,15 +178,28 @@ fn answer(tuple: &Tuple, now: u64) -> u16 {
     }
 }
 
-/// A packet without a socket leaves that this host has made: a reset among them is netfilter's.
+/// A packet without a socket leaves that this host has made: a reset among them is netfilter's, a SYN-ACK has a cookie.
 #[inline(never)]
-pub fn reset_without_socket(packet: Packet) {
+pub fn sent_without_socket(packet: Packet) {
     let mut tuple = Tuple::default();
     if packet.received_by() == 0
         && let Some(headers) = packet.headers(&mut tuple.local, &mut tuple.peer)
-        && matches!(headers.sort, Sort::Reset)
     {
-        answered(&tuple, Key::REJECTED_WITH_RESET);
+        match headers.sort {
+            Sort::Reset => answered(&tuple, Key::REJECTED_WITH_RESET),
+            Sort::SynAck => handshake::cookie_sent(&tuple, now()),
+            _ => {}
+        }
+    }
+}
+
+/// A listener answers `packet` with a reset: it has no room for the connection (`net.ipv4.tcp_abort_on_overflow`), and drops
+/// the packet just after; or the packet makes no sense to it.
+#[inline(always)]
+pub fn reset_by_listener(packet: Packet) {
+    let mut tuple = Tuple::default();
+    if packet.headers(&mut tuple.peer, &mut tuple.local).is_some() {
+        answered(&tuple, Key::RESET_BY_LISTENER);
     }
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use tracer_common::{
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    rejection::{Event, ListenerKey, ListenerTally, Packet, Queue},
+    rejection::{Event, Key, ListenerKey, ListenerTally, Packet, Queue},
 };
 
 use crate::{
@@ -50,6 +50,22 @@ struct Listener {
     queue: Queue,
     syn_queue: SynQueue,
     netns: u32,
+    /// The inode number of the socket, if a SYN may find no room there; otherwise 0.
+    inode: u32,
+    /// A BPF program picks the socket, so the queue is not known.
+    is_steered: bool,
+}
+
+impl Listener {
+    /// A listener of which nothing is known.
+    const UNKNOWN: Self = Self {
+        address: 0,
+        queue: Queue { length: 0, limit: 0 },
+        syn_queue: SynQueue::HasRoom,
+        netns: 0,
+        inode: 0,
+        is_steered: false,
+    };
 }
 
 #[inline(always)]
@@ -98,8 +114,10 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
         scratch.tuple = *tuple;
         let record = begin(scratch, event, Packet::Syn);
         record.key.netns = listener.netns;
+        record.key.flags = if listener.is_steered { Key::STEERED } else { 0 };
         record.repeats = repeats;
         record.queue = listener.queue;
+        record.ended.connection = listener.inode.into();
         reject(scratch, now);
     }
 }
@@ -148,11 +166,23 @@ pub fn synack_sent(sock: Sock, now: u64) {
     if let Some(times) = HANDSHAKES.find(&tuple) {
         if times.synack == 0 {
             times.synack = now;
+            // A BPF program may have picked another one than the look-up by the SYN found.
+            times.listener = sock.listener();
         } else if times.syn == 0 && now.saturating_sub(times.synack) > STALE_NS {
-            *times = Handshake { synack: now, ..Handshake::NONE };
+            *times = Handshake { synack: now, listener: sock.listener(), ..Handshake::NONE };
         }
     } else {
-        store(&tuple, Handshake { synack: now, ..Handshake::NONE });
+        store(&tuple, Handshake { synack: now, listener: sock.listener(), ..Handshake::NONE });
+    }
+}
+
+/// Notes that a SYN-ACK without a socket left: with a SYN cookie there is no request socket.
+#[inline(always)]
+pub fn cookie_sent(tuple: &Tuple, now: u64) {
+    if let Some(times) = HANDSHAKES.find(tuple)
+        && times.synack == 0
+    {
+        times.synack = now;
     }
 }
 
@@ -329,7 +359,7 @@ fn find_listener(context: &TcContext, tuple: &Tuple, now: u64) -> Option<Listene
         }
         let listener = match (*sock).state {
             LISTEN => Sock::new(sock.cast_const().cast()).as_tcp().map(|tcp| listener_seen(&tcp, now)),
-            TIME_WAIT => Some(Listener { address: 0, queue: Queue::default(), syn_queue: SynQueue::HasRoom, netns: 0 }),
+            TIME_WAIT => Some(Listener::UNKNOWN),
             _ => None,
         };
         bpf_sk_release(sock.cast());
@@ -341,9 +371,15 @@ fn find_listener(context: &TcContext, tuple: &Tuple, now: u64) -> Option<Listene
 #[inline(always)]
 fn listener_seen(tcp: &TcpSock, now: u64) -> Listener {
     let sock = tcp.as_sock();
-    let (queue, netns) = (tcp.accept_queue(), sock.netns());
-    let syn_queue = tcp.syn_queue(queue);
-    let listener = Listener { address: tcp.address(), queue, syn_queue, netns };
+    let netns = sock.netns();
+    // The look-up picks by hash, as TCP does where no program does it.
+    let is_steered = tcp.is_steered();
+    let queue = if is_steered { Queue::default() } else { tcp.accept_queue() };
+    let syn_queue = if is_steered { SynQueue::HasRoom } else { tcp.syn_queue(queue) };
+    let has_room = matches!(syn_queue, SynQueue::HasRoom) && queue.length <= queue.limit;
+    let inode = if has_room { 0 } else { tcp.inode() };
+    let address = if is_steered { 0 } else { tcp.address() };
+    let listener = Listener { address, queue, syn_queue, netns, inode, is_steered };
     if !Filters.wants_unread() || !Filters.wants_netns(netns) {
         return listener;
     }
@@ -362,8 +398,10 @@ fn listener_seen(tcp: &TcpSock, now: u64) -> Listener {
         let tally = unsafe { &mut *tally };
         add(&raw mut tally.syns, 1);
         tally.last = now;
-        tally.queue = queue;
-        if queue.length >= tally.longest.length {
+        if !is_steered {
+            tally.queue = queue;
+        }
+        if !is_steered && queue.length >= tally.longest.length {
             tally.longest = queue;
         }
     }

@@ -240,6 +240,12 @@ impl Sock {
         (!tcp.is_null()).then_some(TcpSock(Object(tcp.cast_const().cast())))
     }
 
+    /// Of a request socket: the address of its listener; 0: not known.
+    #[inline(always)]
+    pub fn listener(self) -> u64 {
+        self.0.load_or_zero(offset!(skc_listener))
+    }
+
     /// The socket cookie: unique until the host restarts.
     #[inline(always)]
     pub fn cookie(self) -> u64 {
@@ -327,6 +333,24 @@ impl TcpSock {
         is_set(offset!(icsk_ulp_ops)) || is_set(offset!(sk_user_data))
     }
 
+    /// Of a listener: whether a BPF program picks which one of its group (`SO_REUSEPORT`) gets a SYN.
+    #[inline(always)]
+    pub fn is_steered(self) -> bool {
+        match self.0.load::<*const u8>(offset!(sk_reuseport_cb)) {
+            Some(group) if !group.is_null() => Object(group).load_or_zero::<u64>(offset!(reuseport_prog)) != 0,
+            _ => false,
+        }
+    }
+
+    /// The inode number of the socket; 0: not known.
+    #[inline(always)]
+    pub fn inode(self) -> u32 {
+        let follow = |object: Object, offset| object.load::<*const u8>(offset).filter(|it| !it.is_null()).map(Object);
+        let file = follow(self.0, offset!(sk_socket)).and_then(|socket| follow(socket, offset!(socket_file)));
+        let inode = file.and_then(|file| follow(file, offset!(file_inode)));
+        inode.map_or(0, |inode| inode.load_or_zero::<u64>(offset!(inode_ino)) as u32)
+    }
+
     /// The address of the socket, for [`accept_queue_at`].
     #[inline(always)]
     pub fn address(self) -> u64 {
@@ -394,6 +418,23 @@ pub fn accept_queue_at(address: u64, port: u16) -> Option<Queue> {
     }
     let length = probe(address, offset!(sk_ack_backlog))?;
     Some(Queue { length, limit: probe(address, offset!(sk_max_ack_backlog))? })
+}
+
+/// The inode number of the listener at `address`, as [`TcpSock::inode`], read without its type.
+#[inline(always)]
+pub fn inode_at(address: u64) -> u32 {
+    let inode = || {
+        let socket = probe::<u64>(address, offset!(sk_socket))?;
+        let file = probe::<u64>(socket, offset!(socket_file))?;
+        probe::<u64>(probe::<u64>(file, offset!(file_inode))?, offset!(inode_ino))
+    };
+    inode().unwrap_or(0) as u32
+}
+
+/// The network namespace of the `struct sock` at `address`, by inode number, read without its type; 0: not known.
+#[inline(always)]
+pub fn netns_at(address: u64) -> u32 {
+    probe::<u64>(address, offset!(sk_net)).and_then(|net| probe(net, offset!(net_inum))).unwrap_or(0)
 }
 
 /// Whether the `struct sock` at `address` is TCP over IP, read without its type.

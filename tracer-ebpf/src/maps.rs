@@ -137,17 +137,17 @@ pub static CLOSED: Slots<Tuple, Ended, 13, 2> = Slots::new();
 #[map]
 pub static CLOSED_LATEST: Array<u64> = Array::with_max_entries(1, 0);
 
-/// When, and with what ([`Key::REJECTED_WITH_RESET`]), netfilter answered a packet that it drops just after.
+/// When, and with what, netfilter or a listener answered a packet that it drops just after.
 #[map]
 pub static ANSWERED: LruHashMap<Tuple, Answer> = LruHashMap::with_max_entries(1024, 0);
 
-/// An answer of netfilter.
+/// An answer to a packet that is dropped.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Answer {
     /// When it left.
     pub sent: u64,
-    /// [`Key::REJECTED_WITH_RESET`] or [`Key::REJECTED_WITH_ICMP`].
+    /// [`Key::REJECTED_WITH_RESET`], [`Key::REJECTED_WITH_ICMP`] or [`Key::RESET_BY_LISTENER`].
     pub flag: u64,
 }
 

@@ -132,5 +132,8 @@ pub fn tcp_send_reset(context: BtfTracePointContext) -> u32 {
         return 0;
     };
     in_namespace(netns, |tally| &mut tally.resets);
+    if !sock.is_null() && !packet.is_null() && sock.state() == state::LISTEN {
+        drops::reset_by_listener(packet);
+    }
     0
 }

@@ -16,7 +16,7 @@ use crate::{
 pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
     let packet = Packet::new(context.arg(0));
     let Some(sock) = packet.sock() else {
-        drops::reset_without_socket(packet);
+        drops::sent_without_socket(packet);
         return 0;
     };
     if sock.state() == state::NEW_SYN_RECV {

@@ -161,12 +161,15 @@ pub struct Facts {
     /// It was one of this host's own packets, on its way out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub outgoing: bool,
-    /// With what a firewall answered: `a reset` or `an ICMP error`.
+    /// With what a firewall, or a listener without room, answered: `a reset` or `an ICMP error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     /// Where something listens on that port instead, such as `127.0.0.1:8080`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listens: Vec<SocketAddr>,
+    /// What listens there at all addresses takes no IPv4.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only_v6: bool,
     /// The process that listens, or that read the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessName>,

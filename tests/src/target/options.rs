@@ -99,6 +99,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// `--backlog`: the length of the accept queue.
     pub backlog: i32,
+    /// `--reuse-port`: shares its ports with other targets (`SO_REUSEPORT`).
+    pub reuse_port: bool,
     /// `--before-accept`: waits between a connection in the accept queue and `accept()`. Connections are accepted one
     /// after the other, so each of several waits for those before it too.
     pub before_accept: Duration,
@@ -117,6 +119,7 @@ impl Default for Options {
         Self {
             listen: Vec::new(),
             backlog: 1024,
+            reuse_port: false,
             before_accept: Duration::ZERO,
             before_read: Duration::ZERO,
             idle_close: None,
@@ -146,6 +149,7 @@ impl Options {
             match name {
                 "listen" => options.listen.push(value.parse().with_context(|| format!("{value} is not ADDRESS:PORT"))?),
                 "backlog" => options.backlog = number(name, &value)?,
+                "reuse-port" => options.reuse_port = number::<u8>(name, &value)? != 0,
                 "before-accept" => options.before_accept = milliseconds(name, &value)?,
                 "before-read" => options.before_read = milliseconds(name, &value)?,
                 "idle-close" => options.idle_close = Some(milliseconds(name, &value)?),
@@ -165,6 +169,7 @@ impl Options {
     pub fn to_arguments(&self) -> Vec<String> {
         let mut pairs: Vec<_> = self.listen.iter().map(|address| ("listen", address.to_string())).collect();
         pairs.push(("backlog", self.backlog.to_string()));
+        pairs.push(("reuse-port", u8::from(self.reuse_port).to_string()));
         pairs.push(("before-accept", self.before_accept.as_millis().to_string()));
         pairs.push(("before-read", self.before_read.as_millis().to_string()));
         pairs.extend(self.idle_close.map(|idle| ("idle-close", idle.as_millis().to_string())));
@@ -191,6 +196,7 @@ mod tests {
         let options = Options {
             listen: vec!["[::]:80".parse().unwrap(), "10.0.0.1:81".parse().unwrap()],
             backlog: 7,
+            reuse_port: true,
             before_accept: Duration::from_millis(1),
             before_read: Duration::from_millis(2),
             idle_close: Some(Duration::from_millis(3)),

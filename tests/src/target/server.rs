@@ -32,8 +32,7 @@ const STACK: usize = 128 << 10;
 pub fn run(options: Options) -> Result<()> {
     raise_file_limit();
     let log = options.log.as_ref().map(|path| File::create(path).context("cannot make the log")).transpose()?;
-    let listeners =
-        options.listen.iter().map(|address| listen(*address, options.backlog)).collect::<Result<Vec<_>>>()?;
+    let listeners = options.listen.iter().map(|address| listen(*address, &options)).collect::<Result<Vec<_>>>()?;
     for listener in &listeners {
         println!("listening {}", listener.local_addr()?);
     }
@@ -48,16 +47,17 @@ pub fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener> {
+fn listen(address: SocketAddr, options: &Options) -> Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let start = || {
         let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_socket_reuseport(&socket, options.reuse_port)?;
         if address.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
         }
         rustix::net::bind(&socket, &address)?;
-        rustix::net::listen(&socket, backlog)?;
+        rustix::net::listen(&socket, options.backlog)?;
         rustix::io::Result::Ok(socket)
     };
     Ok(start().with_context(|| format!("cannot listen on {address}"))?.into())

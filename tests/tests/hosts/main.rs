@@ -1,5 +1,6 @@
 //! Unusual but real set-ups of a host, each made with the real thing: the hop, worker or rule is named, every request is shown
 //! with its stages and process, and nobody innocent is blamed. Needs root; `TRACER_BIN` names the program.
 
+mod listeners;
 mod port_mapping;
 mod scene;

@@ -33,6 +33,13 @@ pub struct HostFacts {
     pub location: Option<String>,
     /// What listens on the port of this host's side, at whatever address; the wildcard of both families is `[::]`.
     pub listens: Vec<(SocketAddr, Option<ProcessName>)>,
+    /// What listens at all addresses takes no IPv4.
+    pub only_v6: bool,
+    /// The process of the listener that the event is about.
+    pub owner: Option<ProcessName>,
+    /// Of several listeners, among which a program picks, one whose accept queue is full: how many wait, how many may, and
+    /// its process.
+    pub full: Option<(u32, u32, Option<ProcessName>)>,
     /// The firewall rule that dropped the packet.
     pub rule: Option<Rule>,
     /// The firewall rules that may have, where it cannot be told which.
@@ -93,8 +100,16 @@ impl Host {
             || facts.reason.as_deref() == Some("TCP_LISTEN_OVERFLOW");
         if is_about_listener && key.flags & Key::OUTGOING == 0 || event == Some(Event::SynackUnanswered) {
             facts.listens = self.listeners.on(key.netns, key.local.port);
-            let owner = facts.listens.iter().find_map(|(_, process)| process.as_ref());
+            facts.only_v6 = self.listeners.is_only_v6(key.netns, key.local.port);
+            let inode = record.listener();
+            facts.owner = inode.and_then(|inode| self.listeners.owner(key.netns, key.local.port, inode));
+            let first = || facts.listens.iter().find_map(|(_, process)| process.as_ref());
+            let owner = facts.owner.as_ref().or_else(first);
             facts.open_files = owner.and_then(|process| application::open_files_of(process.pid));
+        }
+        if key.flags & Key::STEERED != 0 {
+            let full = self.listeners.full(key.netns, key.local.port);
+            facts.full = full.map(|(queue, process)| (queue.length, queue.limit, process));
         }
         if event == Some(Event::SynUnanswered) {
             let (local, peer) = (peer::address(&key.local), peer::address(&record.peer));

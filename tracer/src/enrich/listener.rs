@@ -1,7 +1,13 @@
 //! Who listens on a port: the addresses, and the process that accepts there.
 
 use super::recent::Recent;
-use crate::{probe::namespace::Netns, rejection::ProcessName};
+use crate::{
+    probe::{
+        diagnostics::{self, Listening},
+        namespace::Netns,
+    },
+    rejection::ProcessName,
+};
 use foldhash::fast::FixedState;
 use std::{
     collections::HashMap,
@@ -11,9 +17,20 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
 };
+use tracer_common::rejection::Queue;
 
 /// A socket that listens, and the process that owns it, if it was found.
 pub type Listener = (SocketAddr, Option<ProcessName>);
+
+/// A socket that listens, with all that is known of it.
+#[derive(Clone, Debug)]
+struct Socket {
+    address: SocketAddr,
+    inode: u64,
+    owner: Option<ProcessName>,
+    /// How the kernel describes it, where it does.
+    listening: Option<Listening>,
+}
 
 /// The processes that own sockets, by the sockets' inode numbers.
 type Owners = HashMap<u64, ProcessName, FixedState>;
@@ -21,41 +38,73 @@ type Owners = HashMap<u64, ProcessName, FixedState>;
 /// The listeners of network namespaces, read at most once a second.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    recent: Recent<Vec<Listener>>,
+    recent: Recent<Vec<Socket>>,
 }
 
 impl Listeners {
-    /// What listens on `port` in the namespace with inode number `netns`, once per address. `[::]` mostly stands for
-    /// both families: the kernel does not list whether a socket is for IPv6 only.
+    /// What listens on `port` in the namespace with inode number `netns`, once per address. With `SO_REUSEPORT` several
+    /// sockets have one address: the process is named only if it is that of all of them. `[::]` stands for both families.
     pub fn on(&mut self, netns: u32, port: u16) -> Vec<Listener> {
-        let mut listeners = self.all(netns, port);
-        listeners.dedup_by_key(|(address, _)| *address);
+        let mut listeners: Vec<Listener> = Vec::new();
+        for (address, owner) in self.all(netns, port) {
+            match listeners.last_mut() {
+                Some((same, first)) if *same == address => {
+                    *first = first.take().filter(|it| Some(it) == owner.as_ref());
+                }
+                _ => listeners.push((address, owner)),
+            }
+        }
         listeners
     }
 
-    /// The same, once per address and process: with `SO_REUSEPORT` several sockets have one address.
+    /// The same, once per address and process.
     pub fn all(&mut self, netns: u32, port: u16) -> Vec<Listener> {
-        let listeners = self.recent.get(netns, |_| read(netns));
-        listeners.iter().filter(|(address, _)| address.port() == port).cloned().collect()
+        let mut listeners: Vec<_> = self.sockets(netns, port).map(|it| (it.address, it.owner.clone())).collect();
+        let key = |(address, owner): &Listener| (*address, owner.as_ref().map_or(u32::MAX, |owner| owner.pid));
+        listeners.sort_by_key(key);
+        listeners.dedup_by_key(|listener| key(listener));
+        listeners
+    }
+
+    /// The process of the listener with that inode number.
+    pub fn owner(&mut self, netns: u32, port: u16, inode: u32) -> Option<ProcessName> {
+        self.sockets(netns, port).find(|it| it.inode == u64::from(inode))?.owner.clone()
+    }
+
+    /// Whether what is bound to all addresses takes no IPv4 (`IPV6_V6ONLY`).
+    pub fn is_only_v6(&mut self, netns: u32, port: u16) -> bool {
+        let mut wildcards = self.sockets(netns, port).filter(|it| it.address.ip().is_unspecified()).peekable();
+        wildcards.peek().is_some() && wildcards.all(|it| it.listening.is_some_and(|it| it.only_v6))
+    }
+
+    /// The listener with the longest of the accept queues that are full, and its process.
+    pub fn full(&mut self, netns: u32, port: u16) -> Option<(Queue, Option<ProcessName>)> {
+        let queue = |it: &Socket| it.listening.map(|it| it.queue).filter(|it| it.length > it.limit);
+        let full = self.sockets(netns, port).filter_map(|it| Some((queue(it)?, it.owner.clone())));
+        full.max_by_key(|(queue, _)| queue.length)
+    }
+
+    fn sockets(&mut self, netns: u32, port: u16) -> impl Iterator<Item = &Socket> {
+        let sockets = self.recent.get(netns, |_| read(netns));
+        sockets.iter().filter(move |it| it.address.port() == port)
     }
 }
 
 /// All listeners of a namespace; none if it cannot be entered.
-fn read(netns: u32) -> Vec<Listener> {
+fn read(netns: u32) -> Vec<Socket> {
     let tables = || {
         let files = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].map(File::open);
         // Without IPv6 there is no tcp6.
-        files.into_iter().flatten().flat_map(|file| sockets(BufReader::new(file))).collect()
+        let sockets: Vec<_> = files.into_iter().flatten().flat_map(|file| sockets(BufReader::new(file))).collect();
+        (sockets, diagnostics::listening().unwrap_or_default())
     };
-    let sockets: Vec<_> = Netns::open(netns).and_then(|netns| netns.inside(tables)).unwrap_or_default();
+    let (sockets, listening) = Netns::open(netns).and_then(|netns| netns.inside(tables)).unwrap_or_default();
     let inodes: Vec<_> = sockets.iter().map(|&(_, inode)| inode).collect();
     let owners = owners(Path::new("/proc"), netns, &inodes);
-    let mut listeners: Vec<Listener> =
-        sockets.into_iter().map(|(address, inode)| (address, owners.get(&inode).cloned())).collect();
-    let key = |(address, owner): &Listener| (*address, owner.as_ref().map_or(u32::MAX, |owner| owner.pid));
-    listeners.sort_by_key(key);
-    listeners.dedup_by_key(|listener| key(listener));
-    listeners
+    let described = |inode| listening.iter().find(|it| u64::from(it.inode) == inode).copied();
+    let socket =
+        |(address, inode)| Socket { address, inode, owner: owners.get(&inode).cloned(), listening: described(inode) };
+    sockets.into_iter().map(socket).collect()
 }
 
 /// The addresses and inode numbers of the listeners in a `/proc/net/tcp` table. The kernel lists them first, so the
@@ -193,5 +242,45 @@ mod tests {
         drop(listener);
         assert_eq!(listeners.on(own_netns(), address.port()), found);
         assert_eq!(listeners.on(1, address.port()), []);
+    }
+
+    fn socket(address: &str, inode: u64, pid: u32, queue: (u32, u32), only_v6: bool) -> Socket {
+        let owner = Some(ProcessName { pid, comm: "web".to_owned(), how: None });
+        let queue = Queue { length: queue.0, limit: queue.1 };
+        let listening = Some(Listening { inode: u32::try_from(inode).unwrap(), queue, only_v6 });
+        Socket { address: address.parse().unwrap(), inode, owner, listening }
+    }
+
+    fn known(sockets: Vec<Socket>) -> Listeners {
+        let mut listeners = Listeners::default();
+        listeners.recent.get(7, |_| sockets);
+        listeners
+    }
+
+    /// Of several workers with a socket each, only the socket that is meant tells which one it is.
+    #[test]
+    fn one_of_several_listeners_with_one_address_is_not_named() {
+        let pid = |it: Option<ProcessName>| it.map(|it| it.pid);
+        let at = |pid: u32, inode, queue| socket("0.0.0.0:80", inode, pid, queue, false);
+        let mut listeners = known(vec![at(20, 1, (0, 128)), at(21, 2, (129, 128))]);
+        assert_eq!(listeners.on(7, 80), [("0.0.0.0:80".parse().unwrap(), None)]);
+        assert_eq!(listeners.all(7, 80).len(), 2);
+        assert_eq!((pid(listeners.owner(7, 80, 2)), pid(listeners.owner(7, 80, 3))), (Some(21), None));
+        let (queue, process) = listeners.full(7, 80).unwrap();
+        assert_eq!((queue.length, queue.limit, pid(process)), (129, 128, Some(21)));
+        // One process that holds all of them.
+        let mut listeners = known(vec![at(20, 1, (0, 128)), at(20, 2, (128, 128))]);
+        assert_eq!(pid(listeners.on(7, 80)[0].1.clone()), Some(20));
+        assert_eq!(listeners.full(7, 80), None);
+    }
+
+    #[test]
+    fn a_wildcard_of_ipv6_may_be_for_ipv6_only() {
+        let v6 = |only| socket("[::]:80", 1, 20, (0, 128), only);
+        assert!(known(vec![v6(true)]).is_only_v6(7, 80));
+        assert!(!known(vec![v6(false)]).is_only_v6(7, 80));
+        assert!(!known(vec![v6(true)]).is_only_v6(7, 81));
+        assert!(!known(vec![socket("0.0.0.0:80", 2, 20, (0, 128), false), v6(true)]).is_only_v6(7, 80));
+        assert!(!known(vec![socket("10.0.0.1:80", 2, 20, (0, 128), false)]).is_only_v6(7, 80));
     }
 }

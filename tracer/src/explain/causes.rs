@@ -25,11 +25,12 @@ pub static CAUSES: [Entry; 25] = [
         counted: Attempts,
         evidence: &[Observed],
         title: "no listener",
-        text: "Nothing listens[ on {listener}][{?loopback}: {process} is bound to loopback only \
+        text: "Nothing listens[ on {listener}][{?only_v6}: {process} is bound for IPv6 only ({listens})|{?only_v6}: the port \
+            is bound for IPv6 only ({listens})|{?loopback}: {process} is bound to loopback only \
             ({listens})|{?loopback}: the port is bound on loopback only ({listens})|: {process} is bound to {listens} \
             only|: the port is bound on {listens} only]; the kernel answers the SYN with a reset.",
-        verdict: "found nothing that listens[: {process} is bound to {listens} only|: the port is bound on {listens} \
-            only]; [{?listens}bind it to {any}:{port}|start the application or correct the port of the target group].",
+        verdict: "found nothing that listens[{?only_v6}: {process} is bound for IPv6 only|{?only_v6}: the port is bound for IPv6 only|: {process} is bound to \
+            {listens} only|: the port is bound on {listens} only]; [{?listens}bind it to {any}:{port}|start the application or correct the port of the target group].",
         alb: &["502"],
         advice: "[{?listens}Bind it to {any}:{port}|Start the application, bind it to an address that the load \
             balancer reaches (not 127.0.0.1), or correct the port of the target group]; `ss -ltnp[ 'sport = :{port}']` \
@@ -43,8 +44,9 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed, Inferred],
         title: "accept queue full",
         text: "[{process}|The application][ on :{port}] accepts too slowly: its accept queue is full[ \
-            ({queue_length}/{queue_limit})], the kernel ignored the [{packet}|SYN][{?inferred} (inferred from its drop \
-            in {location} while the queue was full)|{?inferred} (inferred from its drop while the queue was full)].",
+            ({queue_length}/{queue_limit})], the kernel [answered the {packet} with {answer}|ignored the {packet}|ignored the \
+            SYN][{?inferred} (inferred from its drop in {location} while the queue was full)|{?inferred} (inferred: no answer \
+            left while the queue was full)].",
         verdict: "met a full accept queue[ ({queue_length}/{queue_limit})]; [{process}|the application] accepts too \
             slowly: raise workers.",
         alb: &["504"],

@@ -27,11 +27,10 @@ use tracer_common::{
 #[must_use]
 pub fn of_record(record: &RejectionRecord, host: &HostFacts) -> Option<Rejection> {
     let (cause, evidence) = cause(&record.key, host)?;
-    let facts = Facts {
-        queue_length: is_known(record.queue).then_some(record.queue.length),
-        queue_limit: is_known(record.queue).then_some(record.queue.limit),
-        ..facts(cause, &record.key, host)
-    };
+    let mut facts = facts(cause, &record.key, host);
+    if is_known(record.queue) {
+        (facts.queue_length, facts.queue_limit) = (Some(record.queue.length), Some(record.queue.limit));
+    }
     Some(Rejection {
         count: 1,
         first: record.reported,
@@ -104,7 +103,8 @@ fn cause(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
         Event::Dropped => dropped(key, host),
         Event::AcceptQueueFull => Some((AcceptQueueFull, Observed)),
         Event::SynQueueFull => Some((Cause::SynQueueFull, Observed)),
-        Event::SynUnanswered => host.route.is_some().then_some((NoRouteBack, Inferred)),
+        Event::SynUnanswered if host.route.is_some() => Some((NoRouteBack, Inferred)),
+        Event::SynUnanswered => (is_steered(key) && host.full.is_some()).then_some((AcceptQueueFull, Inferred)),
         Event::SynackUnanswered => Some((Cause::SynackUnanswered, Observed)),
         // Without an example it is not known what the data was.
         Event::DataAfterClose => Some((KeepaliveRace, Inferred)),
@@ -124,7 +124,10 @@ fn dropped(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
     });
     match (reason, location) {
         ("NO_SOCKET", _) if packet == Some(Packet::Syn) => Some((NoListener, Observed)),
-        ("NO_SOCKET", "cookie_v4_check" | "cookie_v6_check") | ("NOT_SPECIFIED", "tcp_v4_rcv" | "tcp_v6_rcv")
+        // With a SYN cookie; where the caller drops the packet, as older kernels have it; and without.
+        ("NO_SOCKET", "cookie_v4_check" | "cookie_v6_check")
+        | ("NOT_SPECIFIED" | "NO_SOCKET", "tcp_v4_do_rcv" | "tcp_v6_do_rcv")
+        | ("NOT_SPECIFIED", "tcp_v4_rcv" | "tcp_v6_rcv")
             if found_full =>
         {
             Some((AcceptQueueFull, Inferred))
@@ -181,7 +184,7 @@ fn facts(cause: Cause, key: &Key, host: &HostFacts) -> Facts {
     let mut facts = Facts {
         packet: packet(key).map(str::to_owned),
         outgoing: is_outgoing(key),
-        process: server(socket(&key.local), host),
+        process: host.owner.clone().or_else(|| server(socket(&key.local), host)),
         ..Facts::default()
     };
     match cause {
@@ -192,16 +195,30 @@ fn facts(cause: Cause, key: &Key, host: &HostFacts) -> Facts {
             facts.answer = answer(key).map(str::to_owned);
         }
         ConntrackFull => facts.conntrack = host.conntrack,
-        AcceptQueueFull => facts.open_files = host.open_files,
+        AcceptQueueFull => full_queue(&mut facts, key, host),
         NoRouteBack => facts.route.clone_from(&host.route),
         _ => {}
     }
     facts
 }
 
+fn full_queue(facts: &mut Facts, key: &Key, host: &HostFacts) {
+    facts.open_files = host.open_files;
+    facts.answer = (key.flags & Key::RESET_BY_LISTENER != 0).then(|| "a reset".to_owned());
+    if is_steered(key) {
+        // Which of the listeners it was is known only of the one that is full.
+        let full = host.full.clone();
+        facts.process = full.as_ref().and_then(|(.., process)| process.clone());
+        (facts.queue_length, facts.queue_limit) =
+            full.map_or((None, None), |(length, limit, _)| (Some(length), Some(limit)));
+    }
+}
+
 /// Something may have begun to listen at `local` since: that is not elsewhere.
 fn listeners_elsewhere(facts: &mut Facts, local: SocketAddr, host: &HostFacts) {
-    let elsewhere = host.listens.iter().filter(|(at, _)| !serves(*at, local));
+    facts.only_v6 = host.only_v6 && local.is_ipv4();
+    let is_elsewhere = |at: SocketAddr| !serves(at, local) || (facts.only_v6 && at.ip().is_unspecified());
+    let elsewhere = host.listens.iter().filter(|(at, _)| is_elsewhere(*at));
     let (listens, processes): (Vec<_>, Vec<_>) = elsewhere.cloned().unzip();
     facts.listens = listens;
     // Only if it is the same one everywhere.
@@ -222,6 +239,10 @@ fn server(local: SocketAddr, host: &HostFacts) -> Option<ProcessName> {
 fn serves(listener: SocketAddr, local: SocketAddr) -> bool {
     let wildcard = listener.ip().is_unspecified() && (listener.is_ipv6() || local.is_ipv4());
     listener.port() == local.port() && (wildcard || listener.ip() == local.ip())
+}
+
+const fn is_steered(key: &Key) -> bool {
+    key.flags & Key::STEERED != 0
 }
 
 const fn is_outgoing(key: &Key) -> bool {

@@ -48,6 +48,7 @@ fn setting() -> Setting {
 /// Everything is known.
 fn full(cause: Cause) -> Rejection {
     let facts = Facts {
+        only_v6: false,
         queue_length: Some(129),
         queue_limit: Some(128),
         idle_ns: Some(5 * S),
@@ -155,7 +156,7 @@ fn what_is_known_is_in_the_sentence() {
     let of = |cause| text(&full(cause));
     assert_eq!(
         of(Cause::AcceptQueueFull),
-        "gunicorn[812] on :8080 accepts too slowly: its accept queue is full (129/128), the kernel ignored the SYN."
+        "gunicorn[812] on :8080 accepts too slowly: its accept queue is full (129/128), the kernel answered the SYN with a reset."
     );
     assert_eq!(
         of(Cause::KeepaliveRace),

@@ -13,6 +13,7 @@ use std::{
 use tracer_common::{
     connection::Connection,
     record::RequestRecord,
+    rejection::Queue,
     slot::{ACCEPTS_BITS, ACCEPTS_WAYS, first, mixed},
 };
 
@@ -33,6 +34,7 @@ mod uapi {
     pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
     pub const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
     pub const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
+    pub const INET_DIAG_SKV6ONLY: u16 = 11;
     pub const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
     pub const SK_DIAG_BPF_STORAGE: u16 = 1;
     pub const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
@@ -43,6 +45,7 @@ mod uapi {
     pub const HEADER: usize = 16;
     /// `struct inet_diag_msg`.
     pub const MESSAGE: usize = 72;
+    pub const LISTEN: u32 = 1 << 10;
     /// All states but `LISTEN`, `TIME_WAIT` and those before a connection.
     pub const STATES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 }
@@ -111,30 +114,41 @@ fn accepted(ebpf: &Ebpf, address: u64) -> Option<u64> {
     more.get(&address, 0).ok()
 }
 
-/// `struct nlmsghdr`, `struct inet_diag_req_v2`, and the map as an attribute.
-fn request(family: libc::c_int, map: &OwnedFd) -> io::Result<Vec<u8>> {
+/// `struct nlmsghdr` and `struct inet_diag_req_v2` for the TCP sockets of that address family in these states, a set of bits.
+/// The length is for [`ask`] to write.
+fn header(family: libc::c_int, states: u32) -> io::Result<Vec<u8>> {
     let mut message = vec![0; uapi::HEADER];
     message[4..6].copy_from_slice(&uapi::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).map_err(io::Error::other)?;
     message[6..8].copy_from_slice(&flags.to_ne_bytes());
     let small = |number: libc::c_int| u8::try_from(number).map_err(io::Error::other);
     message.extend([small(family)?, small(libc::IPPROTO_TCP)?, 0, 0]);
-    message.extend(uapi::STATES.to_ne_bytes());
+    message.extend(states.to_ne_bytes());
     // `struct inet_diag_sockid`: any.
     message.extend([0; 48]);
+    Ok(message)
+}
+
+/// The same, and the map as an attribute.
+fn request(family: libc::c_int, map: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut message = header(family, uapi::STATES)?;
     message.extend(12_u16.to_ne_bytes());
     message.extend((uapi::INET_DIAG_REQ_SK_BPF_STORAGES | uapi::NESTED).to_ne_bytes());
     message.extend(8_u16.to_ne_bytes());
     message.extend(uapi::SK_DIAG_BPF_STORAGE_REQ_MAP_FD.to_ne_bytes());
     message.extend(map.as_raw_fd().to_ne_bytes());
-    let length = u32::try_from(message.len()).map_err(io::Error::other)?;
-    message[..4].copy_from_slice(&length.to_ne_bytes());
     Ok(message)
 }
 
 /// Calls `each` with the state of every connection of that address family in the calling thread's network namespace.
 fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(&Connection)) -> io::Result<()> {
-    let request = request(family, map)?;
+    ask(request(family, map)?, |message| connection(message).iter().for_each(&mut *each))
+}
+
+/// Sends the request in the calling thread's network namespace and calls `each` with each message that comes back.
+fn ask(mut request: Vec<u8>, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let length = u32::try_from(request.len()).map_err(io::Error::other)?;
+    request[..4].copy_from_slice(&length.to_ne_bytes());
     // SAFETY: a new socket, owned from then on; the kernel reads as many bytes as it is told there are.
     let socket = unsafe {
         let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, uapi::NETLINK_SOCK_DIAG);
@@ -159,7 +173,7 @@ fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(&Connection)) 
                 (libc::NLMSG_ERROR, errno) => {
                     return Err(io::Error::from_raw_os_error(-errno.unwrap_or(0).cast_signed()));
                 }
-                _ => connection(message).iter().for_each(&mut *each),
+                _ => each(message),
             }
             rest = next;
         }
@@ -167,6 +181,39 @@ fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(&Connection)) 
             return Ok(());
         }
     }
+}
+
+/// A socket that listens, as the kernel describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The inode number of the socket.
+    pub inode: u32,
+    /// Its accept queue.
+    pub queue: Queue,
+    /// It takes no IPv4, although it is bound to all addresses of IPv6 (`IPV6_V6ONLY`).
+    pub only_v6: bool,
+}
+
+/// The sockets of both address families that listen in the calling thread's network namespace.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn listening() -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        ask(header(family, uapi::LISTEN)?, |message| found.extend(listener(message)))?;
+    }
+    Ok(found)
+}
+
+/// The listener that a message is about.
+fn listener(message: &[u8]) -> Option<Listening> {
+    // Behind the header of `struct inet_diag_msg` and the socket's identity: `expires`, then these, then the owner's id.
+    let word = |index: usize| word(message, uapi::HEADER + 52 + 4 * index);
+    let attributes = message.get(uapi::HEADER + uapi::MESSAGE..).unwrap_or_default();
+    let only_v6 = attribute(attributes, uapi::INET_DIAG_SKV6ONLY).is_some_and(|it| it.first() == Some(&1));
+    Some(Listening { inode: word(4)?, queue: Queue { length: word(1)?, limit: word(2)? }, only_v6 })
 }
 
 /// The state of the connection that a message is about; none for sockets that are not traced.
@@ -236,6 +283,29 @@ mod tests {
         assert!(connection(&message[..message.len() - 8]).is_none());
         assert!(connection(&message[..uapi::HEADER + uapi::MESSAGE + 8]).is_none());
         assert!(connection(&[]).is_none());
+    }
+
+    #[test]
+    fn listeners_are_described() {
+        let mut message = vec![0; uapi::HEADER + uapi::MESSAGE];
+        for (at, value) in [(56, 3_u32), (60, 2), (68, 4711)] {
+            message[uapi::HEADER + at..][..4].copy_from_slice(&value.to_ne_bytes());
+        }
+        let queue = Queue { length: 3, limit: 2 };
+        assert_eq!(listener(&message), Some(Listening { inode: 4711, queue, only_v6: false }));
+        message.extend(wrapped(uapi::INET_DIAG_SKV6ONLY, &[1]));
+        assert_eq!(listener(&message), Some(Listening { inode: 4711, queue, only_v6: true }));
+        assert_eq!(listener(&message[..uapi::HEADER + 60]), None);
+    }
+
+    #[test]
+    fn this_process_is_seen_to_listen() {
+        let both = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = std::fs::read_link(format!("/proc/self/fd/{}", both.as_raw_fd())).unwrap();
+        let of_it = |it: &&Listening| inode.to_string_lossy() == format!("socket:[{}]", it.inode);
+        let found = listening().unwrap();
+        let found = found.iter().find(of_it).unwrap();
+        assert!(!found.only_v6 && found.queue.length == 0 && found.queue.limit != 0, "{found:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod attach;
 mod btf;
 pub mod clsact;
-mod diagnostics;
+pub mod diagnostics;
 mod hooks;
 pub mod host;
 mod listeners;

@@ -3,7 +3,7 @@
 use super::{of_late, of_record, of_tally};
 use crate::{
     enrich::host::HostFacts,
-    explain::{entry, tests::process},
+    explain::{Limits, entry, explain, tests::process},
     rejection::{
         Cause,
         Evidence::{self, Inferred, Observed},
@@ -72,6 +72,8 @@ fn a_drop_has_the_cause_that_reason_place_and_packet_say() {
         ("NO_SOCKET", "tcp_v6_rcv", Syn, 0, (NoListener, Observed)),
         ("NO_SOCKET", "cookie_v4_check", Ack, FULL, (AcceptQueueFull, Inferred)),
         ("NO_SOCKET", "cookie_v6_check", Data, FULL, (AcceptQueueFull, Inferred)),
+        ("NOT_SPECIFIED", "tcp_v4_do_rcv", Ack, FULL, (AcceptQueueFull, Inferred)),
+        ("NO_SOCKET", "tcp_v6_do_rcv", Data, FULL, (AcceptQueueFull, Inferred)),
         ("NETFILTER_DROP", "nft_do_chain", Syn, RESET, (FirewallReject, Observed)),
         ("NETFILTER_DROP", "nf_hook_slow", Syn, ICMP, (FirewallReject, Observed)),
         ("NETFILTER_DROP", "nft_do_chain", Syn, 0, (FirewallDrop, Observed)),
@@ -104,6 +106,54 @@ fn a_drop_has_the_cause_that_reason_place_and_packet_say() {
         let found = cause(&dropped(packet, flags), &host(reason, location));
         assert_eq!(found, Some(expected), "{reason} {location} {packet:?} {flags}");
     }
+}
+
+/// `net.ipv4.tcp_abort_on_overflow`.
+#[test]
+fn a_listener_without_room_may_answer_with_a_reset() {
+    let host = host("TCP_LISTEN_OVERFLOW", "tcp_v4_rcv");
+    let told = |flags| of_record(&dropped(Packet::Ack, flags), &host).unwrap();
+    assert_eq!(told(Key::RESET_BY_LISTENER).facts.answer.as_deref(), Some("a reset"));
+    assert_eq!(told(FULL).facts.answer, None);
+    let codes = |flags| explain(&told(flags), Limits::default()).alb;
+    assert_eq!((codes(Key::RESET_BY_LISTENER), codes(FULL)), (&["502"][..], &["504"][..]));
+}
+
+/// The socket that is meant names the process, whatever else has the same address.
+#[test]
+fn the_listener_of_the_record_names_the_process() {
+    let queue = Queue { length: 2, limit: 1 };
+    let record = RejectionRecord { queue, ..record(Event::AcceptQueueFull, Packet::Syn, 0, v4()) };
+    let listens = vec![("0.0.0.0:8080".parse().unwrap(), None)];
+    let unknown = HostFacts { listens, ..HostFacts::default() };
+    let named = HostFacts { owner: Some(process("gunicorn", 813, None)), ..unknown.clone() };
+    let pid = |host: &HostFacts| of_record(&record, host).unwrap().facts.process.map(|it| it.pid);
+    assert_eq!((pid(&unknown), pid(&named)), (None, Some(813)));
+}
+
+/// A program picks the listener: that one of them is full is known, and that the SYN got no answer.
+#[test]
+fn a_steered_syn_without_an_answer_met_the_queue_that_is_full() {
+    let unanswered = |flags| record(Event::SynUnanswered, Packet::Syn, flags, v4());
+    let full = HostFacts { full: Some((2, 1, Some(process("web", 9, None)))), ..HostFacts::default() };
+    assert_eq!(cause(&unanswered(Key::STEERED), &full), Some((Cause::AcceptQueueFull, Inferred)));
+    assert_eq!(cause(&unanswered(Key::STEERED), &HostFacts::default()), None);
+    assert_eq!(cause(&unanswered(0), &full), None);
+    let facts = of_record(&unanswered(Key::STEERED), &full).unwrap().facts;
+    assert_eq!(
+        (facts.queue_length, facts.queue_limit, facts.process),
+        (Some(2), Some(1), Some(process("web", 9, None)))
+    );
+}
+
+#[test]
+fn a_listener_for_ipv6_only_is_elsewhere_for_ipv4() {
+    let listens = vec![("[::]:8080".parse().unwrap(), Some(process("web", 9, None)))];
+    let only = HostFacts { listens, only_v6: true, ..host("NO_SOCKET", "tcp_v4_rcv") };
+    let both = HostFacts { only_v6: false, ..only.clone() };
+    let said = |host: &HostFacts| explain(&of_record(&dropped(Packet::Syn, 0), host).unwrap(), Limits::default());
+    assert!(said(&only).text.contains(": web[9] is bound for IPv6 only ([::]:8080);"), "{:?}", said(&only));
+    assert!(!said(&both).text.contains("bound"), "{:?}", said(&both));
 }
 
 #[test]
