@@ -113,10 +113,14 @@ pub struct Request {
     pub bytes_out: u64,
     /// Nanoseconds for which the window was closed, but for [`Connection::zero_since`].
     pub zero_window: u64,
+    /// Nanoseconds between its first packet and its last one for which packets of it waited in a queue of this host.
+    pub held: u64,
     /// How often it was reported.
     pub reports: u32,
     /// Packets of the response that were sent again.
-    pub retransmits: u32,
+    pub retransmits: u16,
+    /// Payload bytes of the one that was sent again last.
+    pub resent: u16,
 }
 
 /// A connection that a listener of this host accepted.
@@ -173,7 +177,7 @@ pub struct Connection {
     pub late: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 56 + 96 + 32 + 40 + 32 + 8 + 16 + 24 + 8);
+const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 8);
 const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_in) == 120);
 
 /// A segment that arrived, before TCP has looked at it.

@@ -83,6 +83,8 @@ offsets! {
     net_inum: "net" "ns.inum",
     /// `u32`: next sequence number expected.
     rcv_nxt: "tcp_sock" "rcv_nxt",
+    /// `u64`: payload bytes received.
+    bytes_received: "tcp_sock" "bytes_received",
     /// `u32`: the window offered.
     rcv_wnd: "tcp_sock" "rcv_wnd",
     /// `u32`: first sequence number not yet read by the application.
@@ -159,7 +161,7 @@ offsets! {
     file_private_data: "file" "private_data",
     /// Pointer to `struct sock`.
     socket_sk: "socket" "sk",
-    /// Pointer to `struct socket`; null once the application has no descriptor of it.
+    /// Pointer to `struct socket`; null until `accept()` returns the connection, and once the application has no descriptor of it.
     sk_socket: "sock" "sk_socket",
     /// Pointer to `struct file`.
     socket_file: "socket" "file",
@@ -175,7 +177,7 @@ offsets! {
     skc_listener: "sock" "__sk_common.skc_listener",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 65 * 2);
+const _: () = assert!(size_of::<Offsets>() == 66 * 2);
 
 #[cfg(test)]
 mod tests {

@@ -76,10 +76,13 @@ pub struct RequestRecord {
     /// Smoothed round-trip time in microseconds when the record was made; 0: not measured.
     pub srtt_us: u32,
     /// Packets of the response that were sent again.
-    pub retransmits: u32,
+    pub retransmits: u16,
+    /// Payload bytes of the one that was sent again last.
+    pub resent: u16,
     /// Network namespace, by inode number.
     pub netns: u32,
-    /// What the flags of its connection say about its turns: [`crate::turn::Marks`].
+    /// What the flags of its connection say about its turns ([`crate::turn::Marks`]), and in the low 16 bits for how many
+    /// milliseconds of `download` packets of the response waited in a queue of this host.
     pub marks: u32,
 }
 
@@ -152,15 +155,31 @@ impl RequestRecord {
         record.revision = request.reports;
         record.srtt_us = srtt_us;
         record.retransmits = request.retransmits;
+        record.resent = request.resent;
         record.netns = connection.netns;
-        record.marks = connection.flags & TURN_MARKS;
+        record.marks = connection.flags & TURN_MARKS | Self::milliseconds(request.held);
+    }
+
+    /// In 16 bits.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "asked before")]
+    const fn milliseconds(nanoseconds: u64) -> u32 {
+        let milliseconds = nanoseconds / 1_000_000;
+        if milliseconds < 0xffff { milliseconds as u32 } else { 0xffff }
+    }
+
+    /// For how many nanoseconds of `download`, at least, packets of the response waited in a queue of this host: whole
+    /// milliseconds, up to a minute.
+    #[must_use]
+    pub const fn held(&self) -> u64 {
+        (self.marks & !TURN_MARKS) as u64 * 1_000_000
     }
 
     /// What is known of the turn.
     #[must_use]
     pub const fn turn(&self) -> Facts {
         Facts {
-            marks: Marks(self.marks),
+            marks: Marks(self.marks & TURN_MARKS),
             is_first: self.sequence == 1 && self.flags & Self::ADOPTED == 0,
             bytes_in: self.bytes_in,
             is_answered: self.bytes_out != 0,

@@ -27,6 +27,9 @@ impl Settings {
     pub const INTERFACE_FILTER: u32 = 4;
     /// No filter: when `accept()` returns is not looked at.
     pub const ACCEPT_UNSEEN: u32 = 8;
+    /// No filter: `tcp_retransmit_skb` reports failed attempts too, and says so in its third argument. Without that argument
+    /// it reports only packets that were sent.
+    pub const RETRANSMIT_ERRORS: u32 = 16;
 }
 
 /// What to do with a packet that the kernel dropped, by its reason.

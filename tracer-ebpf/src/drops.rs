@@ -84,6 +84,11 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             }
             record.key.flags |= answer(tuple, now) & !Key::RESET_BY_LISTENER;
         }
+        // A SYN that comes again although it was answered is dropped without a reason, and harmless.
+        let may_be_answered = class & (class::ALWAYS | class::SYN) == 0;
+        if may_be_answered && HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.synack != 0) {
+            return;
+        }
         let handshake = explain(tuple, sort);
         if let (Sort::Ack | Sort::Data, Some(handshake)) = (sort, handshake)
             && let Some(queue) = queue_of(handshake, tuple)

@@ -71,6 +71,12 @@ pub fn wanted_netns() -> u32 {
     setting!(netns)
 }
 
+/// Whether `tcp_retransmit_skb` says if the packet was sent.
+#[inline(always)]
+pub fn are_retransmit_errors_known() -> bool {
+    setting!(filters) & Settings::RETRANSMIT_ERRORS != 0
+}
+
 /// Whether no hook looks at `accept()`, as was asked for.
 #[inline(always)]
 pub fn is_accept_unseen() -> bool {
@@ -168,6 +174,12 @@ impl Sock {
             Some(net) if !net.is_null() => Object(net).load_or_zero(offset!(net_inum)),
             _ => 0,
         }
+    }
+
+    /// Whether a process has the socket: it has accepted the connection, and not closed it.
+    #[inline(always)]
+    pub fn is_held(self) -> bool {
+        self.0.load::<*const u8>(offset!(sk_socket)).is_some_and(|socket| !socket.is_null())
     }
 
     /// Whether the socket is an ICMP one, of IPv4 or IPv6.
@@ -276,6 +288,12 @@ impl TcpSock {
             written: self.0.load_or_zero(offset!(write_seq)),
             window: self.0.load_or_zero(offset!(rcv_wnd)),
         }
+    }
+
+    /// Payload bytes received, as a sequence number counts them.
+    #[inline(always)]
+    pub fn bytes_received(self) -> u32 {
+        self.0.load_or_zero::<u64>(offset!(bytes_received)) as u32
     }
 
     /// How far the peer has acknowledged.

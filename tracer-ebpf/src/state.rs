@@ -14,8 +14,8 @@ use crate::{
     maps::{by_process, not_by_process},
     rejections::in_namespace,
     traced::{
-        GET, born, counted, find, ignore_outgoing, known, now, report_closed, report_listener_closed, report_request,
-        storage, take_accept_time,
+        GET, born, counted, find, ignore_outgoing, known, note_unseen_accept, now, report_closed,
+        report_listener_closed, report_request, storage, take_accept_time,
     },
 };
 
@@ -82,8 +82,9 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     // A socket that closes has given back its port already.
     let found = if new == state::CLOSE { storage(sock, GET) } else { known(sock) };
     let Some(connection) = found else { return };
-    if new == state::CLOSE {
+    if new == state::CLOSE || connection.moments.accepted == 0 {
         take_accept_time(connection);
+        note_unseen_accept(sock, connection);
     }
     if connection.flags & connection::IGNORED != 0 || connection.id == 0 {
         return;

@@ -49,6 +49,10 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
                 let more = || ACCEPTS_MORE.get(connection.address).copied();
                 let moment = ACCEPTS.find(&connection.address).map(|moment| *moment).or_else(more);
                 record.accepted = moment.unwrap_or(0);
+                // A process has it although no hook saw `accept()`, as that of an io_uring.
+                if record.accepted == 0 && Sock::new(sock).is_held() {
+                    record.flags |= RequestRecord::ACCEPT_UNSEEN;
+                }
             }
             bpf_seq_write((*(*context).meta).seq.cast(), (&raw const record).cast(), size_of::<RequestRecord>() as u32);
         }

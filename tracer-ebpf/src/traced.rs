@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
-    connection::{self, Connection, REOPENED, Report},
+    connection::{self, Connection, REOPENED, Report, Segment, Times, state},
     counter::Counter,
     record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
     sequence::after,
@@ -74,6 +74,11 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
 /// Not inlined: what happens once in the life of a connection is not to lie between what happens at each of its packets.
 #[inline(never)]
 fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connection> {
+    // The application reads before the handshake is over: the data came with the SYN (TCP Fast Open).
+    if sock.state() == state::SYN_RECV {
+        begin(sock);
+        return storage(sock, GET).filter(|connection| connection.id != 0);
+    }
     // Through which interface an open connection came is not known.
     if !Filters.wants_adopted() || !is_tracing() {
         return None;
@@ -101,6 +106,32 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
 /// Begins to trace the connection `sock`, which is established now, if it is wanted.
 #[inline(always)]
 pub fn born(sock: Sock) {
+    match known(sock) {
+        Some(connection) if connection.id != 0 => established_late(sock, connection),
+        _ => begin(sock),
+    }
+}
+
+/// The handshake of a connection is over whose request came with the SYN, and has been read. The handshake's last ACK may
+/// acknowledge the response.
+#[inline(never)]
+fn established_late(sock: Sock, connection: &mut Connection) {
+    let now = now();
+    connection.moments.established = now;
+    if connection.flags & connection::IGNORED != 0 {
+        return;
+    }
+    let Some(tcp) = sock.as_tcp() else { return };
+    let view = tcp.tcp();
+    let acknowledges = tcp.acknowledgement().unacknowledged;
+    let segment = Segment { start: view.expected, end: view.expected, acknowledges };
+    let times = || Times { arrived: 0, queued: now };
+    connection.segment(segment, view, times, |connection, why, now| report_request(connection, why, tcp, now));
+}
+
+/// Begins to trace the connection `sock`, whose handshake ends now, or whose request came with the SYN.
+#[inline(always)]
+fn begin(sock: Sock) {
     let port = sock.local_port();
     if !is_tracing() || !Filters.wants_port(port) {
         return;
@@ -111,11 +142,22 @@ pub fn born(sock: Sock) {
     }
     let Some(tcp_sock) = sock.as_tcp() else { return };
     let Some(connection) = create(sock) else { return };
-    connection.follow(tcp_sock.tcp());
+    let tcp = tcp_sock.tcp();
     let now = now();
     connection.moments.established = now;
     drops::forget(&connection.tuple, now);
     let handshake = handshake::take(&connection.tuple);
+    // Only what came with the SYN has been received now.
+    match tcp_sock.bytes_received() {
+        0 => connection.follow(tcp),
+        received => {
+            let is_early = sock.state() == state::SYN_RECV;
+            let answered = if is_early { tcp_sock.acknowledgement().unacknowledged } else { tcp.written };
+            let queued = handshake.as_ref().map_or(0, |times| times.syn);
+            let queued = if queued == 0 { now } else { queued };
+            counted(connection, |connection| connection.follow_fast_open(tcp, received, answered, queued));
+        }
+    }
     if let Some(times) = &handshake {
         connection.moments.syn = times.syn;
         connection.moments.synack = times.synack;
@@ -252,6 +294,15 @@ pub fn take_accept_time(connection: &mut Connection) {
         && connection.flags & connection::ADOPTED == 0
     {
         connection.accepted(moment);
+    }
+}
+
+/// Notes that a process has the connection although no hook saw `accept()`: some see a system call only, and an `io_uring`
+/// accepts without one.
+#[inline(always)]
+pub fn note_unseen_accept(sock: Sock, connection: &mut Connection) {
+    if connection.moments.accepted == 0 && sock.is_held() {
+        connection.flags |= connection::ACCEPT_UNSEEN;
     }
 }
 

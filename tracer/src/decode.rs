@@ -175,6 +175,7 @@ pub mod tests {
             revision: 0,
             srtt_us: 0,
             retransmits: 0,
+            resent: 0,
             netns: 0,
             marks: 0,
         }

@@ -155,6 +155,9 @@ pub struct Facts {
     pub unread: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u32>,
+    /// Payload bytes of the packet that was sent again last, if it was a large one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resent_bytes: Option<u32>,
     /// What the packet was: `SYN`, `SYN-ACK`, `ACK`, `data`, `FIN`, `RST`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packet: Option<String>,
@@ -221,12 +224,42 @@ pub struct Facts {
     /// The firewall rules that it may have been, where it cannot be told which.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Rule>,
+    /// Programs that take packets before anything sees them, such as `the XDP program filter (id 12) on eth0`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub xdp: Vec<String>,
     /// Entries in the connection tracking table, and how many it may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<(u64, u64)>,
     /// What the kernel answers when asked for the way back, such as `Network is unreachable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+}
+
+/// What keeps rejections of one cause, listener and network apart: one rule is not blamed for what another one did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Apart {
+    /// The packet that was refused, as in [`Facts::packet`].
+    pub packet: Option<String>,
+    /// It was one of this host's own.
+    pub outgoing: bool,
+    /// The rule that it was, or the rules that it may have been: where, and which there.
+    pub rules: Vec<(String, Result<u64, String>)>,
+}
+
+impl Rejection {
+    /// What keeps it apart from others of its cause.
+    #[must_use]
+    pub fn apart(&self) -> Apart {
+        let facts = &self.facts;
+        // A rule is its handle, as its text may be read at one time and not at another.
+        let id = |rule: &Rule| (rule.chain.clone(), rule.handle.ok_or_else(|| rule.text.clone()));
+        Apart {
+            // How the peer left is no packet that was refused.
+            packet: facts.packet.clone().filter(|_| self.cause != Cause::PeerGaveUp),
+            outgoing: facts.outgoing,
+            rules: facts.rule.iter().chain(&facts.candidates).map(id).collect(),
+        }
+    }
 }
 
 /// What was refused or broken. Moments are `CLOCK_MONOTONIC` nanoseconds.

@@ -93,6 +93,7 @@ pub fn request(start: u64, stages: [u64; 7]) -> RequestRecord {
         revision: 0,
         srtt_us: 412,
         retransmits: 0,
+        resent: 0,
         netns: 4_026_531_840,
         marks: 0,
     }

@@ -13,10 +13,11 @@ const BPF_LINKER: &str = "0.10.0";
 const PYTHON: [&str; 3] = ["hypercorn==0.17.3", "uvicorn==0.34.0", "waitress==3.0.2"];
 
 /// Debian packages.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 26] = [
     // The lab: namespaces, firewall, load balancer, servers, load, independent clocks and views.
     "iproute2",
     "nftables",
+    "iptables",
     "haproxy",
     "nginx-light",
     "nodejs",

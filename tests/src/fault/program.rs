@@ -16,6 +16,7 @@ mod abi {
     pub const PROG_LOAD: i64 = 5;
     pub const LINK_CREATE: i64 = 28;
     pub const XDP_SKB_MODE: u32 = 2;
+    pub const XDP_DRV_MODE: u32 = 4;
 }
 
 /// A BPF program that drops every packet where it is attached.
@@ -42,6 +43,14 @@ impl DropProgram {
     /// Where the kernel refuses it.
     pub fn xdp(namespace: &Namespace, interface: &CStr) -> Result<Self> {
         namespace.enter(|| Self::attach(&XDP, interface_index(interface)?, abi::XDP_SKB_MODE))
+    }
+
+    /// The same in native mode: the driver of the interface runs it, before there is a packet for the kernel.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it, or the driver has no such mode.
+    pub fn native_xdp(namespace: &Namespace, interface: &CStr) -> Result<Self> {
+        namespace.enter(|| Self::attach(&XDP, interface_index(interface)?, abi::XDP_DRV_MODE))
     }
 
     /// A program of traffic control on `interface` of `namespace`, behind those that are there: drops what comes in.

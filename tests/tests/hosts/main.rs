@@ -2,5 +2,12 @@
 //! with its stages and process, and nobody innocent is blamed. Needs root; `TRACER_BIN` names the program.
 
 mod listeners;
+mod networks;
+mod path;
 mod port_mapping;
+mod python;
+mod queues;
+mod rules;
 mod scene;
+mod silence;
+mod sockets;

@@ -37,6 +37,15 @@ impl Connection {
         self.acknowledged_end = tcp.written;
     }
 
+    /// Follows a connection whose request came with the SYN (TCP Fast Open), before the handshake is over: `received` bytes
+    /// were queued at about `queued`, and what was written from `answered` on is the response.
+    #[inline(always)]
+    pub fn follow_fast_open(&mut self, tcp: Tcp, received: u32, answered: u32, queued: u64) {
+        self.follow(Tcp { expected: tcp.expected.wrapping_sub(received), written: answered, window: tcp.window });
+        self.begin_request(0, queued);
+        self.count_received(tcp.expected);
+    }
+
     /// Joins in the middle of a request, of which nothing is reported. `answered` is whether part of the response was
     /// written already.
     #[inline(always)]
@@ -179,9 +188,9 @@ impl Connection {
     }
 
     /// A packet with the payload `start..end` was given to the device. What was sent before is a retransmission and
-    /// moves nothing.
+    /// moves nothing. TCP had passed it on at `passed_on`; 0: not known.
     #[inline(always)]
-    pub fn sent(&mut self, start: u32, end: u32, now: impl FnOnce() -> u64) {
+    pub fn sent(&mut self, start: u32, end: u32, passed_on: u64, now: impl FnOnce() -> u64) {
         if self.flags & ACTIVE == 0 || start == end || !after(end, self.output_end) {
             return;
         }
@@ -190,6 +199,10 @@ impl Connection {
         let moments = &mut self.request.moments;
         if moments.first_out == 0 {
             moments.first_out = now;
+        } else if passed_on != 0 && passed_on < now {
+            // Where packets wait one behind the other, the time counts once.
+            let since = if passed_on > moments.last_out { passed_on } else { moments.last_out };
+            self.request.held += now.saturating_sub(since);
         }
         moments.last_out = now;
     }
@@ -267,11 +280,14 @@ impl Connection {
             && self.ended.saturating_sub(queued) < nanoseconds
     }
 
-    /// A packet of the response was sent again.
+    /// A packet of the response with that many bytes was sent again.
     #[inline(always)]
-    pub fn retransmitted(&mut self) {
+    pub fn retransmitted(&mut self, length: u32) {
         if self.flags & ACTIVE != 0 {
-            self.request.retransmits += 1;
+            self.request.retransmits = self.request.retransmits.saturating_add(1);
+            #[expect(clippy::cast_possible_truncation, reason = "asked before")]
+            let length = if length < 0xffff { length as u16 } else { 0xffff };
+            self.request.resent = length;
         }
     }
 

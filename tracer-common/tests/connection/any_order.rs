@@ -86,8 +86,8 @@ proptest! {
                     connection.read(tcp, || now);
                 }
                 Event::Write => connection.write(|| now),
-                Event::Sent { start, end } => connection.sent(start, end, || now),
-                Event::Retransmitted => connection.retransmitted(),
+                Event::Sent { start, end } => connection.sent(start, end, now.saturating_sub(1), || now),
+                Event::Retransmitted => connection.retransmitted(1448),
                 Event::Accepted => connection.accepted(now),
                 Event::Reset => connection.reset_received(now),
                 Event::State { states, unacknowledged, latest, timed_out } => {

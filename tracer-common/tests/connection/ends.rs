@@ -4,7 +4,7 @@ use crate::scenario::{STEP, Scenario};
 use tracer_common::{
     connection::{
         CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
-        SENT_ON, TIMED_OUT_AT_LAST,
+        SENT_ON, Segment, TIMED_OUT_AT_LAST, Tcp, Times,
     },
     opening::Opening,
     record::{ConnectionRecord, Kind},
@@ -266,4 +266,45 @@ fn what_comes_after_the_hosts_fin_is_counted_apart() {
     let mut scenario = Scenario::new();
     scenario.handshake().request(100).read().respond(50).receives_unseen(300).gone();
     assert_eq!(closed(&scenario.connection).late, 0);
+}
+
+#[test]
+fn the_time_for_which_packets_wait_in_a_queue_of_this_host_counts_once() {
+    const MS: u64 = 1_000_000;
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(10).read();
+    let mut send = |after: u64, waited: u64| {
+        scenario.write(100).wait(after * MS - STEP);
+        scenario.passed_on = scenario.now - waited * MS;
+        scenario.send_lost();
+        scenario.connection.request.held
+    };
+    // Before the first packet leaves, the time is that of `egress`.
+    assert_eq!(send(5, 5), 0);
+    let held = [send(10, 4), send(2, 5), send(3, 0)];
+    // The second packet waited longer than since the one before it had left.
+    assert!(held[0] == 4 * MS && held[1].abs_diff(6 * MS) <= 3 * STEP && held[2] == held[1], "{held:?}");
+    scenario.acknowledge();
+    scenario.retransmit();
+    assert_eq!((scenario.connection.request.resent, scenario.connection.request.held), (400, held[2]));
+}
+
+#[test]
+fn a_request_in_the_syn_is_one() {
+    let mut scenario = Scenario::new();
+    // The socket has 200 bytes of the request, and nothing was written.
+    let tcp = scenario.tcp();
+    let early = Tcp { expected: tcp.expected.wrapping_add(200), ..tcp };
+    scenario.connection.follow_fast_open(early, 200, early.written, 7);
+    let request = &scenario.connection.request;
+    assert_eq!((request.moments.queued, request.bytes_in, scenario.connection.sequence), (7, 200, 1));
+    assert_eq!(scenario.connection.input_end, early.expected);
+    // The application reads and answers before the handshake is over.
+    assert_eq!(scenario.connection.read(early, || 9), Some(9));
+    let answered = Tcp { written: early.written.wrapping_add(50), ..early };
+    scenario.connection.write(|| 10);
+    let segment = Segment { start: answered.expected, end: answered.expected, acknowledges: answered.written };
+    scenario.connection.segment(segment, answered, || Times { arrived: 0, queued: 12 }, |_, _, _| {});
+    let request = &scenario.connection.request;
+    assert_eq!((request.bytes_out, request.moments.acknowledged, request.reports), (50, 12, 1));
 }

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub by: Ender,
     /// What the application has not read.
     pub unread: u32,
+    /// When TCP passes on what is sent next; 0: not known.
+    pub passed_on: u64,
     /// The peer's FIN has come.
     has_fin: bool,
     reports: RefCell<Vec<RequestRecord>>,
@@ -58,6 +60,7 @@ impl Scenario {
             unacknowledged: output,
             acknowledged_at: 0,
             by: Ender::default(),
+            passed_on: 0,
             unread: 0,
             has_fin: false,
             reports: RefCell::new(Vec::new()),
@@ -160,15 +163,15 @@ impl Scenario {
 
     /// The same, but the peer does not get it.
     pub fn send_lost(&mut self) -> &mut Self {
-        self.connection.sent(self.sent, self.written, || self.now);
+        self.connection.sent(self.sent, self.written, self.passed_on, || self.now);
         self.sent = self.written;
         self.wait(STEP)
     }
 
     /// All that the peer has not acknowledged is sent again; it gets it.
     pub fn retransmit(&mut self) -> &mut Self {
-        self.connection.retransmitted();
-        self.connection.sent(self.unacknowledged, self.sent, || self.now);
+        self.connection.retransmitted(self.sent.wrapping_sub(self.unacknowledged));
+        self.connection.sent(self.unacknowledged, self.sent, 0, || self.now);
         self.peer_received = self.sent;
         self.wait(STEP)
     }

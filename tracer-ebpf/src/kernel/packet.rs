@@ -45,7 +45,15 @@ impl Packet {
         (!pointer.is_null()).then_some(Sock(Object(pointer)))
     }
 
-    /// When it reached the device: nanoseconds of `CLOCK_REALTIME`; 0 if not stamped.
+    /// Bytes from its current header on.
+    #[inline(always)]
+    pub fn length(self) -> u32 {
+        self.0.load_or_zero(offset!(skb_len))
+    }
+
+    /// When it reached the device: nanoseconds of `CLOCK_REALTIME`; 0 if not stamped. Of a packet that TCP sends, the
+    /// earliest time at which it may leave, which is when TCP passed it on: nanoseconds of `CLOCK_MONOTONIC` (Linux 4.20,
+    /// commit d3edd06ea8ea).
     #[inline(always)]
     pub fn stamped(self) -> u64 {
         self.0.load_or_zero(offset!(skb_tstamp))

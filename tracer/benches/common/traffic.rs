@@ -129,6 +129,7 @@ impl Traffic {
             revision: 0,
             srtt_us: 412,
             retransmits: 0,
+            resent: 0,
             netns: 4_026_531_840,
             marks: 0,
         }

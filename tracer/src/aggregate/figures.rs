@@ -56,6 +56,8 @@ pub struct Figures {
     pub merged: [u64; 7],
     /// Nanoseconds of stages that could not be told apart, by the first and the last of them.
     pub spans: [[u64; 7]; 7],
+    /// Nanoseconds of `download` for which packets waited in a queue of this host.
+    pub held: u64,
     /// Nanoseconds for which requests waited for `accept()`.
     pub accept_wait: u64,
     /// Connections whose stages are known as far as they were measured.
@@ -79,6 +81,7 @@ impl Figures {
             stages: std::array::from_fn(|_| Distribution::new(digits)),
             merged: [0; 7],
             spans: [[0; 7]; 7],
+            held: 0,
             accept_wait: 0,
             connections: 0,
             connection_stages: std::array::from_fn(|_| Distribution::new(digits)),
@@ -117,6 +120,7 @@ impl Figures {
         if let Some(total) = request.total() {
             change.time(&mut self.total, total);
         }
+        change.count(&mut self.held, request.record.held());
         if let Some(wait) = request.accept {
             change.count(&mut self.accept_wait, wait);
         }

@@ -1,12 +1,12 @@
 //! Rejections counted together: by cause, by listener (the end of the connection on this host, and its network namespace),
-//! and by the network of the peer.
+//! by the network of the peer, and by the kind of packet and the firewall rule.
 
 use super::GROUPS;
 use crate::{
     enrich::peer::Network,
     explain::{Explanation, Limits, explain},
     listener::Listener,
-    rejection::{Cause, Evidence, Rejection},
+    rejection::{Apart, Cause, Evidence, Rejection},
 };
 use foldhash::fast::FixedState;
 use std::{
@@ -57,11 +57,12 @@ fn network(rejection: &Rejection) -> Option<Network> {
 }
 
 /// What rejections are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
     cause: Cause,
     listener: Listener,
     network: Option<Network>,
+    apart: Apart,
 }
 
 /// Rejections that are counted together.
@@ -176,7 +177,8 @@ impl Rejections {
     /// Counts a rejection.
     pub fn add(&mut self, rejection: &Rejection) {
         let cause = rejection.cause;
-        let key = Key { cause, listener: rejection.listener(), network: network(rejection) };
+        let (listener, apart) = (rejection.listener(), rejection.apart());
+        let key = Key { cause, listener, network: network(rejection), apart };
         if let Some(row) = self.rows.get_mut(&key) {
             row.add(rejection);
         } else if self.rows.len() < GROUPS {
@@ -202,7 +204,8 @@ impl Rejections {
         rows.sort_by_key(|it| {
             let Rejection { cause, count, local, netns, .. } = it.row.rejection;
             let total = totals.get(&cause).copied().unwrap_or(0);
-            (it.class(), Reverse(total), cause, it.row.is_other, Reverse(count), (local, netns), it.row.network)
+            let key = ((local, netns), it.row.network, it.row.rejection.apart());
+            (it.class(), Reverse(total), cause, it.row.is_other, Reverse(count), key)
         });
         rows
     }
@@ -218,8 +221,10 @@ pub fn total(rows: &[Explained<'_>]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rejection::Facts;
-    use crate::samples::{S, queue_full, race, short};
+    use crate::{
+        rejection::{Facts, Rule},
+        samples::{S, queue_full, race, short},
+    };
 
     fn rows(rejections: &Rejections) -> Vec<Explained<'_>> {
         rejections.explained(Limits::default())
@@ -272,6 +277,33 @@ mod tests {
         assert_eq!(rows.len(), 6);
         let first = &rows[0].row.rejection;
         assert_eq!((first.cause, first.count), (Cause::AcceptQueueFull, 2 * queue_full().count));
+    }
+
+    #[test]
+    fn rules_and_kinds_of_packets_are_kept_apart() {
+        let rule = |handle, text: &str| {
+            Some(Rule { chain: "inet filter input".to_owned(), handle: Some(handle), text: text.to_owned() })
+        };
+        let dropped = |packet: &str, rule| {
+            let facts = Facts { packet: Some(packet.to_owned()), rule, ..Facts::default() };
+            Rejection { cause: Cause::FirewallDrop, count: 1, facts, ..queue_full() }
+        };
+        let mut rejections = Rejections::default();
+        for rejection in [
+            dropped("data", rule(2, "drop")),
+            // The same rule, of which more is known.
+            dropped("data", rule(2, "ip saddr 10.0.1.0/24 drop")),
+            dropped("SYN", rule(2, "drop")),
+            dropped("SYN", rule(3, "drop")),
+            dropped("SYN", None),
+        ] {
+            rejections.add(&rejection);
+        }
+        let rows = rows(&rejections);
+        assert_eq!(rows.iter().map(|it| it.row.rejection.count).collect::<Vec<_>>(), [2, 1, 1, 1]);
+        // How the peer left is not what was refused.
+        let left = |packet: &str| Rejection { cause: Cause::PeerGaveUp, ..dropped(packet, None) };
+        assert_eq!(left("FIN").apart(), left("RST").apart());
     }
 
     #[test]

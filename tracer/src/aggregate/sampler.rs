@@ -4,10 +4,10 @@
 use crate::{
     enrich::peer::Network,
     listener::Listener,
-    rejection::{Cause, NOBODY, Rejection},
+    rejection::{Apart, Cause, NOBODY, Rejection},
 };
 use foldhash::fast::FixedState;
-use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
+use std::{cmp::Reverse, collections::HashMap};
 
 /// So many of a kind are handed on at once.
 const AT_ONCE: u64 = 3;
@@ -19,11 +19,12 @@ const BUDGET: u32 = 20;
 const CAPACITY: usize = 4096;
 
 /// What makes two rejections the same kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     cause: Cause,
     listener: Listener,
     network: Option<Network>,
+    apart: Apart,
 }
 
 /// A kind.
@@ -49,10 +50,10 @@ impl Sampler {
     pub fn take(&mut self, mut rejection: Rejection, on: &mut impl FnMut(Rejection)) {
         let network = Network::of_address(rejection.peer.ip());
         let (cause, listener) = (rejection.cause, rejection.listener());
-        let mut kind = Kind { cause, listener, network: Some(network) };
+        let mut kind = Kind { cause, listener, network: Some(network), apart: rejection.apart() };
         let is_one = self.kinds.len() < CAPACITY || self.kinds.contains_key(&kind);
         if !is_one {
-            (kind.listener.local, kind.network) = (NOBODY, None);
+            (kind.listener.local, kind.network, kind.apart) = (NOBODY, None, Apart::default());
         }
         let entry = self.kinds.entry(kind).or_default();
         rejection = match entry.held.take() {
@@ -127,6 +128,7 @@ fn may_spend(spent: &mut HashMap<Cause, (u64, u32), FixedState>, cause: Cause, n
 mod tests {
     use super::*;
     use crate::rejection::{Evidence, Facts};
+    use std::net::SocketAddr;
 
     fn at(last: u64, peer: &str) -> Rejection {
         Rejection {

@@ -14,3 +14,4 @@ pub mod route;
 pub mod ruleset;
 pub mod servers;
 pub mod symbols;
+pub mod xdp;

@@ -80,8 +80,9 @@ pub static CAUSES: [Entry; 25] = [
             {peer}][ by the rule {rule}| by one of {candidates}].",
         verdict: "got dropped by this host's firewall[: {rule}|: one of {candidates}]; let them pass.",
         alb: &["504"],
-        advice: "[`nft -a list chain {chain}` shows the rule|`nft -a list ruleset` and `iptables-save -c` show the \
-            rules]; accept [TCP port {port}|the served port] from the load balancer's subnets before the rule that \
+        advice: "[`{legacy_rule}` shows the rule (`iptables` where there is no such program)|`nft -a list chain {chain}` shows \
+            the rule|`{legacy_rules}` and `nft -a list ruleset` show the rules|`nft -a list ruleset` and `iptables-save -c` \
+            show the rules]; accept [TCP port {port}|the served port] from the load balancer's subnets before the rule that \
             refuses.",
     },
     Entry {
@@ -96,8 +97,9 @@ pub static CAUSES: [Entry; 25] = [
             no answer of it was seen)].",
         verdict: "got rejected by this host's firewall[ with {answer}][: {rule}|: one of {candidates}]; let them pass.",
         alb: &["502"],
-        advice: "[`nft -a list chain {chain}` shows the rule|`nft -a list ruleset` and `iptables-save -c` show the \
-            rules]; accept [TCP port {port}|the served port] from the load balancer's subnets before the rule that \
+        advice: "[`{legacy_rule}` shows the rule (`iptables` where there is no such program)|`nft -a list chain {chain}` shows \
+            the rule|`{legacy_rules}` and `nft -a list ruleset` show the rules|`nft -a list ruleset` and `iptables-save -c` \
+            show the rules]; accept [TCP port {port}|the served port] from the load balancer's subnets before the rule that \
             refuses.",
     },
     Entry {
@@ -195,11 +197,13 @@ pub static CAUSES: [Entry; 25] = [
         counted: Itself,
         evidence: &[NotSeen],
         title: "nothing arrived",
-        text: "Nothing arrived here[ for {listener}| for :{port}][ in {waited}]: no SYN, no request, no connection.",
-        verdict: "Nothing arrived here[ for {listener}| for :{port}][ in {waited}]: look upstream, at security group, \
-            network ACL, route and target group.",
+        text: "Nothing arrived here[ for {listener}| for :{port}][ in {waited}]: no SYN, no request, no connection[. Before \
+            anything is seen, {xdp} may have dropped it].",
+        verdict: "Nothing arrived here[ for {listener}| for :{port}][ in {waited}]: [see first whether {xdp} drops it, then \
+            look|look] upstream, at security group, network ACL, route and target group.",
         alb: &["504"],
-        advice: "Look upstream of this host: the instance's security group (inbound[ TCP {port}] from that of the load \
+        advice: "[`bpftool net list` shows {xdp}: take it off for a moment (`ip link set dev INTERFACE xdp off`), or count what it \
+            drops. Otherwise look|Look] upstream of this host: the instance's security group (inbound[ TCP {port}] from that of the load \
             balancer), the network ACLs and routes of both subnets, address and port in the target group.",
     },
     Entry {
@@ -372,10 +376,15 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed, Inferred],
         title: "response not acknowledged",
         text: "[{peer}|The peer] did not acknowledge the response[ of {bytes_out}][ for {waited}][{?inferred} \
+            (inferred from {retransmits} of packets with {resent_bytes} bytes without an acknowledgement)|{?inferred} \
             (inferred from {retransmits} without an acknowledgement)].",
-        verdict: "got a response that nobody acknowledged[ for {waited}]: look at the network to the peer.",
+        verdict: "got a response that nobody acknowledged[ for {waited}]: look at the network to the peer[, which may lose \
+            packets as large as those that were sent again ({resent_bytes} bytes): its MTU].",
         alb: &["504"],
-        advice: "The way to the peer loses packets, or the peer is gone: `nstat -az TcpRetransSegs TcpExtTCPTimeouts`, \
+        advice: "[The way to the peer may lose large packets (a path MTU black hole): if `ping -M do -s {resent_probe} {peer_ip}` \
+            gets no answer and a plain `ping` does, let ICMP \"fragmentation needed\" pass, lower the MTU of the interface, or \
+            set `sysctl -w net.ipv4.tcp_mtu_probing=1`. Otherwise it loses packets of any size, or the peer is gone|The way to \
+            the peer loses packets, or the peer is gone]: `nstat -az TcpRetransSegs TcpExtTCPTimeouts`, \
             `ethtool -S INTERFACE` for allowances exceeded, and the MTU: `tracepath [{peer_ip}|PEER]`.",
     },
     Entry {
@@ -383,10 +392,11 @@ pub static CAUSES: [Entry; 25] = [
         code: "packet_dropped",
         family: OnConnection,
         counted: Packets,
-        evidence: &[Observed],
+        evidence: &[Observed, Inferred],
         title: "packet dropped",
         text: "The kernel dropped [{?outgoing}its own |the ][{packet}|packet][ to {peer}{?outgoing}| from {peer}][: \
-            {reason_words}| for another reason][ ({reason} in {location})| ({reason})].",
+            {reason_words}| for another reason][{?inferred} (inferred from the drop in {location}; the kernel gives no \
+            reason)|{?inferred} (inferred: the kernel gives no reason)| ({reason} in {location})| ({reason})].",
         verdict: "got dropped by the kernel[: {reason_words}][ ({reason})].",
         alb: &["504"],
         advice: "[{reason_advice}|The reason names what to look at; `nstat -az` counts drops by kind.]",

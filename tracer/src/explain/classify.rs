@@ -134,6 +134,11 @@ fn dropped(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
         }
         // A generic XDP program's drop has no reason of its own.
         ("NOT_SPECIFIED", at) if at.contains("xdp") => Some((Cause::BpfDrop, Observed)),
+        ("TCP_RFC7323_TW_PAWS", _) if packet == Some(Packet::Syn) => Some((Cause::PacketDropped, Observed)),
+        // A SYN without a socket, or one that was refused otherwise, has a reason; one that was answered before is not reported.
+        ("NOT_SPECIFIED", "tcp_v4_rcv" | "tcp_v6_rcv") if packet == Some(Packet::Syn) && host.reason.is_some() => {
+            Some((Cause::PacketDropped, Inferred))
+        }
         ("TCP_LISTEN_OVERFLOW", _) => Some((AcceptQueueFull, Observed)),
         ("NETFILTER_DROP", at) => Some(filtered(key, at, host)),
         ("IP_OUTNOROUTES" | "IP_INNOROUTES", _) if is_outgoing(key) => Some((NoRouteBack, Observed)),

@@ -26,6 +26,11 @@ use tracer_common::{
 const LEAST_ZERO_WINDOW: u64 = 1_000_000_000;
 /// Not acknowledged for less may be a packet lost.
 const LEAST_UNACKNOWLEDGED: u64 = 10_000_000_000;
+/// So much less is enough if the connection ends with it, after at least [`LEAST_RETRANSMITS`].
+const LEAST_UNTIL_GIVEN_UP: u64 = 1_000_000_000;
+const LEAST_RETRANSMITS: u16 = 3;
+/// Payload bytes of packets that are lost because of their size alone: path MTUs are seldom less than this.
+const LARGE: u16 = 1000;
 
 /// What `ending`, which is that of the connection in `record`, is to be reported as; `None` if it harmed nothing.
 #[must_use]
@@ -108,6 +113,21 @@ fn last_packet(cause: Cause, flags: u32) -> Option<&'static str> {
 
 /// What has gone wrong in a request that has ended.
 #[must_use]
+pub fn of_ended(record: &RequestRecord, limits: Limits) -> Vec<Rejection> {
+    let is_over = record.flags & RequestRecord::FINAL != 0;
+    let given_up = is_over && record.retransmits >= LEAST_RETRANSMITS;
+    let unacknowledged = unacknowledged(record, LEAST_UNTIL_GIVEN_UP).filter(|_| given_up);
+    [unacknowledged, of_request(record, limits)].into_iter().flatten().collect()
+}
+
+/// Whether [`of_ended`] may find something.
+#[must_use]
+pub const fn may_have_gone_wrong(record: &RequestRecord) -> bool {
+    record.zero_window != 0 || (record.retransmits != 0 && record.flags & RequestRecord::COMPLETE == 0)
+}
+
+/// What has gone wrong in a request, over or not.
+#[must_use]
 pub fn of_request(record: &RequestRecord, _limits: Limits) -> Option<Rejection> {
     let facts = Facts { zero_window_ns: Some(record.zero_window), ..request_facts(record) };
     (record.zero_window >= LEAST_ZERO_WINDOW).then(|| of(record, (ApplicationNotReading, Observed), facts))
@@ -116,7 +136,7 @@ pub fn of_request(record: &RequestRecord, _limits: Limits) -> Option<Rejection> 
 /// What has gone wrong so far in a request that waits; [`RequestRecord::reported`] is now.
 #[must_use]
 pub fn of_waiting(record: &RequestRecord, limits: Limits) -> Vec<Rejection> {
-    let found = [unanswered(record, limits), unacknowledged(record), of_request(record, limits)];
+    let found = [unanswered(record, limits), unacknowledged(record, LEAST_UNACKNOWLEDGED), of_request(record, limits)];
     found.into_iter().flatten().collect()
 }
 
@@ -144,15 +164,20 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     Some(of(record, (NoResponse, evidence), facts))
 }
 
-fn unacknowledged(record: &RequestRecord) -> Option<Rejection> {
+fn unacknowledged(record: &RequestRecord, least: u64) -> Option<Rejection> {
     let moments = &record.moments;
     let since = if moments.last_out == 0 { moments.first_write } else { moments.last_out };
     let waited = record.reported.saturating_sub(since);
     let is_answered = record.flags & RequestRecord::COMPLETE != 0;
-    if is_answered || since == 0 || record.bytes_out == 0 || record.retransmits == 0 || waited < LEAST_UNACKNOWLEDGED {
+    if is_answered || since == 0 || record.bytes_out == 0 || record.retransmits == 0 || waited < least {
         return None;
     }
-    let facts = Facts { waited_ns: Some(waited), retransmits: Some(record.retransmits), ..request_facts(record) };
+    let facts = Facts {
+        waited_ns: Some(waited),
+        retransmits: Some(record.retransmits.into()),
+        resent_bytes: (record.resent >= LARGE).then_some(record.resent.into()),
+        ..request_facts(record)
+    };
     Some(of(record, (Cause::ResponseNotAcknowledged, Inferred), facts))
 }
 
@@ -196,10 +221,10 @@ pub fn of_listener(key: &ListenerKey, tally: &ListenerTally) -> Option<Rejection
 }
 
 /// That no SYN, no request, no connection and no rejection was seen for `local` (port 0: any port) from `began` to
-/// `ended`.
+/// `ended`. `xdp` are the programs that may have taken them before.
 #[must_use]
-pub fn nothing_arrived(local: SocketAddr, netns: u32, began: u64, ended: u64) -> Rejection {
-    let facts = Facts { waited_ns: Some(ended.saturating_sub(began)), ..Facts::default() };
+pub fn nothing_arrived(local: SocketAddr, netns: u32, (began, ended): (u64, u64), xdp: Vec<String>) -> Rejection {
+    let facts = Facts { waited_ns: Some(ended.saturating_sub(began)), xdp, ..Facts::default() };
     Rejection { facts, ..without_peer((NothingArrived, NotSeen), local, netns, (began, ended)) }
 }
 

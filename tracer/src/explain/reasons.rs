@@ -101,6 +101,34 @@ pub static REASONS: &[Reason] = &[
     ),
 ];
 
+const TIME_WAIT: &str = "`nstat -az TcpExtPAWSTimewait TcpExtPAWSEstab` counts those with an old timestamp. Several hosts behind \
+    one NAT address do this, each with timestamps of its own: give the NAT more addresses or ports, or let the peers close \
+    first, so that TIME_WAIT stays with them.";
+
+/// Reasons for which TCP drops a SYN.
+static OF_SYNS: &[Reason] = &[
+    advised(
+        "TCP_RFC7323_TW_PAWS",
+        PacketDropped,
+        "its timestamp is older than that of the connection from the same port that has just ended (PAWS, timestamps behind NAT)",
+        TIME_WAIT,
+    ),
+    // Before Linux 6.15 that reason was not told apart.
+    advised(
+        "NOT_SPECIFIED",
+        PacketDropped,
+        "its timestamp or sequence number is older than that of the connection from the same port that has just ended \
+            (TIME_WAIT; timestamps behind NAT)",
+        TIME_WAIT,
+    ),
+];
+
+/// What the table says of the reason `name` for which TCP dropped a SYN.
+#[must_use]
+pub fn of_syn(name: &str) -> Option<&'static Reason> {
+    OF_SYNS.iter().find(|reason| reason.name == name)
+}
+
 /// What the table says of the reason `name`.
 #[must_use]
 pub fn of(name: &str) -> Option<&'static Reason> {
@@ -112,9 +140,9 @@ pub fn of(name: &str) -> Option<&'static Reason> {
 
 #[cfg(test)]
 mod tests {
-    use super::{REASONS, of};
+    use super::{OF_SYNS, REASONS, of, of_syn};
     use crate::probe::reasons::class;
-    use tracer_common::settings::class::ALWAYS;
+    use tracer_common::settings::class::{ALWAYS, PLACE, SYN};
 
     #[test]
     fn a_star_stands_for_any_ending() {
@@ -128,6 +156,15 @@ mod tests {
     fn every_reason_is_let_through_by_the_kernel_side() {
         for reason in REASONS {
             assert_eq!(class(reason.name) & ALWAYS, ALWAYS, "{}", reason.name);
+        }
+    }
+
+    /// As far as the packet is a SYN.
+    #[test]
+    fn every_reason_of_a_syn_is_let_through_by_the_kernel_side() {
+        for reason in OF_SYNS {
+            assert!(class(reason.name) & (SYN | PLACE) != 0, "{}", reason.name);
+            assert!(of_syn(reason.name).is_some() && of(reason.name).is_none(), "{}", reason.name);
         }
     }
 

@@ -59,6 +59,8 @@ fn full(cause: Cause) -> Rejection {
         bytes_out: Some(20_480),
         unread: Some(400),
         retransmits: Some(6),
+        resent_bytes: Some(1448),
+        xdp: vec!["the XDP program filter (id 12) on eth0".to_owned()],
         packet: Some("SYN".to_owned()),
         outgoing: false,
         answer: Some("a reset".to_owned()),

@@ -119,8 +119,15 @@ pub const VALUES: &[Value] = &[
     // The firewall: the rule, its chain, the rules that it may have been, how it answered.
     value("rule", |it| it.facts().rule.as_ref().map(rule)),
     value("chain", |it| it.facts().rule.as_ref().map(|it| it.chain.clone())),
+    // What shows a rule that nft does not know of: that rule, and all of them.
+    value("legacy_rule", |it| it.facts().rule.as_ref().and_then(legacy_rule)),
+    value("legacy_rules", |it| {
+        it.facts().candidates.iter().find_map(legacy_program).map(|program| format!("{program}-save -c"))
+    }),
     value("candidates", |it| listed(&it.facts().candidates, rule)),
     value("answer", |it| it.facts().answer.clone()),
+    // The XDP programs that get packets before anything else does.
+    value("xdp", |it| listed(&it.facts().xdp, String::clone)),
     // Figures.
     value("queue_length", |it| it.facts().queue_length.map(|it| it.to_string())),
     value("queue_limit", |it| it.facts().queue_limit.map(|it| it.to_string())),
@@ -138,6 +145,9 @@ pub const VALUES: &[Value] = &[
     value("unanswered", |it| it.when(it.facts().bytes_out == Some(0))),
     value("ended_unanswered", |it| it.when(it.facts().ended_unanswered)),
     value("unread", |it| it.facts().unread.filter(|&it| it != 0).map(|it| Bytes(it.into()).to_string())),
+    value("resent_bytes", |it| it.facts().resent_bytes.map(|it| it.to_string())),
+    // The packet that asks whether the way takes as large a one: without the headers of IP and ICMP, with those of IP and TCP.
+    value("resent_probe", |it| it.facts().resent_bytes.map(|it| (it + 24).to_string())),
     value("retransmits", |it| {
         let retransmits = it.facts().retransmits.filter(|&it| it != 0);
         retransmits.map(|it| Plural(it.into(), "retransmit").to_string())
@@ -187,7 +197,9 @@ impl Known<'_> {
     }
 
     fn reason(&self) -> Option<&'static reasons::Reason> {
-        self.rejection.reason.as_deref().and_then(reasons::of)
+        let name = self.rejection.reason.as_deref()?;
+        let of_syn = || if self.facts().packet.as_deref() == Some("SYN") { reasons::of_syn(name) } else { None };
+        reasons::of(name).or_else(of_syn)
     }
 
     /// What only asks is known if it is so, and prints nothing.
@@ -195,6 +207,22 @@ impl Known<'_> {
     fn when(&self, it_is_so: bool) -> Option<String> {
         it_is_so.then(String::new)
     }
+}
+
+/// The program that shows a rule of xtables, which `nft` does not know of.
+fn legacy_program(rule: &Rule) -> Option<&'static str> {
+    match rule.chain.split(' ').next() {
+        Some("iptables") => Some("iptables-legacy"),
+        Some("ip6tables") => Some("ip6tables-legacy"),
+        _ => None,
+    }
+}
+
+/// The command that shows the chain of such a rule.
+fn legacy_rule(rule: &Rule) -> Option<String> {
+    let program = legacy_program(rule)?;
+    let mut place = rule.chain.split(' ').skip(1);
+    Some(format!("{program} -t {} -S {}", place.next()?, place.next()?))
 }
 
 /// Why this host closed the connection, with what that was inferred from.

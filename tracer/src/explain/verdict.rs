@@ -9,7 +9,7 @@ use super::{
 use crate::{
     enrich::netns::Namespaces,
     listener::Listener,
-    rejection::{Cause, Evidence, Rejection},
+    rejection::{Apart, Cause, Evidence, Rejection},
     units::{Count, percent},
 };
 use std::{cmp::Reverse, fmt::Write, net::SocketAddr};
@@ -37,7 +37,7 @@ impl Totals {
     }
 }
 
-/// All rejections of one cause at one listener, from one network.
+/// All rejections of one cause at one listener, from one network, of one kind of packet and by one rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding<'a> {
     /// One of them, with the figures to show.
@@ -59,9 +59,13 @@ pub fn verdict(findings: &[Finding<'_>], totals: Totals, limits: Limits, namespa
     topics.iter().take(SENTENCES).map(|topic| topic.sentence(totals, limits, namespaces)).collect()
 }
 
-/// All findings of one cause at one listener, or at several ports of one address: what one sentence is about.
+/// All findings of one cause at one listener, or at several ports of one address, by one rule: what one sentence is about.
 struct Topic<'a> {
     entry: &'static Entry,
+    /// What they have in common.
+    apart: Apart,
+    /// How many of each kind of packet.
+    packets: Vec<(Option<&'a str>, u64)>,
     /// From the finding with the greatest count.
     example: &'a Rejection,
     most: u64,
@@ -78,25 +82,28 @@ fn topics<'a>(findings: &[Finding<'a>]) -> Vec<Topic<'a>> {
     let mut topics: Vec<Topic<'a>> = Vec::new();
     for finding in &findings {
         let rejection = finding.rejection;
+        let apart = Apart { packet: None, ..rejection.apart() };
         let found = topics.iter_mut().find(|topic| {
             let example = topic.example;
             let is_there = example.local == rejection.local
                 // A scan of many ports comes with some of which the port is known.
                 || (example.local.port() == 0 && example.local.ip() == rejection.local.ip());
-            is_there && (example.cause, example.netns) == (rejection.cause, rejection.netns)
+            is_there && (example.cause, example.netns) == (rejection.cause, rejection.netns) && topic.apart == apart
         });
         match found {
             Some(topic) => topic.add(finding),
-            None => topics.push(Topic::of(finding)),
+            None => topics.push(Topic::of(finding, apart)),
         }
     }
     topics
 }
 
 impl<'a> Topic<'a> {
-    fn of(finding: &Finding<'a>) -> Self {
+    fn of(finding: &Finding<'a>, apart: Apart) -> Self {
         Self {
             entry: entry(finding.rejection.cause),
+            apart,
+            packets: vec![(finding.rejection.facts.packet.as_deref(), finding.count)],
             example: finding.rejection,
             most: finding.count,
             count: finding.count,
@@ -107,6 +114,11 @@ impl<'a> Topic<'a> {
 
     fn add(&mut self, finding: &Finding<'a>) {
         self.count = self.count.saturating_add(finding.count);
+        let packet = finding.rejection.facts.packet.as_deref();
+        match self.packets.iter_mut().find(|(it, _)| *it == packet) {
+            Some((_, count)) => *count = count.saturating_add(finding.count),
+            None => self.packets.push((packet, finding.count)),
+        }
         let network = network(finding.rejection.peer);
         let is_new = !self.networks.contains(&network);
         if finding.count > self.most {
@@ -166,7 +178,7 @@ impl<'a> Topic<'a> {
         sentence
     }
 
-    /// `9% of requests (37)`, or `37 SYNs`.
+    /// `9% of requests (37)`, `37 SYNs`, or `5 data packets and 1 FIN`.
     fn amount(&self, whole: Totals) -> String {
         let count = self.count;
         let (noun, whole) = match self.entry.counted {
@@ -174,23 +186,25 @@ impl<'a> Topic<'a> {
             Counted::Connections => ("connection", Some(whole.connections)),
             Counted::Requests => ("request", Some(whole.requests)),
             Counted::LateRequests => ("request", Some(whole.requests.saturating_add(count))),
-            Counted::Packets | Counted::Itself => (self.packet(), None),
+            Counted::Packets | Counted::Itself => return self.packets(),
         };
-        let shown = Count(count);
         match whole.filter(|&whole| count <= whole && whole > 1) {
             Some(whole) => match percent(count, whole) {
-                0 => format!("Under 1% of {noun}s ({shown})"),
-                percent => format!("{percent}% of {noun}s ({shown})"),
+                0 => format!("Under 1% of {noun}s ({})", Count(count)),
+                percent => format!("{percent}% of {noun}s ({})", Count(count)),
             },
-            None => format!("{shown} {noun}{}", if count == 1 { "" } else { "s" }),
+            None => several(count, noun),
         }
     }
 
-    fn packet(&self) -> &str {
-        match self.example.facts.packet.as_deref() {
-            Some("data") => "data packet",
-            Some(kind) => kind,
-            None => "packet",
+    /// How many of each kind of packet, most first.
+    fn packets(&self) -> String {
+        let mut packets = self.packets.clone();
+        packets.sort_by_key(|&(packet, count)| (Reverse(count), packet));
+        let amounts: Vec<_> = packets.iter().map(|&(packet, count)| several(count, noun(packet))).collect();
+        match amounts.as_slice() {
+            [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+            _ => amounts.concat(),
         }
     }
 
@@ -203,6 +217,19 @@ impl<'a> Topic<'a> {
             [first, second] => format!("{} and {}", name(first), name(second)),
             [first, rest @ ..] => format!("{} and {} more networks", name(first), rest.len()),
         }
+    }
+}
+
+/// `1 SYN`, or `37 SYNs`.
+fn several(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", Count(count), if count == 1 { "" } else { "s" })
+}
+
+fn noun(packet: Option<&str>) -> &str {
+    match packet {
+        Some("data") => "data packet",
+        Some(kind) => kind,
+        None => "packet",
     }
 }
 

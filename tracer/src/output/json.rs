@@ -133,6 +133,9 @@ impl Objects {
         let merged = (0..7).filter(|&it| request.split.is_merged(it)).map(|it| RequestStage::ALL[it].name());
         object.names("merged", merged);
         object.number("retransmits", record.retransmits.into());
+        if record.held() != 0 {
+            object.number("host_queue_ns", record.held());
+        }
         if record.srtt_us != 0 {
             object.number("srtt_ns", u64::from(record.srtt_us) * 1000);
         }

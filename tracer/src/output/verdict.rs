@@ -90,7 +90,7 @@ impl<'a> Mostly<'a> {
             times: &figures.connection_stages[ConnectionStage::Accept as usize],
             owner: Owner::Of("the application, slow to accept connections"),
         };
-        let apart = RequestStage::ALL.map(|it| stage(it, figures.apart(it as usize), Owner::Of(whose(it))));
+        let apart = RequestStage::ALL.map(|it| stage(it, figures.apart(it as usize), Owner::Of(whose(it, figures))));
         let together = RequestStage::ALL.into_iter().flat_map(|it| {
             let spans = figures.spans[it as usize].iter().enumerate();
             spans.map(move |(last, &time)| stage(it, time, Owner::Several(it as usize, last)))
@@ -115,13 +115,17 @@ impl<'a> Mostly<'a> {
     }
 }
 
-const fn whose(stage: RequestStage) -> &'static str {
+fn whose(stage: RequestStage, figures: &Figures) -> &'static str {
     match stage {
         RequestStage::Ingress => "this host's kernel between network device and socket",
         RequestStage::Pickup => "the application, busy elsewhere before it read them",
         RequestStage::Upload => "the sender, who had not sent all of them yet",
         RequestStage::Service => "the application computing or waiting",
         RequestStage::Egress => "this host's kernel between socket and network device",
+        // Most of it, at least.
+        RequestStage::Download if figures.held.saturating_mul(2) >= figures.stages[stage as usize].sum() => {
+            "this host's own queue, in which the packets waited: a shaper, or a link that is too slow (`tc -s qdisc show`)"
+        }
         RequestStage::Download => "the application writing on, or the peer's window",
         RequestStage::Drain => "the network and the load balancer, until all was acknowledged",
     }

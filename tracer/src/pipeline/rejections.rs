@@ -15,7 +15,7 @@ use crate::{
         connection,
         ending::{self, Ending},
     },
-    rejection::{Cause, CloseReason, Facts, Rejection, Setting},
+    rejection::{Cause, CloseReason, Facts, Rejection, Rule, Setting},
 };
 use foldhash::fast::FixedState;
 use std::{
@@ -36,6 +36,8 @@ pub const HOLD: u64 = 1_000_000_000;
 const ANSWER: u64 = 1_000_000_000;
 /// Verdicts that wait at once. Beyond, the oldest is given with what is known.
 const WAITING: usize = 8192;
+/// Rules that are named for the events of a key at most.
+const MOST_RULES: usize = 16;
 /// Deaths of processes that are remembered at once.
 const DEATHS: usize = 256;
 
@@ -61,6 +63,41 @@ struct Reported {
     at: u64,
     /// What it was; `None`: harmless.
     latest: Option<Box<Rejection>>,
+    /// The rules of all of them, if they were not the same.
+    rules: Vec<Rule>,
+}
+
+impl Reported {
+    /// What happened between the latest report and `found`, if that was by different rules: which of them is not known.
+    /// `found` is left to stand for itself.
+    fn between(&mut self, found: &mut Rejection) -> Option<Rejection> {
+        let rules = |it: &Rejection| it.facts.rule.iter().chain(&it.facts.candidates).cloned().collect::<Vec<_>>();
+        let latest = self.latest.as_deref().filter(|latest| latest.apart() != found.apart());
+        let seen = latest.map(|latest| [rules(latest), rules(found)].concat()).unwrap_or_default();
+        for rule in seen {
+            if self.rules.len() < MOST_RULES && !self.rules.iter().any(|it| is_same(it, &rule)) {
+                self.rules.push(rule);
+            }
+        }
+        if self.rules.is_empty() || found.count < 2 {
+            return None;
+        }
+        let others = Rejection { count: found.count - 1, ..found.clone() };
+        found.count = 1;
+        Some(by_one_of(others, self.rules.clone()))
+    }
+}
+
+/// One of these rules did it.
+fn by_one_of(rejection: Rejection, rules: Vec<Rule>) -> Rejection {
+    let facts = Facts { rule: None, candidates: rules, ..rejection.facts };
+    Rejection { facts, ..rejection }
+}
+
+/// A handle names a rule whatever its text.
+fn is_same(one: &Rule, other: &Rule) -> bool {
+    let is_same = if one.handle.is_some() { one.handle == other.handle } else { one.text == other.text };
+    one.chain == other.chain && is_same
 }
 
 /// The generations of tallies, of which the kernel side counts in one at a time.
@@ -154,12 +191,16 @@ impl Rejections {
         (reported.count, reported.at) = (record.count, record.reported);
         let is_late = Event::of(record.key.event) == Some(Event::DataAfterClose);
         let found = if is_late { classify::of_late(record, false, &host) } else { classify::of_record(record, &host) };
-        let found = found.map(|rejection| Rejection { count, ..rejection }.mixed(record.mixed));
+        let mut found = found.map(|rejection| Rejection { count, ..rejection }.mixed(record.mixed));
+        let between = found.as_mut().and_then(|found| reported.between(found));
         reported.latest = found.clone().map(Box::new);
         match found {
             Some(rejection) if is_late => self.late(record, rejection, host),
             Some(rejection) => self.take(rejection),
             None => {}
+        }
+        if let Some(between) = between {
+            self.take(between);
         }
     }
 
@@ -271,15 +312,15 @@ impl Rejections {
 
     /// A request that ended.
     pub fn ended(&mut self, record: &RequestRecord) {
-        if let Some(rejection) = connection::of_request(record, self.limits) {
+        for rejection in connection::of_ended(record, self.limits) {
             self.once(rejection);
         }
     }
 
-    /// Whether the sender of this request was told to wait, or more: whether [`Rejections::ended`] wants to see it.
+    /// Whether [`Rejections::ended`] wants to see it.
     #[must_use]
     pub const fn is_of_interest(record: &RequestRecord) -> bool {
-        record.zero_window != 0
+        connection::may_have_gone_wrong(record)
     }
 
     /// A request that waits; `record.reported` is now. True if something new was found.
@@ -378,7 +419,9 @@ impl Rejections {
         let reported = self.reported.remove(key).unwrap_or_default();
         let count = tally.count.checked_sub(reported.count).filter(|&count| count != 0)?;
         let is_known = reported.count != 0;
-        Some(Unreported { count, since: reported.at, is_known, latest: reported.latest.map(|it| *it) })
+        let Reported { at, latest, rules, .. } = reported;
+        let latest = latest.map(|it| if rules.is_empty() { *it } else { by_one_of(*it, rules) });
+        Some(Unreported { count, since: at, is_known, latest })
     }
 
     /// How many rejections of `cause` in a network namespace were counted.

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 use tracer_common::{
-    connection::Connection,
+    connection::{ACCEPT_UNSEEN, Connection},
     record::RequestRecord,
     rejection::Queue,
     slot::{ACCEPTS_BITS, ACCEPTS_WAYS, first, mixed},
@@ -46,6 +46,8 @@ mod uapi {
     /// `struct inet_diag_msg`.
     pub const MESSAGE: usize = 72;
     pub const LISTEN: u32 = 1 << 10;
+    /// Where its member `idiag_inode` is.
+    pub const INODE: usize = 68;
     /// All states but `LISTEN`, `TIME_WAIT` and those before a connection.
     pub const STATES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 }
@@ -226,7 +228,12 @@ fn connection(message: &[u8]) -> Option<Connection> {
         return None;
     }
     // SAFETY: the length was checked, the read needs no alignment, and any bit pattern is a valid `Connection`.
-    Some(unsafe { value.as_ptr().cast::<Connection>().read_unaligned() })
+    let mut connection = unsafe { value.as_ptr().cast::<Connection>().read_unaligned() };
+    // A socket has an inode as long as a process has it, although perhaps no hook saw `accept()`.
+    if connection.moments.accepted == 0 && word(message, uapi::HEADER + uapi::INODE) != Some(0) {
+        connection.flags |= ACCEPT_UNSEEN;
+    }
+    Some(connection)
 }
 
 /// The first message in `bytes`, and what follows it.

@@ -162,7 +162,7 @@ impl Probe {
         raise_memory_limit();
         let kernel_btf = KernelBtf::load(KERNEL_BTF)?;
         let offsets = Offsets::resolve(|kernel_struct, member| kernel_btf.offset(kernel_struct, member));
-        let settings = settings(filters);
+        let settings = settings(filters, &kernel_btf);
         let level: u8 = if kernel_log { 5 } else { 0 };
         let interfaces = Interfaces::find(&filters.interfaces, filters.netns).map_err(ProbeError::Interface)?;
         let mut ebpf = EbpfLoader::new()
@@ -397,7 +397,7 @@ fn needed(filters: &Filters) -> Vec<&'static str> {
     of_interfaces.into_iter().chain(filters.pid.map(|_| "read")).collect()
 }
 
-fn settings(filters: &Filters) -> Settings {
+fn settings(filters: &Filters, btf: &KernelBtf) -> Settings {
     let mut bits = 0;
     if !filters.ports.is_empty() {
         bits |= Settings::PORT_FILTER;
@@ -410,6 +410,9 @@ fn settings(filters: &Filters) -> Settings {
     }
     if filters.without.iter().any(|name| name == hooks::ACCEPT) {
         bits |= Settings::ACCEPT_UNSEEN;
+    }
+    if btf.tracepoint_arguments("tcp_retransmit_skb").is_some_and(|arguments| arguments > 2) {
+        bits |= Settings::RETRANSMIT_ERRORS;
     }
     // Numbers of system calls are small.
     let call = |number: libc::c_long| u32::try_from(number).unwrap_or(u32::MAX);

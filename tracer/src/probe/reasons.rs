@@ -10,6 +10,8 @@ pub const PREFIX: &str = "SKB_DROP_REASON_";
 /// Reasons by name, without the prefix; a `*` stands for the rest of a name.
 const CLASSES: &[(u8, &[&str])] = &[
     (SYN | LATE, &["NO_SOCKET"]),
+    // A SYN that does not open a connection, because one with the same ends has just ended.
+    (SYN, &["TCP_RFC7323_TW_PAWS"]),
     // Generic XDP gives no reason.
     (LATE | PLACE, &["NOT_SPECIFIED"]),
     (LATE, &["TCP_ABORT_ON_DATA", "TCP_CLOSE", "SOCKET_CLOSE"]),

@@ -288,6 +288,7 @@ fn join(head: &RequestRecord, body: &RequestRecord) -> RequestRecord {
         sequence: head.sequence,
         revision: head.revision.saturating_add(body.revision).saturating_add(1),
         retransmits: head.retransmits.saturating_add(body.retransmits),
+        resent: body.resent,
         marks: head.marks,
         ..*body
     }

@@ -9,10 +9,14 @@ use crate::{
         netns::names::Namer,
         netstat::{self, Reconciliation, Seen},
         peer::socket,
+        xdp,
     },
     explain::{classify, connection},
     pipeline::{Pipeline, rejections::Question},
-    probe::{Filters, Tallies, namespace},
+    probe::{
+        Filters, Tallies,
+        namespace::{self, Netns},
+    },
     rejection::{Cause, Rejection},
     status::Counters,
 };
@@ -189,10 +193,14 @@ impl Asker {
         let any = [0];
         let ports = if self.filters.ports.is_empty() { &any[..] } else { &self.filters.ports };
         let locals = ports.iter().map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-        let netns = self.filters.netns.unwrap_or(0);
-        locals
-            .into_iter()
-            .try_for_each(|local| pipeline.rejection(&connection::nothing_arrived(local, netns, self.began, now)))
+        let netns = self.filters.netns;
+        let namespace = netns.map(Netns::open).transpose()?;
+        let programs = || xdp::programs().unwrap_or_default();
+        let programs = namespace.map_or_else(|| Ok(programs()), |namespace| namespace.inside(programs))?;
+        let (netns, times) = (netns.unwrap_or(0), (self.began, now));
+        locals.into_iter().try_for_each(|local| {
+            pipeline.rejection(&connection::nothing_arrived(local, netns, times, programs.clone()))
+        })
     }
 }
 

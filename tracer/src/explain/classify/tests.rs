@@ -209,7 +209,8 @@ fn what_is_harmless_is_not_reported() {
         "DUP_FRAG",
         "A_REASON_OF_THE_FUTURE",
     ] {
-        for packet in [Packet::Syn, Packet::Ack, Packet::Data, Packet::Fin, Packet::Reset, Packet::Other] {
+        let syn = (reason != "NOT_SPECIFIED").then_some(Packet::Syn);
+        for packet in syn.into_iter().chain([Packet::Ack, Packet::Data, Packet::Fin, Packet::Reset, Packet::Other]) {
             assert_eq!(cause(&dropped(packet, 0), &host(reason, "tcp_v4_rcv")), None, "{reason} {packet:?}");
         }
     }
@@ -220,10 +221,20 @@ fn what_is_harmless_is_not_reported() {
     assert_eq!(cause(&dropped(Packet::Ack, FULL), &host("NOT_SPECIFIED", "tcp_rcv_state_process")), None);
     assert_eq!(cause(&dropped(Packet::Fin, FULL), &host("NOT_SPECIFIED", "tcp_v4_rcv")), None);
     assert_eq!(cause(&dropped(Packet::Ack, FULL), &host("NO_SOCKET", "tcp_v4_rcv")), None);
+    assert_eq!(cause(&dropped(Packet::Syn, 0), &host("NOT_SPECIFIED", "tcp_rcv_state_process")), None);
     // An event is newer than this program.
     let mut unknown = dropped(Packet::Syn, 0);
     unknown.key.event = 99;
     assert_eq!(cause(&unknown, &host("NO_SOCKET", "tcp_v4_rcv")), None);
+}
+
+#[test]
+fn a_syn_that_a_connection_which_has_just_ended_refuses_is_told_as_that() {
+    let of = |packet, reason| cause(&dropped(packet, 0), &host(reason, "tcp_v6_rcv"));
+    assert_eq!(of(Packet::Syn, "TCP_RFC7323_TW_PAWS"), Some((Cause::PacketDropped, Observed)));
+    // Before Linux 6.15, and for a sequence number that is too old.
+    assert_eq!(of(Packet::Syn, "NOT_SPECIFIED"), Some((Cause::PacketDropped, Inferred)));
+    assert_eq!(of(Packet::Data, "TCP_RFC7323_TW_PAWS"), None);
 }
 
 #[test]

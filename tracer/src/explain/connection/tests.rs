@@ -1,6 +1,6 @@
 //! Tests of the causes of connections and requests.
 
-use super::{nothing_arrived, of_closed, of_listener, of_request, of_waiting};
+use super::{may_have_gone_wrong, nothing_arrived, of_closed, of_ended, of_listener, of_request, of_waiting};
 use crate::{
     explain::{Limits, ending::of_connection, entry, tests::process},
     rejection::{
@@ -262,6 +262,30 @@ fn a_response_that_is_sent_again_and_again_is_not_acknowledged() {
 }
 
 #[test]
+fn a_response_that_was_not_acknowledged_until_the_peer_left_is_told_as_that() {
+    let limits = Limits::default();
+    let causes = |record: &RequestRecord| of_ended(record, limits).iter().map(|it| it.cause).collect::<Vec<_>>();
+    let mut record = RequestRecord { flags: RequestRecord::FINAL, retransmits: 3, resent: 1448, ..request(S, [0; 7]) };
+    record.moments.acknowledged = 0;
+    record.reported = 2 * S;
+    assert_eq!(causes(&record), [Cause::ResponseNotAcknowledged]);
+    assert!(may_have_gone_wrong(&record));
+    assert_eq!(of_ended(&record, limits)[0].facts.resent_bytes, Some(1448));
+    // A small packet is lost for another reason than its size.
+    let small = RequestRecord { resent: 400, ..record };
+    assert_eq!(of_ended(&small, limits)[0].facts.resent_bytes, None);
+    for harmless in [
+        RequestRecord { retransmits: 2, ..record },
+        RequestRecord { reported: 2 * S - 1, ..record },
+        RequestRecord { flags: 0, ..record },
+        RequestRecord { flags: RequestRecord::COMPLETE | RequestRecord::FINAL, ..record },
+        RequestRecord { bytes_out: 0, ..record },
+    ] {
+        assert_eq!(causes(&harmless), []);
+    }
+}
+
+#[test]
 fn a_second_of_zero_window_is_an_application_that_does_not_read() {
     let record = |zero_window| RequestRecord { zero_window, ..request(S, [0, 0, 0, 0, 0, 0, 0]) };
     let limits = Limits::default();
@@ -292,7 +316,7 @@ fn an_accept_queue_is_filling_from_half_its_limit_on() {
 
 #[test]
 fn nothing_is_not_seen() {
-    let found = nothing_arrived("[::]:8080".parse().unwrap(), 7, S, 31 * S);
+    let found = nothing_arrived("[::]:8080".parse().unwrap(), 7, (S, 31 * S), Vec::new());
     assert_eq!((found.cause, found.evidence, found.netns), (Cause::NothingArrived, NotSeen, 7));
     assert_eq!((found.first, found.last, found.facts.waited_ns), (S, 31 * S, Some(30 * S)));
     let text = crate::explain::explain(&found, Limits::default()).text;

@@ -8,7 +8,7 @@ use crate::{
         causes::CAUSES,
         tests::{bare, process},
     },
-    rejection::{Cause, CloseReason, Evidence, Facts, Rejection},
+    rejection::{Cause, CloseReason, Evidence, Facts, Rejection, Rule},
 };
 
 const TOTALS: Totals = Totals { requests: 411, connections: 63 };
@@ -117,6 +117,25 @@ fn no_sentence_names_port_0() {
     // Most of them were for one port.
     let sentences = said(&[finding(&one, 30), finding(&several, 5)]);
     assert_eq!(sentences.len(), 2, "{sentences:?}");
+}
+
+#[test]
+fn no_rule_is_blamed_for_what_another_one_did() {
+    let dropped = |packet: &str, handle| {
+        let rule = Rule { chain: "inet filter input".to_owned(), handle: Some(handle), text: "drop".to_owned() };
+        let facts = Facts { packet: Some(packet.to_owned()), rule: Some(rule), ..Facts::default() };
+        Rejection { facts, ..bare(Cause::FirewallDrop) }
+    };
+    let (data, fin, syn) = (dropped("data", 2), dropped("FIN", 2), dropped("SYN", 3));
+    assert_eq!(
+        said(&[finding(&syn, 1), finding(&fin, 1), finding(&data, 6)]),
+        [
+            "6 data packets and 1 FIN from 10.0.1.0/24 to :8080 got dropped by this host's firewall: `drop` (handle 2 in \
+             inet filter input); let them pass.",
+            "1 SYN from 10.0.1.0/24 to :8080 got dropped by this host's firewall: `drop` (handle 3 in inet filter \
+             input); let them pass."
+        ]
+    );
 }
 
 #[test]

@@ -3,7 +3,9 @@ use crate::{
     aggregate::figures::Change,
     explain::Limits,
     output::json_summary,
-    samples::{CLOCK, MS, closed, counters, dropped, first, marks, queue_full, request, short, slow, unanswered},
+    samples::{
+        CLOCK, MS, S, US, closed, counters, dropped, first, marks, queue_full, request, short, slow, unanswered,
+    },
     status::{Hook, Shortfalls},
 };
 use tracer_common::{endpoint::Endpoint, opening::Opening, record::RequestRecord};
@@ -179,6 +181,22 @@ fn nobody_is_named_for_stages_that_were_not_told_apart() {
         summary.request(&Request::of(&unread), Change::Remove);
     }
     assert_eq!(summary.all.spans, [[0; 7]; 7]);
+}
+
+#[test]
+fn what_waited_in_a_queue_of_this_host_is_not_the_peers_time() {
+    let mut record = request(10 * S, [US, US, 0, MS, US, 1900 * MS, MS]);
+    let line = |record: &RequestRecord| {
+        let mut summary = Summary::default();
+        summary.request(&Request::of(record), Change::Add);
+        shown(&summary).lines().nth(1).unwrap().to_owned()
+    };
+    assert!(line(&record).ends_with(": the application writing on, or the peer's window."), "{}", line(&record));
+    record.marks += 1700;
+    assert_eq!(record.held(), 1700 * MS);
+    let owner = ": this host's own queue, in which the packets waited: a shaper, or a link that is too slow (`tc -s qdisc \
+        show`).";
+    assert!(line(&record).ends_with(owner), "{}", line(&record));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{ANSWER, Close, HOLD, Question, Rejections, WAITING};
 use crate::{
     enrich::{application::Application, host::HostFacts},
-    rejection::{Cause, CloseReason, Evidence, ProcessName, Rejection, Setting},
+    rejection::{Cause, CloseReason, Evidence, ProcessName, Rejection, Rule, Setting},
     samples::{MS, S, US, closed, marks, request, unanswered, v4},
 };
 use tracer_common::{
@@ -690,4 +690,35 @@ fn generations_are_forgotten_when_two_have_followed() {
         assert!(rejections.reported.len() <= 2);
     }
     assert_eq!(rejections.counted(NETNS, Cause::NoListener), 512);
+}
+
+/// `count` packets dropped by netfilter until now, the latest of them by the rule with that handle.
+fn by_rule(count: u64, handle: u64) -> (RejectionRecord, HostFacts) {
+    let rule = Rule { chain: "inet f input".to_owned(), handle: Some(handle), text: "drop".to_owned() };
+    let key = Key { location: 1, reason: 12, ..key(Event::Dropped) };
+    let record = RejectionRecord { key, peer: v4().peer, reported: count * S, count, ..RejectionRecord::EMPTY };
+    let host = HostFacts { reason: Some("NETFILTER_DROP".to_owned()), rule: Some(rule), ..HostFacts::default() };
+    (record, host)
+}
+
+#[test]
+fn what_happens_between_the_drops_of_two_rules_may_be_of_either() {
+    let mut rejections = Rejections::default();
+    for (count, handle) in [(1, 2), (3, 2), (10, 3), (12, 3)] {
+        let (record, host) = by_rule(count, handle);
+        rejections.event(&record, host);
+    }
+    let (record, _) = by_rule(14, 3);
+    let rest = rejections.unreported(&record.counted_by(), &Tally { count: 14, ..Tally::default() }).unwrap();
+    let rest = Rejection { count: rest.count, ..rest.latest.unwrap() };
+    rejections.finish();
+    let mut counts = std::collections::BTreeMap::<_, u64>::new();
+    for rejection in rejections.ready().iter().chain([&rest]) {
+        let handles = |rules: &[Rule]| rules.iter().filter_map(|it| it.handle).collect::<Vec<_>>();
+        let facts = &rejection.facts;
+        *counts.entry((facts.rule.as_ref().and_then(|it| it.handle), handles(&facts.candidates))).or_default() +=
+            rejection.count;
+    }
+    let expected = [((None, vec![2, 3]), 6 + 1 + 2), ((Some(2), vec![]), 3), ((Some(3), vec![]), 2)];
+    assert_eq!(counts, expected.into());
 }
