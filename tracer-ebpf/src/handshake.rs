@@ -71,13 +71,20 @@ impl Listener {
 #[inline(always)]
 fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
     let handshake = HANDSHAKES.find(tuple);
-    // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both.
-    if let Some(handshake) = &handshake
+    // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both. Forwarded into a container, it
+    // passes a device there, where another listener gets it.
+    let passes_again = if let Some(handshake) = &handshake
         && handshake.sequence == sequence
         && now.wrapping_sub(handshake.seen) < SAME_NS
     {
-        return;
-    }
+        // One that is steered may be another one each time that it is asked for.
+        if handshake.listener == listener.address || listener.is_steered {
+            return;
+        }
+        true
+    } else {
+        false
+    };
     let (is_syn_queue_full, unseen) = syn_queue_drops(listener.syn_queue);
     let refused = if is_syn_queue_full {
         Some(Event::SynQueueFull)
@@ -90,8 +97,9 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
     let mut event = refused;
     if let Some(handshake) = handshake {
         handshake.seen = now;
-        if handshake.sequence != sequence {
-            *handshake = Handshake { syn: now, seen: now, listener: listener.address, sequence, ..Handshake::NONE };
+        if handshake.sequence != sequence || passes_again {
+            let syn = if passes_again { handshake.syn } else { now };
+            *handshake = Handshake { syn, seen: now, listener: listener.address, sequence, ..Handshake::NONE };
         } else if handshake.synack == 0 && handshake.explained & !AGAIN == 0 && refused.is_none() {
             // Sent again, and the one before was not answered although nothing was seen to refuse it.
             event = Some(Event::SynUnanswered);

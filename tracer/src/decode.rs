@@ -32,6 +32,17 @@ impl Record {
             Self::Rejection(record) => record.key.netns,
         }
     }
+
+    /// When it was made, in monotonic nanoseconds.
+    #[must_use]
+    pub const fn reported(&self) -> u64 {
+        match self {
+            Self::Request(record) => record.reported,
+            Self::Opened(record) | Self::Closed(record) => record.reported,
+            Self::Listener(record) => record.reported,
+            Self::Rejection(record) => record.reported,
+        }
+    }
 }
 
 /// Why bytes are no record.

@@ -177,8 +177,16 @@ impl<W: Write> Pipeline<W> {
         self.shown.namespaces.wanted()
     }
 
+    /// Notes that a network namespace, by inode number, may be named at the end.
+    pub fn notice_namespace(&mut self, netns: u32, now: u64) {
+        self.shown.namespaces.notice(netns, now);
+    }
+
     /// Notes the name of a network namespace.
     pub fn name_namespace(&mut self, netns: u32, name: &str) {
+        if !self.shown.namespaces.is_news(netns, name) {
+            return;
+        }
         self.keep(|recorder| recorder.namespace(netns, name));
         self.shown.namespaces.learn(netns, name);
     }
@@ -211,7 +219,7 @@ impl<W: Write> Pipeline<W> {
         if let Record::Request(record) = record {
             self.resolve(record);
         }
-        self.shown.namespaces.notice(record.netns());
+        self.shown.namespaces.notice(record.netns(), record.reported());
         self.keep(|recorder| recorder.record(bytes));
         let reported = match record {
             Record::Request(record) => {

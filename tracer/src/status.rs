@@ -1,6 +1,9 @@
 //! The state of a run: what the hooks are attached through, what the kernel counted.
 
-use crate::{enrich::netstat::Reconciliation, probe::HookStatus};
+use crate::{
+    enrich::netstat::Reconciliation,
+    probe::{HookStatus, Untraced},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracer_common::counter::Counter;
@@ -50,6 +53,10 @@ pub struct Counters(BTreeMap<String, u64>);
 /// The name of [`Counters::events_missed`].
 const EVENTS_MISSED: &str = "events_missed";
 
+/// The names of [`Counters::untraced`].
+const INTERFACES_UNTRACED: &str = "interfaces_untraced";
+const NAMESPACES_UNTRACED: &str = "namespaces_untraced";
+
 impl Counters {
     /// Adds what the kernel did not let the programs see.
     #[must_use]
@@ -62,6 +69,24 @@ impl Counters {
     #[must_use]
     pub fn events_missed(&self) -> u64 {
         self.0.get(EVENTS_MISSED).copied().unwrap_or(0)
+    }
+
+    /// Adds the interfaces and network namespaces whose SYNs were not seen.
+    #[must_use]
+    pub fn with_untraced(mut self, untraced: Untraced) -> Self {
+        for (name, count) in [(INTERFACES_UNTRACED, untraced.interfaces), (NAMESPACES_UNTRACED, untraced.namespaces)] {
+            if count != 0 {
+                self.0.insert(name.to_owned(), count.into());
+            }
+        }
+        self
+    }
+
+    /// Interfaces, and network namespaces, whose SYNs were not seen: the most at once.
+    #[must_use]
+    pub fn untraced(&self) -> (u64, u64) {
+        let count = |name| self.0.get(name).copied().unwrap_or(0);
+        (count(INTERFACES_UNTRACED), count(NAMESPACES_UNTRACED))
     }
 
     /// Counters from their values, in the order of [`Counter::ALL`].

@@ -213,6 +213,9 @@ pub struct Reconciliation {
     pub netns: u32,
     /// One for each counter.
     pub rows: Vec<Counter>,
+    /// Only a part of what the kernel counted was watched.
+    #[serde(default)]
+    pub filtered: bool,
 }
 
 /// A counter of the kernel.

@@ -2,6 +2,7 @@
 //! the program. These tracers watch the whole host, so each test has ports of its own.
 
 mod apart;
+mod follow;
 
 use std::path::Path;
 use std::process::Command;

@@ -79,7 +79,14 @@ fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write
                     pipeline.assume(limits);
                 }
             }
-            Ok(Some(Block::Reconciliation(namespaces))) => pipeline.reconciliation(namespaces),
+            Ok(Some(Block::Reconciliation(mut namespaces))) => {
+                // The kernel's counters know no filters.
+                let is_filtered = !(args.ports.is_empty() && args.peers.is_empty());
+                for it in &mut namespaces {
+                    it.filtered |= is_filtered;
+                }
+                pipeline.reconciliation(namespaces);
+            }
             Ok(Some(Block::Waiting(bytes))) => waiting.extend(waiting_request(bytes, args)),
             Ok(Some(Block::End(totals))) => counters = totals,
             Ok(None) => break Ok(()),

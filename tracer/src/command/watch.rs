@@ -268,11 +268,11 @@ fn finish(
     mut sink: Sink<impl Write>,
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
-    let missed = probe.events_missed();
+    let (missed, untraced) = (probe.events_missed(), probe.untraced());
     // From here on nothing is counted any more, so that the totals are those of the records.
     probe.stop()?;
     let waiting = sweep(probe, records, &mut sink).unwrap_or_default();
-    let counters = Counters::new(probe.counts()?).with_events_missed(missed);
+    let counters = Counters::new(probe.counts()?).with_events_missed(missed).with_untraced(untraced);
     let Sink { mut pipeline, mut asker } = sink;
     if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, Some(&counters)));

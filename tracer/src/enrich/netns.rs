@@ -7,12 +7,14 @@ pub mod names;
 use foldhash::fast::FixedState;
 use serde::Serialize;
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     fmt,
 };
 
 /// Namespaces remembered at once.
 const CAPACITY: usize = 1024;
+/// For how long a name holds, in nanoseconds.
+const LIFETIME: u64 = 10_000_000_000;
 
 /// The namespaces of a run.
 #[derive(Debug, Default)]
@@ -20,13 +22,14 @@ pub struct Namespaces {
     /// Those of what was shown or counted.
     seen: BTreeSet<u32>,
     names: HashMap<u32, String, FixedState>,
-    /// Those whose names were asked for.
-    asked: HashSet<u32, FixedState>,
+    /// When the name of each was asked for.
+    asked: HashMap<u32, u64, FixedState>,
     /// Those whose names are to be asked for.
     wanted: Vec<u32>,
-    /// The latest of [`Namespaces::notice`] and of [`Namespaces::see`]: mostly the next one is the same.
-    noticed_last: u32,
+    /// The latest of [`Namespaces::see`]: mostly the next one is the same.
     seen_last: u32,
+    /// The latest of [`Namespaces::notice`], and until when its name holds.
+    noticed_last: (u32, u64),
 }
 
 /// A namespace and its name, as in JSON.
@@ -53,18 +56,22 @@ impl fmt::Display for Label<'_> {
 }
 
 impl Namespaces {
-    /// Notes that a record is about the namespace `netns`, so that its name is asked for early.
-    pub fn notice(&mut self, netns: u32) {
-        if netns == self.noticed_last || netns == 0 {
+    /// Notes that a record is about the namespace `netns` at `now` (monotonic nanoseconds), so that its name is asked for
+    /// early, and again after a while: the number may be another namespace's by then.
+    pub fn notice(&mut self, netns: u32, now: u64) {
+        let (last, until) = self.noticed_last;
+        if netns == 0 || (netns == last && now < until) {
             return;
         }
-        self.noticed_last = netns;
         if self.asked.len() >= CAPACITY {
             self.asked.clear();
         }
-        if !self.names.contains_key(&netns) && self.asked.insert(netns) {
+        let asked = self.asked.entry(netns).or_insert(0);
+        if *asked == 0 || now.saturating_sub(*asked) >= LIFETIME {
+            *asked = now.max(1);
             self.wanted.push(netns);
         }
+        self.noticed_last = (netns, asked.saturating_add(LIFETIME));
     }
 
     /// Notes that something of the namespace `netns` is shown or counted; 0: it is not known which.
@@ -78,6 +85,12 @@ impl Namespaces {
     /// The namespaces whose names have become of interest since the last call.
     pub fn wanted(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.wanted)
+    }
+
+    /// Whether the namespace `netns` is known by another name than this one, or by none.
+    #[must_use]
+    pub fn is_news(&self, netns: u32, name: &str) -> bool {
+        self.names.get(&netns).is_none_or(|known| known.strip_prefix(name).is_none_or(|rest| !is_number(rest, netns)))
     }
 
     /// Takes the name of the namespace `netns`. Of several with one name, the later ones show their number, too.
@@ -110,6 +123,11 @@ impl Namespaces {
     }
 }
 
+/// Whether `rest` is nothing, or the number that is shown behind a name that is not alone.
+fn is_number(rest: &str, netns: u32) -> bool {
+    rest.is_empty() || rest == format!(" net:[{netns}]")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,19 +154,25 @@ mod tests {
         }
         assert_eq!(namespaces.name(7).to_string(), "session-3.scope");
         assert_eq!(namespaces.name(8).to_string(), "session-3.scope net:[8]");
+        let is_news = |netns, name| namespaces.is_news(netns, name);
+        assert!(!is_news(7, "session-3.scope") && !is_news(8, "session-3.scope"));
+        assert!(is_news(7, "session-3") && is_news(8, "web") && is_news(9, "web"));
     }
 
     #[test]
-    fn each_name_is_asked_for_once_and_memory_is_bounded() {
+    fn names_are_asked_for_now_and_then_and_memory_is_bounded() {
         let mut namespaces = Namespaces::default();
         for netns in [0, 7, 8, 7, 8] {
-            namespaces.notice(netns);
+            namespaces.notice(netns, 5);
         }
         assert_eq!((namespaces.wanted(), namespaces.wanted()), (vec![7, 8], vec![]));
+        // Another namespace may have the number by then.
+        namespaces.notice(8, 5 + LIFETIME);
+        assert_eq!(namespaces.wanted(), [8]);
         for netns in 1..10_000 {
             namespaces.see(netns);
             namespaces.learn(netns, "web");
-            namespaces.notice(netns);
+            namespaces.notice(netns, 7);
         }
         assert!(namespaces.seen.len() <= CAPACITY && namespaces.names.len() <= CAPACITY);
         assert!(namespaces.asked.len() <= CAPACITY);

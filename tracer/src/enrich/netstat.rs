@@ -1,6 +1,6 @@
 //! The kernel's own counters of a network namespace, and what of them the rejections explain.
 
-use crate::probe::namespace::Netns;
+use crate::probe::namespace::{self, Netns};
 use serde::{Deserialize, Serialize};
 use std::{fs, io};
 
@@ -17,6 +17,8 @@ pub struct Counters {
     pub resets: Option<u64>,
     /// `RetransSegs`: segments that TCP sent again.
     pub retransmits: Option<u64>,
+    /// Which namespace it is, as inode numbers are given again ([`namespace::cookie`]).
+    pub cookie: Option<u64>,
 }
 
 impl Counters {
@@ -28,7 +30,8 @@ impl Counters {
     pub fn read(netns: u32) -> io::Result<Self> {
         let read = || {
             let netstat = fs::read_to_string("/proc/thread-self/net/netstat")?;
-            Ok(Self::parse(&netstat, &fs::read_to_string("/proc/thread-self/net/snmp")?))
+            let counters = Self::parse(&netstat, &fs::read_to_string("/proc/thread-self/net/snmp")?);
+            Ok(Self { cookie: namespace::cookie(), ..counters })
         };
         Netns::open(netns)?.inside(read)?
     }
@@ -40,20 +43,28 @@ impl Counters {
             syn_queue_drops: counter(netstat, "TcpExt:", "TCPReqQFullDrop"),
             resets: counter(snmp, "Tcp:", "OutRsts"),
             retransmits: counter(snmp, "Tcp:", "RetransSegs"),
+            cookie: None,
         }
     }
 
-    /// How much each has risen since `earlier`.
+    /// How much each has risen since `earlier`; `None` if these are of another namespace, which has got the same number.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let rise = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
-        Self {
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut is_same = self.cookie == earlier.cookie;
+        let mut rise = |now: Option<u64>, before: Option<u64>| {
+            let rise = now?.checked_sub(before?);
+            is_same &= rise.is_some();
+            rise
+        };
+        let since = Self {
             listen_overflows: rise(self.listen_overflows, earlier.listen_overflows),
             listen_drops: rise(self.listen_drops, earlier.listen_drops),
             syn_queue_drops: rise(self.syn_queue_drops, earlier.syn_queue_drops),
             resets: rise(self.resets, earlier.resets),
             retransmits: rise(self.retransmits, earlier.retransmits),
-        }
+            cookie: self.cookie,
+        };
+        is_same.then_some(since)
     }
 }
 
@@ -97,14 +108,37 @@ pub struct Row {
 pub struct Reconciliation {
     /// Network namespace, by inode number.
     pub netns: u32,
-    /// A row for each counter that the kernel has.
+    /// A row for each counter that the kernel has; none if they were not read.
     pub rows: Vec<Row>,
+    /// When the counters were not read; absent if they were.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_read: Option<NotRead>,
+    /// Only some ports or peers were watched, and the counters are of all.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub filtered: bool,
 }
+
+/// When the counters of a network namespace were not read, so that nothing can be held against them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotRead {
+    /// When tracing began: most likely the namespace is newer.
+    AtStart,
+    /// When tracing ended: most likely the namespace was gone.
+    AtEnd,
+}
+
+/// What a counter counts that only a rejection can be: its name, and what it counts.
+const REJECTIONS: [(&str, &str); 3] = [
+    ("ListenOverflows", "SYN or last ACK for a full accept queue"),
+    ("TCPReqQFullDrop", "SYN for a full SYN queue"),
+    ("ListenDrops", "connection that a listener dropped"),
+];
 
 impl Reconciliation {
     /// Holds what the kernel `counted` in the namespace against what was `seen` there.
     #[must_use]
-    pub fn new(netns: u32, counted: &Counters, seen: &Seen) -> Self {
+    pub fn new(netns: u32, counted: &Counters, seen: &Seen, filtered: bool) -> Self {
         let listen_drops = seen.accept_queue_full + seen.syn_queue_full + seen.no_route_back;
         let rows = [
             ("ListenOverflows", counted.listen_overflows, seen.accept_queue_full),
@@ -118,7 +152,22 @@ impl Reconciliation {
             let difference = kernel.wrapping_sub(explained).cast_signed();
             Some(Row { name: name.to_owned(), kernel, explained, difference })
         };
-        Self { netns, rows: rows.into_iter().filter_map(row).collect() }
+        Self { netns, rows: rows.into_iter().filter_map(row).collect(), not_read: None, filtered }
+    }
+
+    /// Of a namespace whose counters were not read.
+    #[must_use]
+    pub const fn unread(netns: u32, not_read: NotRead, filtered: bool) -> Self {
+        Self { netns, rows: Vec::new(), not_read: Some(not_read), filtered }
+    }
+
+    /// The rejections that the kernel counted and that were not seen: how many, the counter, and what it counts.
+    #[must_use]
+    pub fn unexplained(&self) -> Option<(u64, &'static str, &'static str)> {
+        REJECTIONS.into_iter().find_map(|(name, what)| {
+            let row = self.rows.iter().find(|row| row.name == name && row.difference > 0)?;
+            Some((row.difference.unsigned_abs(), name, what))
+        })
     }
 }
 
@@ -144,6 +193,7 @@ mod tests {
             syn_queue_drops: Some(2),
             resets: Some(5),
             retransmits: Some(21),
+            cookie: None,
         };
         assert_eq!(counters(), expected);
         assert_eq!(Counters::parse("", "Tcp: OutRsts\n"), Counters::default());
@@ -152,14 +202,17 @@ mod tests {
     #[test]
     fn a_rise_needs_both_readings() {
         let later = Counters { listen_overflows: Some(10), listen_drops: None, ..counters() };
-        let rise = later.since(&counters());
+        let rise = later.since(&counters()).unwrap();
         assert_eq!((rise.listen_overflows, rise.listen_drops, rise.resets), (Some(3), None, Some(0)));
+        // A namespace that got the number of one that vanished.
+        assert_eq!(counters().since(&later), None);
+        assert_eq!(Counters { cookie: Some(2), ..later }.since(&Counters { cookie: Some(1), ..counters() }), None);
     }
 
     #[test]
     fn what_was_not_explained_is_said() {
         let seen = Seen { accept_queue_full: 7, syn_queue_full: 1, no_route_back: 0, resets: 6, retransmits: 21 };
-        let reconciliation = Reconciliation::new(7, &Counters { syn_queue_drops: None, ..counters() }, &seen);
+        let reconciliation = Reconciliation::new(7, &Counters { syn_queue_drops: None, ..counters() }, &seen, false);
         let rows: Vec<_> = reconciliation
             .rows
             .iter()
@@ -168,6 +221,10 @@ mod tests {
         let expected =
             [("ListenOverflows", 7, 7, 0), ("ListenDrops", 9, 8, 1), ("OutRsts", 5, 6, -1), ("RetransSegs", 21, 21, 0)];
         assert_eq!(rows, expected);
+        assert_eq!(reconciliation.unexplained(), Some((1, "ListenDrops", "connection that a listener dropped")));
+        let overflows = Reconciliation::new(7, &counters(), &Seen { accept_queue_full: 5, ..seen }, false);
+        assert_eq!(overflows.unexplained().map(|(count, name, _)| (count, name)), Some((2, "ListenOverflows")));
+        assert_eq!(Reconciliation::unread(7, NotRead::AtEnd, false).unexplained(), None);
         let kept = serde_json::to_string(&reconciliation).unwrap();
         assert_eq!(serde_json::from_str::<Reconciliation>(&kept).unwrap(), reconciliation);
     }
@@ -175,9 +232,9 @@ mod tests {
     #[test]
     fn the_running_kernel_has_all_of_them() {
         let netns = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
-        let Counters { listen_overflows, listen_drops, syn_queue_drops, resets, retransmits } =
+        let Counters { listen_overflows, listen_drops, syn_queue_drops, resets, retransmits, cookie } =
             Counters::read(netns).unwrap();
-        let all = [listen_overflows, listen_drops, syn_queue_drops, resets, retransmits];
+        let all = [listen_overflows, listen_drops, syn_queue_drops, resets, retransmits, cookie];
         assert!(all.iter().all(Option::is_some), "{all:?}");
         assert!(Counters::read(1).is_err());
     }

@@ -4,7 +4,7 @@ use super::terminal::Printable;
 use crate::{
     enrich::{
         netns::Namespaces,
-        netstat::{Reconciliation, Row},
+        netstat::{NotRead, Reconciliation, Row},
     },
     units::Count,
 };
@@ -20,22 +20,48 @@ use std::{
 /// If `out` cannot be written to.
 pub fn lines(out: &mut impl Write, reconciliations: &[Reconciliation], namespaces: &Namespaces) -> io::Result<()> {
     let mut gap = "\n";
-    for Reconciliation { netns, rows } in reconciliations {
+    let several = reconciliations.len() > 1;
+    // The kernel's counters know no filters: with some, only the verdict goes by them.
+    let whole = || reconciliations.iter().filter(|it| !it.filtered);
+    for Reconciliation { netns, rows, .. } in whole() {
         let moved: Vec<_> = rows.iter().filter(|row| row.kernel != 0 || row.explained != 0).map(Held).collect();
         if moved.is_empty() {
             continue;
         }
         write!(out, "{gap}The kernel's own counters")?;
-        if reconciliations.len() > 1 {
+        gap = "";
+        if several {
             write!(out, " in {}", Printable(&namespaces.name(*netns).to_string()))?;
         }
         for (index, row) in moved.iter().enumerate() {
             write!(out, "{}{row}", if index == 0 { ": " } else { ", " })?;
         }
         writeln!(out, ".")?;
-        gap = "";
+    }
+    for (not_read, when) in [
+        (NotRead::AtStart, "at the start, most likely because the network namespace is newer than this run"),
+        (NotRead::AtEnd, "at the end, most likely because the network namespace was gone"),
+    ] {
+        let of_it = whole().filter(|it| it.not_read == Some(not_read));
+        let names: Vec<_> = of_it.map(|it| namespaces.name(it.netns).to_string()).collect();
+        if let Some(listed) = listed(&names) {
+            let listed = Printable(&listed);
+            writeln!(
+                out,
+                "{gap}The kernel's own counters in {listed} were not read {when}: what was seen there is not compared."
+            )?;
+            gap = "";
+        }
     }
     Ok(())
+}
+
+/// `web`, `web, api and 3 more`; `None` if there is nothing.
+fn listed(names: &[String]) -> Option<String> {
+    const LISTED: usize = 3;
+    let (shown, rest) = names.split_at(names.len().min(LISTED));
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    (!shown.is_empty()).then(|| shown.join(", ") + &more)
 }
 
 /// A counter held against what was seen.
@@ -77,8 +103,8 @@ mod tests {
             row("TCPReqQFullDrop", 0, 0, 0),
             row("OutRsts", 5, 6, -1),
         ];
-        let moved = Reconciliation { netns: 7, rows };
-        let quiet = Reconciliation { netns: 8, rows: vec![row("OutRsts", 0, 0, 0)] };
+        let moved = Reconciliation { netns: 7, rows, not_read: None, filtered: false };
+        let quiet = Reconciliation { netns: 8, rows: vec![row("OutRsts", 0, 0, 0)], ..moved.clone() };
         assert_eq!(
             text(std::slice::from_ref(&moved)),
             "\nThe kernel's own counters: ListenOverflows 200 000 (all seen), ListenDrops 200 003 (3 not explained), \
@@ -87,6 +113,10 @@ mod tests {
         let several = text(&[quiet.clone(), moved.clone(), moved]);
         assert_eq!(several.matches("\nThe kernel's own counters in net:[7]: ListenOverflows").count(), 2, "{several}");
         assert_eq!(several.lines().count(), 3);
-        assert_eq!(text(&[quiet]), "");
+        assert_eq!(text(std::slice::from_ref(&quiet)), "");
+        let unread = [NotRead::AtStart, NotRead::AtEnd].map(|not_read| Reconciliation::unread(9, not_read, false));
+        let [start, end] = unread.map(|it| text(&[quiet.clone(), it]));
+        assert!(start.starts_with("\nThe kernel's own counters in web were not read at the start, "), "{start}");
+        assert!(end.starts_with("\nThe kernel's own counters in web were not read at the end, "), "{end}");
     }
 }

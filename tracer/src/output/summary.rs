@@ -315,7 +315,12 @@ fn lost(counters: &Counters) -> Vec<String> {
         (ListenersUncounted, "SYN", "whose accept queue was not noted: there were too many listeners at once"),
     ];
     let unkept = unkept.map(|(counter, noun, what)| (counters.get(counter), noun, what.to_owned()));
-    let counted = lost.into_iter().chain(unkept).filter(|(count, ..)| *count != 0);
+    let (interfaces, namespaces) = counters.untraced();
+    let blind = "whose SYNs were not seen: connections there lack the stage synack, and a full accept queue shows only in the \
+                 kernel's own counters";
+    let untraced = [(interfaces, "interface"), (namespaces, "network namespace")];
+    let untraced = untraced.map(|(count, noun)| (count, noun, blind.to_owned()));
+    let counted = lost.into_iter().chain(unkept).chain(untraced).filter(|(count, ..)| *count != 0);
     counted.map(|(count, noun, what)| format!("{} {what}.", Plural(count, noun))).collect()
 }
 

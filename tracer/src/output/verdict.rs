@@ -37,22 +37,53 @@ pub fn sentences(
     let only_warnings = rejected.iter().all(|it| it.class() == Class::Warning);
     // What a process that died took along may be a lost response.
     let in_doubt = rejected.iter().any(|it| it.row.rejection.cause == Cause::ProcessDied);
-    let nothing = (only_warnings && !in_doubt).then(|| nothing_rejected(run));
+    let nothing = (only_warnings && !in_doubt).then(|| nothing_rejected(run, namespaces));
     let findings = summary.findings(rejected);
     let totals = Totals::from(&summary.all);
     let found = if findings.is_empty() { Vec::new() } else { verdict(&findings, totals, limits, namespaces) };
     nothing.into_iter().chain(found).take(SENTENCES).collect()
 }
 
-/// That nothing was rejected, as far as that can be said: only where every hook is attached and nothing was lost.
-fn nothing_rejected(run: &Run<'_>) -> String {
+/// That nothing was rejected, as far as that can be said: only where every hook is attached and nothing was lost, and the
+/// kernel counted nothing that was not seen.
+fn nothing_rejected(run: &Run<'_>, namespaces: &Namespaces) -> String {
+    if let Some(sentence) = unexplained(run, namespaces) {
+        return sentence;
+    }
     let all_hooks = run.hooks.iter().all(|hook| hook.attached.is_some() && hook.lost.is_none());
     let is_whole = |it: &Counters| {
         let unseen = it.get(Counter::RejectionsUncounted) + it.get(Counter::StorageFailed);
-        it.records_lost() == 0 && it.events_missed() == 0 && unseen == 0
+        it.records_lost() == 0 && it.events_missed() == 0 && unseen == 0 && it.untraced() == (0, 0)
     };
     let seen = if all_hooks && run.counters.is_some_and(is_whole) { "" } else { "seen to be " };
     format!("Nothing was {seen}rejected.")
+}
+
+/// What the kernel counted as rejected and nobody saw, of the namespace with most of it.
+fn unexplained(run: &Run<'_>, namespaces: &Namespaces) -> Option<String> {
+    let counted = run.reconciliation.iter().filter_map(|it| Some((it, it.unexplained()?)));
+    let (it, (count, name, what)) = counted.max_by_key(|(_, (count, ..))| *count)?;
+    let place = if run.reconciliation.len() > 1 { format!(" in {}", namespaces.name(it.netns)) } else { String::new() };
+    let counted = format!("the kernel counted {} ({name}){place}", Kinds(count, what));
+    Some(if it.filtered {
+        format!("Nothing was seen to be rejected of what was watched; {counted} that may be of other ports or peers.")
+    } else {
+        format!("Nothing was seen to be rejected, but {counted} that no hook saw.")
+    })
+}
+
+/// `3 SYNs or last ACKs for a full accept queue`: several of what begins with a noun.
+struct Kinds(u64, &'static str);
+
+impl fmt::Display for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Count(self.0))?;
+        for word in self.1.split(' ') {
+            let several = self.0 != 1 && matches!(word, "SYN" | "ACK" | "connection");
+            write!(f, " {word}{}", if several { "s" } else { "" })?;
+        }
+        Ok(())
+    }
 }
 
 /// The part of a request's time that is the greatest of all requests together.

@@ -430,6 +430,11 @@ impl Rejections {
         self.counted.get(&(netns, cause)).copied().unwrap_or(0)
     }
 
+    /// The network namespaces in which rejections were counted, by inode number.
+    pub fn namespaces(&self) -> impl Iterator<Item = u32> {
+        self.counted.keys().map(|(netns, _)| *netns)
+    }
+
     /// Whether nothing was rejected.
     #[must_use]
     pub fn is_empty(&self) -> bool {

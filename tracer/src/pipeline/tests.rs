@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     decode::{encode_rejection, encode_request},
+    enrich::netstat,
     recording::read::{Block, Reader},
     rejection::Cause,
     samples::{CLOCK, S, counters, first, queue_full, race, request, short},
@@ -70,6 +71,34 @@ fn warnings_are_no_rejections() {
     assert_eq!(summary["rejections"][0]["count"], 3);
     let verdict = summary["verdict"].as_array().unwrap();
     assert_eq!((verdict.len(), &verdict[0]), (2, &"Nothing was rejected.".into()), "{verdict:?}");
+}
+
+/// What the kernel counted as rejected, and nobody saw, is not nothing.
+#[test]
+fn unexplained_counters_are_said() {
+    let of = |netns, overflows, filtered| {
+        let before = netstat::Counters { listen_overflows: Some(overflows), ..netstat::Counters::default() };
+        Reconciliation::new(netns, &before, &netstat::Seen::default(), filtered)
+    };
+    let verdict = |reconciliation: Vec<Reconciliation>| {
+        let text = shown(options(View::JsonFigures), |it| {
+            it.name_namespace(7, "web");
+            it.reconciliation(reconciliation);
+        });
+        let summary: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        summary["verdict"][0].as_str().unwrap().to_owned()
+    };
+    assert_eq!(verdict(vec![of(8, 0, false)]), "Nothing was rejected.");
+    assert_eq!(
+        verdict(vec![of(8, 0, false), of(7, 3, false)]),
+        "Nothing was seen to be rejected, but the kernel counted 3 SYNs or last ACKs for a full accept queue \
+         (ListenOverflows) in web that no hook saw."
+    );
+    assert_eq!(
+        verdict(vec![of(7, 1, true)]),
+        "Nothing was seen to be rejected of what was watched; the kernel counted 1 SYN or last ACK for a full accept \
+         queue (ListenOverflows) that may be of other ports or peers."
+    );
 }
 
 /// A response may have been lost, and what was lost on the way may have been a rejection.

@@ -14,6 +14,7 @@ use super::{
     btf::KernelBtf,
     clsact::Clsact,
     diagnostics::Diagnostics,
+    follow::{Follower, Through},
     hooks::{Attach, HOOKS, Hook},
     namespace::{self, Interfaces},
     sweep::{Iteration, Sweep},
@@ -44,8 +45,12 @@ pub struct HookStatus {
 pub struct Keep {
     /// Asks the kernel to stamp packets.
     pub timestamps: Option<ReceiveTimestamps>,
-    /// Removes the filters of `clsact`.
+    /// How the interfaces got their program, and those that did, by their indices.
+    pub interfaces: Option<(Through, Vec<u32>)>,
+    /// Removes the filters of `clsact`, unless [`Keep::interfaces`] does.
     pub clsact: Option<Clsact>,
+    /// Attaches to the interfaces that appear.
+    pub follower: Option<Follower>,
     /// Lists requests.
     pub sweep: Option<Sweep>,
 }
@@ -106,6 +111,8 @@ pub struct Host<'a> {
     pub interfaces: &'a Interfaces,
     /// The one network namespace that is watched, by inode number.
     pub netns: Option<u32>,
+    /// The network namespace of `interfaces`, by inode number.
+    pub home: u32,
     /// The one process that is watched; 0: all.
     pub pid: u32,
 }
@@ -203,25 +210,44 @@ fn attach_way(way: Attach, ebpf: &mut Ebpf, host: &Host<'_>, keep: &mut Keep) ->
         }
         Attach::Tcx(name) => {
             let program = classifier(ebpf, name)?;
+            let mut indices = Vec::new();
             let attached = host.interfaces.for_each(|interface| {
                 // First: what another program does not pass on is to be seen as well. This one passes everything on.
                 let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+                let index = namespace::index(interface);
                 program.attach_with_options(interface, TcAttachType::Ingress, order).map_err(Refusal::from)?;
+                indices.extend(index);
                 Ok(())
             })?;
+            let program = program.fd()?.try_clone()?;
+            keep.interfaces.get_or_insert((Through::Tcx(program), indices));
             return Ok(Some(attached));
         }
         Attach::Clsact(name) => {
             let program = classifier(ebpf, name)?;
-            let mut clsact = None;
+            let (mut clsact, mut indices) = (None, Vec::new());
+            let netns = host.home;
             let attached = host.interfaces.for_each(|interface| {
                 let guard = match &mut clsact {
                     Some(guard) => guard,
                     none => none.insert(Clsact::new()?),
                 };
-                guard.attach(program, interface).map_err(|error| Refusal(error.to_string()))
+                let index = namespace::index(interface);
+                guard.attach(program, netns, interface).map_err(|error| Refusal(error.to_string()))?;
+                indices.extend(index);
+                Ok(())
             });
             keep.clsact = clsact;
+            if keep.interfaces.is_none() {
+                // Another handle to the same program, for another thread: the kernel gives it to root only.
+                let again = program.info().and_then(|info| SchedClassifier::from_program_info(info, name.into()));
+                match again {
+                    Ok(again) => {
+                        keep.interfaces = Some((Through::Clsact(Box::new(again), keep.clsact.take()), indices));
+                    }
+                    Err(error) => log::debug!("interfaces that appear get no program: {error}"),
+                }
+            }
             return attached.map(Some);
         }
         Attach::SocketStorageIterator(name) => keep.sweep = Some(Sweep::Iterator(Iteration::new(ebpf, btf, name)?)),

@@ -1,5 +1,5 @@
 //! `clsact`, for kernels before 6.6: its filters are not links, so a guard process removes them when their owner is
-//! gone, whatever killed it.
+//! gone, whatever killed it. It enters the network namespaces of other interfaces for that, so that it holds none of them.
 //!
 //! The guard is this binary under another name of its first argument. It reads what to remove from a pipe; the pipe
 //! ends when its owner does.
@@ -10,7 +10,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
-use super::netlink;
+use super::{namespace::Netns, netlink};
 use aya::programs::{
     SchedClassifier, TcAttachType,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
@@ -48,12 +48,13 @@ impl Clsact {
         Ok(Self { guard, orders })
     }
 
-    /// Attaches `program` to `interface`, adding the `clsact` qdisc if there is none.
+    /// Attaches `program` to `interface` of the network namespace that the calling thread is in, `netns` by its inode number,
+    /// adding the `clsact` qdisc if there is none.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn attach(&mut self, program: &mut SchedClassifier, interface: &str) -> anyhow::Result<()> {
+    pub fn attach(&mut self, program: &mut SchedClassifier, netns: u32, interface: &str) -> anyhow::Result<()> {
         let added = match tc::qdisc_add_clsact(interface) {
             Ok(()) => true,
             // Somebody else's, who may need it after us.
@@ -61,7 +62,7 @@ impl Clsact {
             Err(error) => return Err(error.into()),
         };
         if added {
-            self.order(&format!("qdisc {interface}"))?;
+            self.order(&format!("{netns} {interface} qdisc"))?;
         }
         let options = TcAttachOptions::Netlink(NlOptions::default());
         let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
@@ -69,7 +70,14 @@ impl Clsact {
         let (priority, handle) = (link.priority()?, u32::from(link.handle()?));
         // From here on the guard owns the filter.
         std::mem::forget(link);
-        self.order(&format!("filter {interface} {priority} {handle}"))
+        self.order(&format!("{netns} {interface} filter {priority} {handle}"))
+    }
+
+    /// Forgets what was attached to an interface that is gone.
+    pub fn forget(&mut self, netns: u32, interface: &str) {
+        if let Err(error) = self.order(&format!("{netns} {interface} gone")) {
+            log::debug!("clsact: {error}");
+        }
     }
 
     fn order(&mut self, line: &str) -> anyhow::Result<()> {
@@ -89,33 +97,71 @@ impl Drop for Clsact {
     }
 }
 
+/// What the guard has to remove: the network namespace by its inode number, the interface, and what to remove there.
+struct Order {
+    netns: u32,
+    interface: String,
+    what: What,
+}
+
+enum What {
+    /// The qdisc, if nothing is left in it.
+    Qdisc,
+    /// The filter with this priority and handle.
+    Filter(u16, u32),
+}
+
 /// The guard's life: reads orders until their owner is gone, then removes what it was told, last first.
 ///
 /// # Errors
 ///
 /// If something could not be removed; everything else is removed all the same.
 pub fn guard() -> io::Result<()> {
-    let orders: Vec<String> = io::stdin().lock().lines().map_while(Result::ok).collect();
-    let mut result = Ok(());
-    for order in orders.iter().rev() {
-        match *order.split(' ').collect::<Vec<_>>() {
-            ["filter", interface, priority, handle] => {
-                if let (Ok(priority), Ok(handle)) = (priority.parse(), handle.parse::<u32>())
-                    && let Ok(link) = SchedClassifierLink::attached(
-                        interface,
-                        TcAttachType::Ingress,
-                        priority,
-                        TcHandle::from(handle),
-                        None,
-                    )
-                {
-                    // Gone with its interface is gone as well.
-                    let _ = aya::programs::links::Link::detach(link);
-                }
+    let mut orders: Vec<Order> = Vec::new();
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let (netns, interface, what) = match *line.split(' ').collect::<Vec<_>>() {
+            [netns, interface, "gone"] => {
+                let is_gone = |order: &Order| netns.parse() == Ok(order.netns) && order.interface == interface;
+                orders.retain(|order| !is_gone(order));
+                continue;
             }
-            ["qdisc", interface] => result = result.and(netlink::delete_empty_clsact(interface)),
-            _ => {}
+            [netns, interface, "qdisc"] => (netns, interface, Some(What::Qdisc)),
+            [netns, interface, "filter", priority, handle] => {
+                let numbers = priority.parse().ok().zip(handle.parse().ok());
+                (netns, interface, numbers.map(|(priority, handle)| What::Filter(priority, handle)))
+            }
+            _ => continue,
+        };
+        if let (Ok(netns), Some(what)) = (netns.parse(), what) {
+            orders.push(Order { netns, interface: interface.to_owned(), what });
+        }
+    }
+    let mut result = Ok(());
+    // Those of one namespace came together.
+    for of_namespace in orders.chunk_by(|one, other| one.netns == other.netns).rev() {
+        let remove = || of_namespace.iter().rev().map(Order::remove).fold(Ok(()), io::Result::and);
+        // A namespace that vanished has no filters any more.
+        if let Some(Ok(netns)) = of_namespace.first().map(|order| Netns::open(order.netns)) {
+            result = result.and(netns.inside(remove).flatten());
         }
     }
     result
+}
+
+impl Order {
+    /// Removes it, in the calling thread's network namespace.
+    fn remove(&self) -> io::Result<()> {
+        match self.what {
+            What::Qdisc => netlink::delete_empty_clsact(&self.interface),
+            What::Filter(priority, handle) => {
+                let handle = TcHandle::from(handle);
+                let direction = TcAttachType::Ingress;
+                if let Ok(link) = SchedClassifierLink::attached(&self.interface, direction, priority, handle, None) {
+                    // A filter vanishes with its interface.
+                    let _ = aya::programs::links::Link::detach(link);
+                }
+                Ok(())
+            }
+        }
+    }
 }

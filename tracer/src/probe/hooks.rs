@@ -66,10 +66,13 @@ macro_rules! typed {
     };
 }
 
+/// The hook that sees SYNs at the interfaces.
+pub const SYN: &str = "syn";
+
 /// All hooks, in the order of a connection's life.
 pub const HOOKS: &[Hook] = &[
     Hook {
-        name: "syn",
+        name: SYN,
         essential: false,
         lost: "connection stage synack",
         ways: &[

@@ -4,6 +4,7 @@ mod attach;
 mod btf;
 pub mod clsact;
 pub mod diagnostics;
+mod follow;
 mod hooks;
 pub mod host;
 mod listeners;
@@ -12,6 +13,7 @@ mod netlink;
 pub mod reasons;
 mod sweep;
 mod tallies;
+mod tcx;
 mod timestamps;
 
 use std::{
@@ -20,7 +22,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use crate::clock::Clock;
+use crate::{clock::Clock, units::Plural};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
@@ -37,12 +39,14 @@ use tracer_common::{
 
 pub use self::{
     attach::{HookStatus, Ways},
+    follow::Untraced,
     hooks::optional,
     tallies::Tallies,
 };
 use self::{
     attach::{Host, Keep},
     btf::{BtfError, KernelBtf},
+    follow::{Filter, Follower, Scope},
     namespace::Interfaces,
     tallies::Generations,
 };
@@ -181,8 +185,18 @@ impl Probe {
         fill_reasons(&mut ebpf, &reasons)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
         let (netns, pid) = (filters.netns, filters.pid.unwrap_or(0));
-        let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces, netns, pid };
-        let (hooks, keep) = attach::attach_all(&mut ebpf, &host, ways, &filters.without);
+        let home = netns.map_or_else(namespace::own, Ok).map_err(failed("reading /proc"))?;
+        let host = Host { btf: &kernel_btf, loader_btf: &loader_btf, interfaces: &interfaces, netns, home, pid };
+        let (mut hooks, mut keep) = attach::attach_all(&mut ebpf, &host, ways, &filters.without);
+        // It is in the network namespace, which is not to be held.
+        drop(interfaces);
+        if ways == Ways::Best {
+            let scope = Scope { netns, names: filters.interfaces.clone() };
+            let filter = if filters.interfaces.is_empty() { None } else { ebpf.take_map("INTERFACES") };
+            let filter = filter.map(HashMap::try_from).transpose()?;
+            let follower = follow(scope, home, filter, &mut keep, &mut hooks);
+            keep.follower = follower.map_err(failed("following the interfaces"))?;
+        }
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
         let missing = offsets.missing().filter(|member| !OTHER_ARCHITECTURE.contains(member)).collect();
@@ -319,12 +333,19 @@ impl Probe {
         Ok(by_cpu.get(&0, 0)?.iter().map(|[_, passed]| passed).sum())
     }
 
+    /// The interfaces and network namespaces whose SYNs are not seen, because there were too many or the kernel refused.
+    #[must_use]
+    pub fn untraced(&self) -> Untraced {
+        self.keep.follower.as_ref().map(|follower| follower.progress.untraced()).unwrap_or_default()
+    }
+
     /// Detaches the programs that watch events. The sweep and the counters stay.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
     pub fn stop(&mut self) -> Result<(), ProbeError> {
+        drop(self.keep.follower.take());
         for (_, program) in self.ebpf.programs_mut() {
             let unloaded = match program {
                 Program::BtfTracePoint(program) => program.unload(),
@@ -376,6 +397,28 @@ impl Probe {
     pub fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
+}
+
+/// Follows the interfaces from here on, if they have a program, and says in the status of that hook how many of other
+/// namespaces have it now.
+fn follow(
+    scope: Scope,
+    home: u32,
+    filter: Option<Filter>,
+    keep: &mut Keep,
+    hooks: &mut [HookStatus],
+) -> io::Result<Option<Follower>> {
+    let Some((through, attached)) = keep.interfaces.take() else { return Ok(None) };
+    let follower = Follower::start(scope, through, home, &attached, filter)?;
+    let (namespaces, interfaces) = follower.progress.elsewhere();
+    if namespaces != 0 {
+        let number = Plural(interfaces.into(), "interface");
+        let of = Plural(namespaces.into(), "other network namespace");
+        for hook in hooks.iter_mut().filter(|hook| hook.name == hooks::SYN) {
+            hook.through = hook.through.take().map(|through| format!("{through} and {number} of {of}"));
+        }
+    }
+    Ok(Some(follower))
 }
 
 /// Without these members nothing that the programs say would be true.

@@ -5,7 +5,10 @@ use std::{
     ffi::{CStr, CString},
     fs::{self, File},
     io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     thread,
 };
@@ -36,8 +39,7 @@ impl Netns {
         let result = thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    // SAFETY: an open file descriptor; the call affects this thread only.
-                    check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })?;
+                    enter(netns)?;
                     Ok(work())
                 })
                 .join()
@@ -82,7 +84,7 @@ impl Interfaces {
     ///
     /// If the namespace cannot be entered.
     pub fn indexes(&self) -> io::Result<Vec<u32>> {
-        self.inside(|| self.names.iter().map(|name| index(name)).filter(|&index| index != 0).collect())
+        self.inside(|| self.names.iter().filter_map(|name| index(name)).collect())
     }
 
     /// Runs `work` in their namespace.
@@ -128,22 +130,48 @@ pub fn by_process() -> impl Iterator<Item = (u32, u32)> {
 }
 
 /// The files that stand for namespaces: the names that `ip netns` or `docker` gave them, and the processes in them.
-fn paths() -> impl Iterator<Item = PathBuf> {
+pub fn paths() -> impl Iterator<Item = PathBuf> {
     let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let named = NAMED.into_iter().flat_map(entries);
     named.chain(entries("/proc").map(|process| process.join("ns/net")))
 }
 
+/// A file that stands for the namespace with this inode number now.
+pub fn path_of(inode: u32) -> Option<PathBuf> {
+    paths().find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == u64::from(inode)))
+}
+
 /// The namespace with this inode number.
 fn open_netns(inode: u32) -> io::Result<File> {
-    let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == u64::from(inode));
-    match paths().find(is_it) {
+    match path_of(inode) {
         Some(path) => File::open(path),
         None => Err(io::Error::new(
             io::ErrorKind::NotFound,
             format!("no network namespace {inode} (ip netns list and lsns -t net show them)"),
         )),
     }
+}
+
+/// An interface of the calling thread's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number, which the next one of that name does not have.
+    pub index: u32,
+    /// It is up.
+    pub is_up: bool,
+}
+
+/// The interfaces of the calling thread's network namespace, those that vanish meanwhile left out.
+///
+/// # Errors
+///
+/// If the kernel does not list them.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let (up, all) = list()?;
+    let interface = |name: String| Some(Interface { index: index(&name)?, is_up: up.contains(&name), name });
+    Ok(all.into_iter().filter_map(interface).collect())
 }
 
 /// The names of the interfaces that are up, and of all.
@@ -172,13 +200,43 @@ fn list() -> io::Result<(Vec<String>, Vec<String>)> {
 
 /// Whether the calling thread's network namespace has the interface.
 pub fn exists(interface: &str) -> bool {
-    index(interface) != 0
+    index(interface).is_some()
 }
 
-/// The number of the interface in the calling thread's network namespace; 0 if there is none.
-fn index(interface: &str) -> u32 {
+/// The number of an interface of the calling thread's network namespace.
+pub fn index(interface: &str) -> Option<u32> {
+    let name = CString::new(interface).ok()?;
     // SAFETY: a valid C string.
-    CString::new(interface).map_or(0, |name| unsafe { libc::if_nametoindex(name.as_ptr()) })
+    Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|&index| index != 0)
+}
+
+/// Moves the calling thread into a network namespace, for good: a thread of its own.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn enter(netns: &File) -> io::Result<()> {
+    // SAFETY: an open file descriptor; the call affects this thread only.
+    check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })
+}
+
+/// What tells the calling thread's network namespace from every other one since the host started: inode numbers are given
+/// again as soon as they are free (`SO_NETNS_COOKIE`, Linux 5.14).
+pub fn cookie() -> Option<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).ok()?;
+    // SAFETY: a new socket, owned from then on; the kernel writes at most as many bytes as it is told there are.
+    unsafe {
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return None;
+        }
+        let socket = OwnedFd::from_raw_fd(socket);
+        let value = (&raw mut cookie).cast();
+        check(libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut length)).ok()?;
+    }
+    Some(cookie)
 }
 
 /// Gives the calling thread a mount namespace of its own with tracefs in its place, unless it is there already.

@@ -44,7 +44,7 @@ fn recording() -> Vec<u8> {
     recorder.record(&[7; 12]).unwrap();
     recorder.rejection(&short()).unwrap();
     let row = Row { name: "ListenOverflows".to_owned(), kernel: 18, explained: 17, difference: 1 };
-    recorder.reconciliation(&[Reconciliation { netns: 7, rows: vec![row] }]).unwrap();
+    recorder.reconciliation(&[Reconciliation { netns: 7, rows: vec![row], not_read: None, filtered: false }]).unwrap();
     recorder.waiting(encode_request(&unanswered())).unwrap();
     recorder.end(Some(&counters(&[(Counter::RequestsEnded, 3)]))).unwrap();
     fs::read(&path).unwrap()

@@ -7,7 +7,7 @@ use crate::{
         application::Application,
         host::{Host, HostFacts},
         netns::names::Namer,
-        netstat::{self, Reconciliation, Seen},
+        netstat::{self, NotRead, Reconciliation, Seen},
         peer::socket,
         xdp,
     },
@@ -22,7 +22,7 @@ use crate::{
 };
 use foldhash::fast::FixedState;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Write},
     net::{Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
@@ -96,6 +96,11 @@ impl Asker {
         totals: &Counters,
         pipeline: &mut Pipeline<impl Write>,
     ) -> io::Result<()> {
+        let counters = counters_of(self.filters.netns).into_iter().collect();
+        let now = monotonic()?;
+        for netns in self.moved(&counters) {
+            pipeline.notice_namespace(netns, now);
+        }
         pipeline.ask_all();
         self.answer(pipeline);
         let names = self.namer.as_mut().map(Namer::rest).unwrap_or_default();
@@ -110,7 +115,7 @@ impl Asker {
                 pipeline.rejection(&rejection)?;
             }
         }
-        let reconciliation = self.reconcile(tallies, pipeline);
+        let reconciliation = self.reconcile(&counters, tallies, pipeline);
         // What the kernel counted came here, too, though perhaps not past a hook.
         let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
         let nothing_seen =
@@ -118,10 +123,7 @@ impl Asker {
         if nothing_seen && !kernel_saw && self.would_see_arrivals() {
             self.nothing_arrived(monotonic()?, pipeline)?;
         }
-        // The kernel's counters know no filters.
-        if self.filters.let_all_through() {
-            pipeline.reconciliation(reconciliation);
-        }
+        pipeline.reconciliation(reconciliation);
         Ok(())
     }
 
@@ -164,23 +166,34 @@ impl Asker {
         Some(rest.mixed(tally.mixed))
     }
 
-    /// Holds what was seen against the kernel's own counters.
-    fn reconcile(&self, tallies: &Tallies, pipeline: &Pipeline<impl Write>) -> Vec<Reconciliation> {
-        let of = |&(netns, before): &(u32, netstat::Counters)| {
-            let counters = netstat::Counters::read(netns).ok()?.since(&before);
-            let count = |cause| pipeline.rejections().counted(netns, cause);
-            let tally = tallies.namespaces.iter().find(|(it, _)| *it == netns).map(|(_, tally)| *tally);
-            let tally = tally.unwrap_or_default();
-            let seen = Seen {
-                accept_queue_full: count(Cause::AcceptQueueFull),
-                syn_queue_full: count(Cause::SynQueueFull),
-                no_route_back: count(Cause::NoRouteBack),
-                resets: tally.resets,
-                retransmits: tally.retransmits,
-            };
-            Some(Reconciliation::new(netns, &counters, &seen))
+    /// The namespaces in which a counter of the kernel's rose until `now`.
+    fn moved(&self, now: &BTreeMap<u32, netstat::Counters>) -> Vec<u32> {
+        let is_same = |(netns, before): &(u32, netstat::Counters)| now.get(netns).is_none_or(|now| now == before);
+        self.counters.iter().filter(|it| !is_same(it)).map(|(netns, _)| *netns).collect()
+    }
+
+    /// Holds what was seen against the kernel's own counters, of the namespaces that were there at the start and of those in
+    /// which something was seen.
+    fn reconcile(
+        &self,
+        now: &BTreeMap<u32, netstat::Counters>,
+        tallies: &Tallies,
+        pipeline: &Pipeline<impl Write>,
+    ) -> Vec<Reconciliation> {
+        let filtered = !self.filters.let_all_through();
+        let before: BTreeMap<u32, netstat::Counters> = self.counters.iter().copied().collect();
+        let counted = tallies.namespaces.iter().map(|(netns, _)| *netns);
+        let seen: BTreeSet<u32> = counted.chain(pipeline.rejections().namespaces()).filter(|&it| it != 0).collect();
+        let all: BTreeSet<u32> = seen.iter().chain(before.keys()).copied().collect();
+        let of = |netns: u32| {
+            let is_seen = seen.contains(&netns);
+            let unread = |not_read| is_seen.then(|| Reconciliation::unread(netns, not_read, filtered));
+            let Some(before) = before.get(&netns) else { return unread(NotRead::AtStart) };
+            let Some(now) = now.get(&netns) else { return unread(NotRead::AtEnd) };
+            let Some(rise) = now.since(before) else { return unread(NotRead::AtStart) };
+            Some(Reconciliation::new(netns, &rise, &seen_in(netns, tallies, pipeline), filtered))
         };
-        self.counters.iter().filter_map(of).collect()
+        all.into_iter().filter_map(of).collect()
     }
 
     /// Whether what arrives is seen, whoever sends it, whichever way it comes, and whether or not somebody reads it.
@@ -201,6 +214,20 @@ impl Asker {
         locals.into_iter().try_for_each(|local| {
             pipeline.rejection(&connection::nothing_arrived(local, netns, times, programs.clone()))
         })
+    }
+}
+
+/// What was seen in a network namespace.
+fn seen_in(netns: u32, tallies: &Tallies, pipeline: &Pipeline<impl Write>) -> Seen {
+    let count = |cause| pipeline.rejections().counted(netns, cause);
+    let tally = tallies.namespaces.iter().find(|(it, _)| *it == netns).map(|(_, tally)| *tally);
+    let tally = tally.unwrap_or_default();
+    Seen {
+        accept_queue_full: count(Cause::AcceptQueueFull),
+        syn_queue_full: count(Cause::SynQueueFull),
+        no_route_back: count(Cause::NoRouteBack),
+        resets: tally.resets,
+        retransmits: tally.retransmits,
     }
 }
 

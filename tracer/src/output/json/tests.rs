@@ -116,7 +116,7 @@ fn a_status() {
         },
     ];
     let row = Row { name: "OutRsts".to_owned(), kernel: 5, explained: 6, difference: -1 };
-    let reconciliation = [Reconciliation { netns: 7, rows: vec![row] }];
+    let reconciliation = [Reconciliation { netns: 7, rows: vec![row], not_read: None, filtered: false }];
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
     let run = Run { counters: Some(&counters), hooks: &hooks, shortfalls, reconciliation: &reconciliation };
     let text = text(|out| status(out, 1221, &run, &[]));
