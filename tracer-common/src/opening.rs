@@ -26,10 +26,13 @@ pub enum Opening {
     WebSocket = 7,
     /// Anything else.
     Binary = 8,
+    /// `GET` or `HEAD`: an HTTP method whose requests have no body. Its [`class`](Opening::class) is [`Opening::Http`]. The
+    /// numbers between are taken: see [`crate::connection::BEHIND`].
+    Bodiless = 12,
 }
 
 impl Opening {
-    /// All classes, in the order of their numbers.
+    /// All classes, in the order of their numbers, without [`Opening::Bodiless`].
     pub const ALL: [Self; 9] = [
         Self::Unknown,
         Self::TlsHandshake,
@@ -56,7 +59,9 @@ impl Opening {
                 _ => Self::TlsData,
             };
         }
-        if is_method(bytes) {
+        if is_bodiless(bytes) {
+            Self::Bodiless
+        } else if is_method(bytes) {
             Self::Http
         } else if is_text(kind) && is_text(major) && is_text(minor) && !is_preface(bytes) {
             Self::Text
@@ -79,7 +84,18 @@ impl Opening {
             6 => Self::Text,
             7 => Self::WebSocket,
             8 => Self::Binary,
+            12 => Self::Bodiless,
             _ => Self::Unknown,
+        }
+    }
+
+    /// What tells protocols apart: [`Opening::Http`] for each HTTP method.
+    #[inline(always)]
+    #[must_use]
+    pub const fn class(self) -> Self {
+        match self {
+            Self::Bodiless => Self::Http,
+            opening => opening,
         }
     }
 }
@@ -89,10 +105,15 @@ const fn word(bytes: [u8; 3]) -> u32 {
     (bytes[0] as u32) << 16 | (bytes[1] as u32) << 8 | bytes[2] as u32
 }
 
-/// The methods of RFC 9110, PATCH (RFC 5789), QUERY, and those of `WebDAV` and caches that are in use.
-const METHODS: [[u8; 3]; 22] = [
-    *b"GET", *b"HEA", *b"POS", *b"PUT", *b"DEL", *b"CON", *b"OPT", *b"TRA", *b"PAT", *b"QUE", *b"PRO", *b"MKC",
-    *b"COP", *b"MOV", *b"LOC", *b"UNL", *b"REP", *b"SEA", *b"MKA", *b"PUR", *b"BAN", *b"SOU",
+#[inline(always)]
+const fn is_bodiless(bytes: [u8; 3]) -> bool {
+    word(bytes) == word(*b"GET") || word(bytes) == word(*b"HEA")
+}
+
+/// The other methods of RFC 9110, PATCH (RFC 5789), QUERY, and those of `WebDAV` and caches that are in use.
+const METHODS: [[u8; 3]; 20] = [
+    *b"POS", *b"PUT", *b"DEL", *b"CON", *b"OPT", *b"TRA", *b"PAT", *b"QUE", *b"PRO", *b"MKC", *b"COP", *b"MOV",
+    *b"LOC", *b"UNL", *b"REP", *b"SEA", *b"MKA", *b"PUR", *b"BAN", *b"SOU",
 ];
 
 #[inline(always)]
@@ -129,12 +150,13 @@ const fn is_text(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, WebSocket};
+    use super::Opening::{self, Binary, Bodiless, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, WebSocket};
 
     #[test]
     fn protocols_are_told_apart_by_their_first_bytes() {
-        let cases: [(&[u8; 3], Opening); 19] = [
-            (b"GET", Http),
+        let cases: [(&[u8; 3], Opening); 20] = [
+            (b"GET", Bodiless),
+            (b"HEA", Bodiless),
             (b"POS", Http),
             (b"QUE", Http),
             (b"*1\r", Text),
@@ -167,8 +189,9 @@ mod tests {
     #[test]
     fn numbers_are_those_of_the_list() {
         for (number, opening) in (0..).zip(Opening::ALL) {
-            assert_eq!((opening as u32, Opening::numbered(number)), (number, opening));
+            assert_eq!((opening as u32, Opening::numbered(number), opening.class()), (number, opening, opening));
         }
         assert_eq!(Opening::numbered(9), Opening::Unknown);
+        assert_eq!((Opening::numbered(Bodiless as u32), Bodiless.class()), (Bodiless, Http));
     }
 }

@@ -97,8 +97,11 @@ impl RequestRecord {
     pub const ACCEPT_UNSEEN: u32 = 8;
     /// The peer's FIN or reset came right behind its first byte: within [`RIGHT_BEHIND_NS`].
     pub const PEER_LEFT: u32 = 16;
-    /// Nobody had read it when the peer ended the connection, less than [`ABANDONED_NS`] after its first byte.
+    /// Nobody had read it when the peer ended the connection, less than [`ABANDONED_NS`] after its first byte, or the
+    /// application with a reset, less than [`CLOSED_AT_ONCE_NS`] after.
     pub const ABANDONED: u32 = 32;
+    /// The application had closed the connection, with nothing unread, when the record was made.
+    pub const CLOSED: u32 = 64;
 
     /// Writes the record of the request that `connection` is at into `slot`, member by member: a BPF program has 512
     /// bytes of stack, too few to build records there.
@@ -128,6 +131,9 @@ impl RequestRecord {
         }
         if connection.is_abandoned() {
             flags |= Self::ABANDONED;
+        }
+        if connection.flags & connection::CLOSED_BY_APPLICATION != 0 {
+            flags |= Self::CLOSED;
         }
         // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
         let record = unsafe { &mut *slot };
@@ -337,6 +343,8 @@ pub struct ListenerRecord {
 
 /// A peer that leaves sooner, in nanoseconds, has not given up a request that nobody reads: it sent the rest of an upload.
 pub const ABANDONED_NS: u64 = 1_000_000_000;
+/// An application that closes within this many nanoseconds of a turn's first byte did not close because of that turn.
+pub const CLOSED_AT_ONCE_NS: u64 = 10_000_000;
 /// A FIN that comes within this many nanoseconds of a turn's first byte was sent together with it.
 pub const RIGHT_BEHIND_NS: u64 = 50_000_000;
 

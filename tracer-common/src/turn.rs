@@ -12,7 +12,7 @@
 //! | bytes received, whether anything was written | sequence numbers |
 //! | the peer's FIN or reset came right behind the first byte | the state machine |
 //! | the turn began right behind the response before it, or behind one as short as `100 Continue` | the state machine |
-//! | nobody had read it when the peer ended the connection, soon after it began | the state machine |
+//! | nobody had read it when the connection was ended, soon after it began | the state machine |
 //! | time from the first packet of the response to the last one, and how often it was reported | the state machine |
 
 use crate::{
@@ -28,7 +28,13 @@ impl Marks {
     /// The class of the current turn's first bytes.
     #[must_use]
     pub const fn opening(self) -> Opening {
-        Opening::numbered(self.number())
+        Opening::numbered(self.number()).class()
+    }
+
+    /// Whether the current turn is known to be an HTTP request without a body.
+    #[must_use]
+    pub const fn is_bodiless(self) -> bool {
+        matches!(Opening::numbered(self.number()), Opening::Bodiless)
     }
 
     /// An [`Opening`], or [`BEHIND`] and the like.
@@ -82,7 +88,7 @@ pub struct Facts {
     pub is_answered: bool,
     /// The peer's FIN or reset came right behind its first byte.
     pub peer_left: bool,
-    /// Nobody had read it when the peer ended the connection, soon after it began.
+    /// Nobody had read it when the connection was ended, soon after it began.
     pub is_abandoned: bool,
     /// Nanoseconds from the first packet of the response to the last one.
     pub download: u64,
@@ -113,6 +119,9 @@ pub enum Turn {
 /// What cannot be more than control data, if it is encrypted: HTTP/2 settings, window updates and pings take 31 to 39
 /// bytes per frame, and the end of a TLS handshake less than 100.
 const CONTROL: u64 = 100;
+/// An encrypted close alert of TLS 1.3, in bytes: a head of five, two of content, one that says that it is an alert, and a
+/// check of sixteen (RFC 8446, section 5.2). No request and no frame of HTTP/2 or WebSocket has two bytes of content only.
+const ALERT: u64 = 24;
 /// Uploads come in full segments, requests seldom do, in bytes.
 const FULL_SEGMENT: u64 = 1400;
 /// A response that takes so long and comes in pieces is a stream, in nanoseconds.
@@ -139,7 +148,7 @@ impl Facts {
             Opening::TlsData => self.encrypted(),
             // A connection that carries HTTP/1 begins each request with a method.
             Opening::Text | Opening::Binary if marks.has_seen(Opening::Http) && !self.is_answered => Turn::Rest,
-            Opening::Http | Opening::TlsCiphers | Opening::Text => self.request(),
+            Opening::Http | Opening::Bodiless | Opening::TlsCiphers | Opening::Text => self.request(),
             Opening::WebSocket | Opening::Binary if self.is_answered => self.request(),
             Opening::WebSocket | Opening::Binary => Turn::Message,
             Opening::Unknown => self.unread(),
@@ -148,6 +157,9 @@ impl Facts {
 
     /// A record of encrypted data: of HTTP/1 it is a request, of HTTP/2 it may be anything.
     const fn encrypted(&self) -> Turn {
+        if self.bytes_in == ALERT && !self.is_first {
+            return Turn::Farewell;
+        }
         let is_short = self.bytes_in <= CONTROL && !self.is_first;
         if is_short && !self.is_answered {
             return if self.peer_left { Turn::Farewell } else { Turn::Message };
@@ -174,8 +186,9 @@ impl Facts {
         }
     }
 
-    /// Whether the peer sent at length right behind a response, and then left before anybody had read that: it had begun to
-    /// send before the response came, and has learnt from that response that the rest is not wanted.
+    /// Whether the peer sent at length right behind a response, and the connection ended before anybody had read that. The peer
+    /// had begun to send before the response came. It leaves as that response says that the rest is not wanted, or the
+    /// application closes behind its response.
     const fn is_given_up(&self) -> bool {
         let is_http = self.marks.has_seen(Opening::Http) || self.marks.is_tls();
         self.is_abandoned && self.marks.is_behind() && self.bytes_in > FULL_SEGMENT && is_http
@@ -270,6 +283,11 @@ mod tests {
             (&[TlsHandshake], TlsData, 0, 400, false, false, Request),
             (&[TlsHandshake, TlsData], TlsAlert, 0, 31, false, false, Farewell),
             (&[TlsHandshake, TlsData], TlsData, 0, 24, false, true, Farewell),
+            // The peer waits for the answer to its alert; the server answers it with its own.
+            (&[TlsHandshake, TlsData], TlsData, 0, 24, false, false, Farewell),
+            (&[TlsHandshake, TlsData], TlsData, 0, 24, true, false, Farewell),
+            (&[TlsHandshake, TlsData], TlsData, 0, 25, true, false, Request),
+            (&[TlsHandshake, TlsData], TlsData, 0, 31, false, false, Message),
             (&[TlsHandshake, TlsData], TlsData, 0, 48, false, false, Message),
             (&[TlsHandshake, TlsData], Unknown, 0, 24, false, true, Farewell),
             (&[TlsHandshake, TlsData], TlsData, OVERLAPPED, 400, true, false, Message),

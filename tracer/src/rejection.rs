@@ -179,6 +179,9 @@ pub struct Facts {
     /// The process that ended the connection on this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<ProcessName>,
+    /// This host had closed one half of the connection only, and the data came to the other half.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub half_closed: bool,
     /// Nothing had been written when the peer ended the connection.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ended_unanswered: bool,

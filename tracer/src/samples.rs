@@ -55,7 +55,7 @@ pub const fn v6() -> Tuple {
 pub fn marks(seen: &[Opening], opening: Opening) -> u32 {
     let class = |opening: Opening| match opening {
         Opening::Unknown => 0,
-        opening => 1 << (connection::OPENINGS_SHIFT + opening as u32),
+        opening => 1 << (connection::OPENINGS_SHIFT + opening.class() as u32),
     };
     let classes = seen.iter().fold(class(opening), |classes, &seen| classes | class(seen));
     classes | (opening as u32) << connection::OPENING_SHIFT

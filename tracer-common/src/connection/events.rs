@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     opening::Opening,
-    record::{ABANDONED_NS, ConnectionRecord, RIGHT_BEHIND_NS},
+    record::{ABANDONED_NS, CLOSED_AT_ONCE_NS, ConnectionRecord, RIGHT_BEHIND_NS},
+    rejection::How,
     sequence::after,
 };
 
@@ -169,13 +170,14 @@ impl Connection {
         if matches!(opening, Opening::Unknown) {
             return;
         }
+        let class = opening.class();
         let is_asked = self.flags & OPENING == ASKED << OPENING_SHIFT && self.flags & (HTTP | UPGRADED) == HTTP;
         self.flags &= !OPENING;
-        if is_asked && !matches!(opening, Opening::Http) {
+        if is_asked && !matches!(class, Opening::Http) {
             // A body says nothing about the protocol.
             self.flags |= BODY << OPENING_SHIFT;
         } else {
-            self.flags |= (opening as u32) << OPENING_SHIFT | 1 << (OPENINGS_SHIFT + opening as u32);
+            self.flags |= (opening as u32) << OPENING_SHIFT | 1 << (OPENINGS_SHIFT + class as u32);
         }
     }
 
@@ -262,22 +264,27 @@ impl Connection {
     #[inline(always)]
     #[must_use]
     pub const fn peer_left_right_behind(&self) -> bool {
-        self.peer_left_within(RIGHT_BEHIND_NS)
+        self.ended_within(CLOSED_BY_PEER | RESET_BY_PEER, RIGHT_BEHIND_NS)
     }
 
-    /// Whether nobody had read the current turn when the peer ended the connection, soon after that turn began.
+    /// Whether nobody had read the current turn when the peer ended the connection, or the application with a reset, soon
+    /// after that turn began.
     #[inline(always)]
     #[must_use]
     pub const fn is_abandoned(&self) -> bool {
-        self.request.moments.first_read == 0 && self.peer_left_within(ABANDONED_NS)
+        self.request.moments.first_read == 0
+            && (self.ended_within(CLOSED_BY_PEER | RESET_BY_PEER, ABANDONED_NS) || self.is_closed_at_once())
+    }
+
+    /// Whether the application closed as the current turn began. A process that dies does so at any moment.
+    const fn is_closed_at_once(&self) -> bool {
+        self.by.how == How::Closed as u16 && self.ended_within(RESET_BY_HOST, CLOSED_AT_ONCE_NS)
     }
 
     #[inline(always)]
-    const fn peer_left_within(&self, nanoseconds: u64) -> bool {
+    const fn ended_within(&self, ends: u32, nanoseconds: u64) -> bool {
         let queued = self.request.moments.queued;
-        self.flags & (CLOSED_BY_PEER | RESET_BY_PEER) != 0
-            && queued != 0
-            && self.ended.saturating_sub(queued) < nanoseconds
+        self.flags & ends != 0 && queued != 0 && self.ended.saturating_sub(queued) < nanoseconds
     }
 
     /// A packet of the response with that many bytes was sent again.

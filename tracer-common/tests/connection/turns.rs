@@ -4,6 +4,7 @@ use crate::{ends::closed, scenario::Scenario};
 use tracer_common::{
     connection::{ASKED, BEHIND, BODY, OPENING_SHIFT},
     opening::Opening,
+    rejection::{Ender, How},
     turn::Marks,
 };
 
@@ -58,6 +59,21 @@ fn a_short_response_and_the_next_request_are_no_interim_response_and_a_body() {
     assert_eq!(number(&scenario), ASKED);
 }
 
+/// `GET` says more about its turn than other methods, and the same about its connection.
+#[test]
+fn a_request_without_a_body_is_http() {
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(200).read();
+    scenario.connection.opened_with(Opening::Bodiless);
+    let marks = Marks(scenario.connection.flags);
+    assert_eq!((marks.opening(), marks.is_bodiless(), marks.has_seen(Opening::Http)), (Opening::Http, true, true));
+    assert!(!marks.is_tls() && !marks.has_seen(Opening::Text));
+    // Behind an interim response it is the next request.
+    scenario.respond(25).request(200).read();
+    scenario.connection.opened_with(Opening::Bodiless);
+    assert_eq!(number(&scenario), Opening::Bodiless as u32);
+}
+
 #[test]
 fn a_turn_that_begins_right_behind_a_response_is_noted_until_it_is_read() {
     for (pause, expected) in [(0, BEHIND), (90_000_000, BEHIND), (110_000_000, 0)] {
@@ -89,7 +105,18 @@ fn a_turn_that_nobody_read_is_given_up_if_the_peer_leaves_soon() {
         let facts = [closed(&scenario.connection).turn(), scenario.requests().last().unwrap().turn()];
         assert_eq!(facts.map(|facts| facts.is_abandoned), [expected; 2], "{wait} {is_read}");
     }
-    // This host ends it.
+    // The application closes as it comes, or later; or its process dies.
+    for (how, wait, expected) in
+        [(How::Closed, 0, true), (How::Closed, 20_000_000, false), (How::Exited, 0, false), (How::Unknown, 0, false)]
+    {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(200).read().respond(300).request(5000);
+        scenario.unread = 5000;
+        scenario.by = Ender { how: how as u16, ..Ender::default() };
+        scenario.wait(wait).gone();
+        assert_eq!(scenario.requests().last().unwrap().turn().is_abandoned, expected, "{how:?} {wait}");
+    }
+    // What a connection's end is decided without that.
     let mut scenario = Scenario::new();
     scenario.handshake().request(200).read().respond(300).request(5000);
     scenario.unread = 5000;

@@ -214,8 +214,9 @@ pub static CAUSES: [Entry; 25] = [
         evidence: &[Observed, Inferred],
         title: "keep-alive race",
         text: "[{ended_by}|This host] closed the connection[ after {idle} without a request]; the next request met the \
-            close[ {late} later|{?never_read}: it had come and was not read][ ({why})][{?inferred} (inferred: the data \
-            is encrypted, and short enough to be no request)].",
+            close[ {late} later|{?never_read}: it had come and was not read][ ({why})][{?inferred}{?half_closed} (inferred: \
+            it had closed its half only, and outside HTTP a peer may go on then)|{?inferred} (inferred: the data is \
+            encrypted, and short enough to be no request)].",
         verdict: "met a connection that [{ended_by}|this host] had just closed[ after {idle} without a request][ \
             ({why})]; [{?stops}let the load balancer leave before it stops|{?keep_alive_time}raise its keep-alive above \
             the load balancer's {idle_timeout}|see whether it stopped then, or closes idle connections by itself].",
@@ -244,7 +245,7 @@ pub static CAUSES: [Entry; 25] = [
             rest of the request].",
         verdict: "got no response: [{ended_by}|the application] closed the connection[ after {waited}]; \
             [{?stops}let it finish its requests before it stops|{?waits_for_body}look at why the request stalled in its \
-            body|look at its log].",
+            body|{?silent}look at its log, and at whether the request came whole|look at its log].",
         alb: &["502"],
         advice: "[{?stops}Let the server finish its requests before it ends: deregister the target, wait for the \
             deregistration delay (Kubernetes: a `preStop` sleep), and give it time to stop|{?waits_for_body}The request \

@@ -46,7 +46,7 @@ pub fn of_closed(record: &ConnectionRecord, ending: Ending) -> Option<Rejection>
     let met_half_close = cause == Cause::KeepaliveRace && ending::met_a_half_close(record);
     let facts = match ending {
         Ending::Lost(..) if !met_half_close => lost(record, cause, ended),
-        _ => idle(record),
+        _ => Facts { half_closed: met_half_close, ..idle(record) },
     };
     let has_sequence = matches!(ending, Ending::Lost(..)) && record.requests != 0 && !met_half_close;
     Some(Rejection {

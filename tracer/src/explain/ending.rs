@@ -26,7 +26,7 @@ use tracer_common::{
         TIMED_OUT_AT_LAST,
     },
     opening::Opening,
-    record::ConnectionRecord,
+    record::{CLOSED_AT_ONCE_NS, ConnectionRecord},
     rejection::{Ended, How, RejectionRecord},
     sequence::after,
     turn::{Marks, Turn},
@@ -71,9 +71,9 @@ pub fn of_connection(record: &ConnectionRecord) -> Ending {
         }
         ConnectionRecord::CUT if ended(RESET_BY_HOST) => Ending::Lost(Cause::ResetMidResponse, Observed),
         ConnectionRecord::CUT if ended(CLOSED_BY_PEER | RESET_BY_PEER) => match record.turn().turn() {
-            // Whoever listens to a stream leaves when it wants to.
-            Turn::Stream | Turn::Message | Turn::Control => Ending::InOrder,
-            Turn::Request | Turn::Farewell | Turn::Rest | Turn::Body => Ending::Lost(PeerGaveUp, Observed),
+            // Whoever listens to a stream leaves when it wants to, and nobody waits for the answer to a close alert.
+            Turn::Stream | Turn::Message | Turn::Control | Turn::Farewell => Ending::InOrder,
+            Turn::Request | Turn::Rest | Turn::Body => Ending::Lost(PeerGaveUp, Observed),
         },
         ConnectionRecord::CUT if ended(TIMED_OUT | TIMED_OUT_AT_LAST) => {
             Ending::Lost(Cause::ResponseNotAcknowledged, Observed)
@@ -148,9 +148,11 @@ pub fn met_a_half_close(record: &ConnectionRecord) -> bool {
     record.late != 0 && is_used && is_in_turns && !is_alert && !is_upload
 }
 
-fn half_close_evidence(record: &ConnectionRecord) -> Evidence {
-    let is_short = record.turn().marks.is_tls() && u32::from(record.late) <= ALERT;
-    if is_short { Inferred } else { Observed }
+/// In HTTP a server that has closed its half answers nothing more. In another protocol the peer may go on by right, and what
+/// TLS carries is not known.
+const fn half_close_evidence(record: &ConnectionRecord) -> Evidence {
+    let marks = record.turn().marks;
+    if marks.has_seen(Opening::Http) && !marks.is_tls() { Observed } else { Inferred }
 }
 
 /// Whether all of the latest turn was still unread when the connection closed.
@@ -196,7 +198,7 @@ const ALERT: u32 = 100;
 /// On a connection with TLS, what is shorter is a close alert: no request in TLS is, with its own header and check, in bytes.
 const LONGEST_ALERT: u32 = 40;
 /// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
-const AT_ONCE: u64 = 10_000_000;
+const AT_ONCE: u64 = CLOSED_AT_ONCE_NS;
 /// A FIN so soon after the last byte of the response belongs to that response, in nanoseconds.
 const WITH_RESPONSE: u64 = 100_000_000;
 /// Uploads come in full segments, requests seldom do, in bytes.
@@ -206,7 +208,7 @@ const FULL_SEGMENT: u32 = 1000;
 #[must_use]
 pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
     let ended = &record.ended;
-    let (marks, opening) = (Marks(ended.flags), Opening::numbered(record.opening));
+    let (marks, opening) = (Marks(ended.flags), Opening::numbered(record.opening).class());
     if asks_for_nothing(record, marks, opening, has_fin) {
         return Late::Harmless;
     }
@@ -244,7 +246,7 @@ fn asks_for_nothing(record: &RejectionRecord, marks: Marks, opening: Opening, ha
         // What lies in pages cannot be looked at. Where the reset is faster than the peer's FIN, no FIN comes.
         Opening::Unknown if marks.is_tls() => is_short && has_fin || record.payload < LONGEST_ALERT,
         Opening::Unknown => is_short && has_fin && !marks.is_text(),
-        Opening::Text | Opening::WebSocket | Opening::Binary => false,
+        Opening::Text | Opening::WebSocket | Opening::Binary | Opening::Bodiless => false,
     }
 }
 

@@ -67,6 +67,7 @@ fn full(cause: Cause) -> Rejection {
         listens: vec!["127.0.0.1:8080".parse().unwrap()],
         process: Some(process("gunicorn", 812, None)),
         ended_by: Some(process("nginx", 77, Some("closed"))),
+        half_closed: false,
         ended_unanswered: false,
         closed_because: Some(CloseReason::KeepAlive),
         closed_together: Some(2),

@@ -152,6 +152,7 @@ pub const VALUES: &[Value] = &[
         let retransmits = it.facts().retransmits.filter(|&it| it != 0);
         retransmits.map(|it| Plural(it.into(), "retransmit").to_string())
     }),
+    value("half_closed", |it| it.when(it.facts().half_closed)),
     value("never_accepted", |it| it.when(it.facts().never_accepted)),
     value("never_read", |it| it.when(it.facts().never_read)),
     value("closed_unread", |it| it.when(it.facts().closed_unread)),

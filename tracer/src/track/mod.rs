@@ -47,6 +47,9 @@ pub enum Event<'a> {
     },
 }
 
+/// A close within this many nanoseconds of the last byte of a response belongs to that response.
+const BEHIND: u64 = 100_000_000;
+
 /// The shortest time without a byte that [`Event::Survived`] reports, in nanoseconds.
 const LEAST_IDLE: u64 = 1_000_000_000;
 
@@ -59,6 +62,8 @@ struct Entry {
     /// The latest request has not been released as it is now.
     held: bool,
     latest: Option<RequestRecord>,
+    /// The number of the latest turn that was reported, whatever it is.
+    turn: u32,
     /// What was released for the latest request and no longer holds.
     amended: Option<Box<RequestRecord>>,
     /// The number of the turn with the latest request's body, and what was known of that request before it: its head.
@@ -67,7 +72,7 @@ struct Entry {
 
 impl Entry {
     const fn new(connection: u64) -> Self {
-        Self { connection, counted: false, held: false, latest: None, amended: None, head: None }
+        Self { connection, counted: false, held: false, latest: None, turn: 0, amended: None, head: None }
     }
 }
 
@@ -140,12 +145,13 @@ impl Tracker {
             return;
         }
         let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
+        let follows = self.follows(slot, record.sequence);
         let joined = match record.turn().turn() {
             Turn::Rest => {
-                self.rest(slot, record, on);
+                self.rest(slot, record, follows, on);
                 return;
             }
-            Turn::Body => self.joined(slot, record),
+            Turn::Body if follows => self.joined(slot, record),
             _ => None,
         };
         let record = joined.as_ref().unwrap_or(record);
@@ -158,8 +164,9 @@ impl Tracker {
             self.release(slot, on);
             self.hold(slot, record, None);
         } else if record.sequence < sequence {
-            // Late. Its first report cannot have been counted; another one can no longer be told from a repetition.
-            if record.revision == 0 {
+            // Late. Its first report cannot have been counted, unless with the request whose body it is; another one can no
+            // longer be told from a repetition.
+            if record.revision == 0 && record.turn().turn() != Turn::Body {
                 on(Event::Request { record, amends: None });
             } else {
                 self.unmatched += 1;
@@ -182,11 +189,24 @@ impl Tracker {
         }
     }
 
-    /// The rest of an upload that was answered early belongs to the request before it, once all of it is known.
-    fn rest(&mut self, slot: u32, rest: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
+    /// Whether `turn` is the one behind the latest turn that was reported, or that one again: then no turn between was lost.
+    fn follows(&mut self, slot: u32, turn: u32) -> bool {
+        let Some(entry) = self.slots.get_mut(slot) else { return false };
+        let before = entry.turn;
+        entry.turn = turn.max(before);
+        turn == before || turn == before.saturating_add(1)
+    }
+
+    /// The rest of an upload that was answered early belongs to the request before it, once all of it is known. If the record
+    /// of that request was lost, its rest is not shown.
+    fn rest(&mut self, slot: u32, rest: &RequestRecord, follows: bool, on: &mut impl FnMut(Event<'_>)) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let Some(latest) = entry.latest.as_mut().filter(|latest| latest.sequence < rest.sequence) else { return };
         if rest.flags & RequestRecord::FINAL == 0 {
+            return;
+        }
+        let Some(latest) = entry.latest.as_mut().filter(|latest| latest.sequence < rest.sequence) else { return };
+        if !follows {
+            self.unmatched += 1;
             return;
         }
         let before = *latest;
@@ -222,6 +242,7 @@ impl Tracker {
     fn closed(&mut self, record: &ConnectionRecord, on: &mut impl FnMut(Event<'_>)) {
         let mut counted = false;
         if let Some(slot) = self.index.remove(&record.connection) {
+            self.note_close(slot, record);
             self.release(slot, on);
             counted = self.slots.remove(slot).is_some_and(|entry| entry.counted);
         }
@@ -231,6 +252,20 @@ impl Tracker {
             on(Event::Connection(record));
         }
         on(Event::Closed(record));
+    }
+
+    /// Notes that the application closed right behind the latest response, if that is reported already and not yet shown.
+    fn note_close(&mut self, slot: u32, record: &ConnectionRecord) {
+        let Some(entry) = self.slots.get_mut(slot).filter(|entry| entry.held) else { return };
+        let turn = entry.head.as_ref().map(|head| head.0);
+        let is_behind = record.flags & connection::CLOSED_BY_APPLICATION != 0 && record.idle < BEHIND;
+        let of_latest =
+            |latest: &&mut RequestRecord| latest.sequence == record.requests || turn == Some(record.requests);
+        if let Some(latest) = entry.latest.as_mut().filter(of_latest)
+            && is_behind
+        {
+            latest.flags |= RequestRecord::CLOSED;
+        }
     }
 
     fn enter(&mut self, connection: u64, on: &mut impl FnMut(Event<'_>)) -> u32 {

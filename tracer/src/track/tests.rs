@@ -99,6 +99,30 @@ fn a_later_report_replaces_one_that_is_held_and_amends_one_that_was_released() {
     assert_eq!(seen[1..], [Seen::Amended(1, 1, 2)]);
 }
 
+/// The response is reported when it is acknowledged, often before the application has closed.
+#[test]
+fn a_close_right_behind_the_response_is_noted() {
+    let flags = |requests, idle, flags| {
+        let mut end = connection_record(Kind::Closed);
+        (end.connection, end.requests, end.idle, end.flags) = (1, requests, idle, flags);
+        let mut tracker = Tracker::default();
+        let mut seen = 0;
+        for record in [request(1, 2, 0, 10, false), Record::Closed(end)] {
+            tracker.record(&record, &mut |event| {
+                if let Event::Request { record, .. } = event {
+                    seen = record.flags;
+                }
+            });
+        }
+        seen & RequestRecord::CLOSED != 0
+    };
+    assert!(flags(2, 50_000, connection::CLOSED_BY_APPLICATION));
+    // An idle connection; one that the peer closed; the close of a later turn.
+    assert!(!flags(2, SECOND, connection::CLOSED_BY_APPLICATION));
+    assert!(!flags(2, 50_000, connection::CLOSED_BY_PEER));
+    assert!(!flags(3, 50_000, connection::CLOSED_BY_APPLICATION));
+}
+
 #[test]
 fn a_report_that_tells_nothing_new_amends_nothing() {
     let Record::Request(first) = request(1, 1, 0, 10, false) else { unreachable!() };
@@ -317,6 +341,42 @@ fn the_rest_of_an_upload_counts_once_all_of_it_is_known() {
     let mut tracker = Tracker::default();
     assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), []);
     tracker.finish(&mut |event| panic!("{event:?}"));
+}
+
+/// The number and the bytes of each request that is released, and of what it amends.
+fn released(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u32, u64, Option<u64>)> {
+    let mut released = Vec::new();
+    let record = RequestRecord { flags: RequestRecord::COMPLETE | RequestRecord::FINAL, ..record };
+    tracker.record(&Record::Request(record), &mut |event| {
+        if let Event::Request { record, amends } = event {
+            released.push((record.sequence, record.bytes_in, amends.map(|it| it.bytes_in)));
+        }
+    });
+    released
+}
+
+/// The records of turns between were lost.
+#[test]
+fn what_does_not_follow_joins_no_other_request() {
+    let mut tracker = Tracker::default();
+    assert_eq!(released(&mut tracker, turn(1, Opening::Http, 200, 10)), [(1, 200, None)]);
+    assert_eq!(released(&mut tracker, rest(3, 40_000, 20)), []);
+    assert_eq!(tracker.unmatched, 1);
+    // A body stands for itself then, and its own rest follows it.
+    assert_eq!(released(&mut tracker, body(5, 0, 900, 30)), [(5, 300, None)]);
+    assert_eq!(released(&mut tracker, rest(6, 40_000, 40)), [(5, 40_300, Some(300))]);
+    assert_eq!(released(&mut tracker, rest(7, 1_000, 50)), [(5, 41_300, Some(40_300))]);
+    assert_eq!(tracker.unmatched, 1);
+}
+
+/// The report of a body that is overtaken by the next request: it is part of a request that was shown already.
+#[test]
+fn a_late_body_is_no_request() {
+    let mut tracker = Tracker::default();
+    assert_eq!(released(&mut tracker, turn(1, Opening::Http, 200, 10)), [(1, 200, None)]);
+    assert_eq!(released(&mut tracker, turn(3, Opening::Http, 100, 30)), [(3, 100, None)]);
+    assert_eq!(released(&mut tracker, body(2, 0, 900, 20)), []);
+    assert_eq!(tracker.unmatched, 1);
 }
 
 #[test]
