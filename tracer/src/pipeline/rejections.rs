@@ -161,6 +161,8 @@ pub struct Rejections {
     requests: HashSet<(u64, u32, Cause), FixedState>,
     /// Rejections that were counted, by network namespace and cause.
     counted: HashMap<(u32, Cause), u64, FixedState>,
+    /// Connections with whose end a request was lost. What still comes for one belongs to that request.
+    lost: HashSet<u64, FixedState>,
     closes: Closes,
     waiting: VecDeque<Waiting>,
     deaths: HashMap<(u32, u32, SocketAddr), Death, FixedState>,
@@ -207,6 +209,9 @@ impl Rejections {
     /// Data came after the close: what it was and why the connection was closed shows in a moment.
     fn late(&mut self, record: &RejectionRecord, rejection: Rejection, host: HostFacts) {
         let (ended, now) = (&record.ended, record.reported);
+        if self.lost.contains(&ended.connection) {
+            return;
+        }
         let close = Close { at: ended.ended, idle: ended.idle, pid: ended.by.pid };
         let ask_at = if rejection.cause == Cause::KeepaliveRace { now + HOLD } else { now };
         let late = Some(Box::new((*record, host)));
@@ -287,6 +292,10 @@ impl Rejections {
         if waited.iter().any(|&cause| self.requests.contains(&(record.connection, record.requests, cause))) {
             return;
         }
+        if self.lost.len() >= CAPACITY {
+            self.lost.clear();
+        }
+        self.lost.insert(record.connection);
         let now = rejection.last;
         match rejection.cause {
             Cause::KeepaliveRace => self.hold(rejection, now + HOLD, Some(close_of(record)), None),

@@ -302,6 +302,28 @@ fn data_that_asks_for_nothing_is_not_held_and_yet_reported() {
     assert_eq!(unreported.latest, None);
 }
 
+/// A request in two pieces: the socket took the first one behind this host's FIN, the second one came when it was gone.
+#[test]
+fn what_comes_for_a_request_that_is_lost_already_is_not_another_one() {
+    let half_closed = ConnectionRecord { late: 100, pending: ConnectionRecord::NOTHING, ..idle(7, NOW - MS, 5 * S) };
+    let early = idle(7, NOW - MS, 0);
+    let early = ConnectionRecord { unread: 9000, flags: early.flags | RESET_BY_HOST, ..early };
+    for (record, cause) in [(half_closed, Cause::KeepaliveRace), (early, Cause::ResetDuringUpload)] {
+        let mut rejections = Rejections::default();
+        rejections.closed(&record);
+        rejections.event(&late(7), HostFacts::default());
+        rejections.event(&fin(&late(7)), HostFacts::default());
+        rejections.tick(NOW + HOLD);
+        rejections.tick(NOW + HOLD + ANSWER);
+        assert_eq!(causes(&rejections.ready()), [(cause, 1)]);
+        // That of another connection is.
+        rejections.event(&RejectionRecord { count: 2, ..late(8) }, HostFacts::default());
+        rejections.tick(NOW + HOLD);
+        rejections.tick(NOW + HOLD + ANSWER);
+        assert_eq!(causes(&rejections.ready()), [(Cause::KeepaliveRace, 1)]);
+    }
+}
+
 #[test]
 fn the_count_of_records_that_were_lost_is_kept() {
     let mut rejections = Rejections::default();
