@@ -47,6 +47,9 @@ pub fn verdict(output: &str) -> serde_json::Result<Value> {
         for member in ["requests", "unanswered", "cut", "messages", "streams", "connections"] {
             verdict[member] = summary[member].as_u64().unwrap_or(0).into();
         }
+        if let Some(incomplete) = summary.get("may_be_incomplete") {
+            verdict["may_be_incomplete"] = incomplete.clone();
+        }
     }
     verdict["waiting"] = of_kind("waiting").map(|object| object["stage"].clone()).collect();
     Ok(verdict)

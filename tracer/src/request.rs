@@ -2,6 +2,7 @@
 
 use crate::enrich::{netns::Label, process::Place};
 use tracer_common::{
+    opening::Opening,
     record::{Process, RequestRecord},
     stage::{RequestSplit, RequestStage, Split},
     turn::Turn,
@@ -53,6 +54,8 @@ pub struct Request<'a> {
     pub turn: Turn,
     /// It waits, or waited until its end, for `accept()`.
     pub never_accepted: bool,
+    /// Its stage `service` may have been a wait for the sender: whether all of the request had come is not known.
+    pub may_be_incomplete: bool,
     /// It replaces what was shown of it before.
     pub amended: bool,
     /// The control group of the process that read it.
@@ -81,7 +84,9 @@ impl<'a> Request<'a> {
         let accepted = if never_accepted { ended } else { record.accepted };
         let RequestSplit { split, accept } = record.moments.split(accepted, ended);
         let turn = turn.turn();
-        Self { record, split, accept, outcome, turn, never_accepted, amended: false, place: None, namespace: None }
+        let may_be_incomplete = may_be_incomplete(record, &split);
+        let (amended, place, namespace) = (false, None, None);
+        Self { record, split, accept, outcome, turn, never_accepted, may_be_incomplete, amended, place, namespace }
     }
 
     /// What it is called in every output.
@@ -129,6 +134,21 @@ impl<'a> Request<'a> {
         let index = self.split.stages.iter().rposition(Option::is_some)?;
         Some((Part::Stage(index), self.split.stages[index]?))
     }
+}
+
+/// A server that waits for less has hardly given up, in nanoseconds.
+const LEAST_WAIT: u64 = 1_000_000_000;
+
+/// Whether the wait for the response to `record` may have been the server's wait for the rest of the request. A server that
+/// waits for a body in vain closes the connection, without a response or right behind one (408). A server that computes
+/// for long and then closes looks alike, because the length of the request is not read.
+fn may_be_incomplete(record: &RequestRecord, split: &Split<7>) -> bool {
+    let is_closed = record.flags & RequestRecord::CLOSED != 0;
+    let waited = split.stages[RequestStage::Service as usize].unwrap_or(0);
+    let marks = record.turn().marks;
+    let is_http = marks.has_seen(Opening::Http) || marks.is_tls();
+    let has_error = record.bytes_out != 0 && is_http && !marks.is_bodiless();
+    is_closed && waited >= LEAST_WAIT && (record.bytes_out == 0 || has_error)
 }
 
 /// The name of the thread that read it; what is not text in it is replaced.

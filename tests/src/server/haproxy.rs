@@ -12,7 +12,8 @@ pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<L
     let prefix = directory.display();
     // The body is read before the answer: nginx would answer at once.
     let server = format!("listen unix:{prefix}/http.sock; location / {{ return 200 ok; }}");
-    let behind = nginx::command(lab, directory, &Options { arguments: Vec::new(), ..options.clone() }, &server)?;
+    let plain = Options { arguments: Vec::new(), directives: String::new(), ..options.clone() };
+    let behind = nginx::command(lab, directory, &plain, &server)?;
     let configuration = directory.join("haproxy.cfg");
     write(
         &configuration,

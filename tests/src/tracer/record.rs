@@ -54,6 +54,9 @@ pub struct Request {
     pub stages_ns: RequestStages,
     /// Stages that are counted in the one before them.
     pub merged: Vec<String>,
+    /// Its stage `service` may have been a wait for the sender.
+    #[serde(default)]
+    pub may_be_incomplete: bool,
     /// Packets of the response that were sent again.
     pub retransmits: u32,
     /// Smoothed round-trip time.

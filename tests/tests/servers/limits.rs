@@ -49,21 +49,41 @@ fn the_jdk_at_its_limit_of_open_files() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_sender_stalls_in_its_body() -> Result<()> {
-    let scene = Scene::with(Kind::Nginx, &Options::listen(ADDRESS).directives("client_body_timeout 1s;"))?;
+/// A sender that stalls in its body until the server ends the connection.
+fn stalled(kind: Kind, directives: &str) -> Result<Trace> {
+    let scene = Scene::with(kind, &Options::listen(ADDRESS).directives(directives))?;
     let tracer = scene.trace(&[])?;
     let mut connection = scene.connect()?;
     connection.send_raw(b"POST / HTTP/1.1\r\nHost: target.internal\r\nContent-Length: 3000\r\n\r\nonly this")?;
-    connection.wait_closed()?;
+    // The server gives up after a second, and a verdict waits for another one.
+    sleep(ms(2600));
     drop(connection);
-    sleep(ms(1300));
     let trace = settle(tracer)?;
+    let requests: Vec<_> = trace.requests.iter().map(|it| it.may_be_incomplete).collect();
+    assert_eq!(requests, [true], "{:#?}", trace.requests);
+    Ok(trace)
+}
+
+#[test]
+fn the_sender_stalls_in_its_body_and_nginx_closes() -> Result<()> {
+    let trace = stalled(Kind::Nginx, "client_body_timeout 1s;")?;
     let causes: Vec<_> = trace.causes().into_iter().collect();
     assert_eq!(causes, [("closed_before_response", 1)], "{:#?}", trace.rejections);
     let told = &trace.rejections[0];
     assert!(told.explanation.contains("the sender had stalled in its body"), "{told:#?}");
     assert!(told.advice.contains("nginx client_body_timeout"), "{told:#?}");
     assert_eq!(told.setting, None, "its keep-alive time has nothing to do with it: {told:#?}");
+    let verdict = trace.summary.more["verdict"].to_string();
+    assert!(verdict.contains("look at why the request stalled in its body"), "{verdict}");
+    Ok(())
+}
+
+/// It answers 408 and closes: nothing is lost, and the wait may have been the sender's.
+#[test]
+fn the_sender_stalls_in_its_body_and_haproxy_answers() -> Result<()> {
+    let trace = stalled(Kind::Haproxy, "timeout http-request 1s")?;
+    assert!(trace.rejections.is_empty(), "{:#?}", trace.rejections);
+    let verdict = trace.summary.more["verdict"].to_string();
+    assert!(verdict.contains("the sender, who may not have sent all of them"), "{verdict}");
     Ok(())
 }

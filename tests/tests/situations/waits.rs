@@ -80,6 +80,34 @@ fn the_sender_stalls_in_its_body() -> Result<()> {
     let told = the_one(&trace, "closed_before_response");
     assert!(told.silent_ns.is_some_and(|silent| silent > 1_400_000_000), "{told:#?}");
     assert!(told.explanation.contains("waited for the rest of the request"), "{told:#?}");
+    assert!(trace.requests.iter().any(|it| it.sequence == 2 && it.may_be_incomplete), "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// The same, and the server answers before it closes. A request without a body is not waited for.
+#[test]
+fn the_server_answers_a_request_whose_body_stalls() -> Result<()> {
+    const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let scene = Scene::new("stalled-body-answered", &[])?;
+    let listener = scene.listen()?;
+    let answer = |head: &[u8]| -> Result<()> {
+        let (mut client, mut server) = scene.pair(&listener)?;
+        client.write_all(head)?;
+        expect(&mut server, head)?;
+        sleep(ms(1200));
+        server.write_all(TIMEOUT)?;
+        drop(server);
+        expect(&mut client, TIMEOUT)
+    };
+    answer(&[crate::scene::POST, &[b'y'; 1000]].concat())?;
+    answer(GET)?;
+    let trace = scene.end_soon()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 2, 0, 0);
+    let sizes = trace.requests.iter().filter(|it| it.may_be_incomplete).map(|it| it.bytes_in).collect::<Vec<_>>();
+    assert_eq!(sizes, [crate::scene::POST.len() as u64 + 1000], "{:#?}", trace.requests);
+    let verdict = trace.summary.more["verdict"].to_string();
+    assert!(verdict.contains("the sender, who may not have sent all of 1 request"), "{verdict}");
     Ok(())
 }
 

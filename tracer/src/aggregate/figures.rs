@@ -5,7 +5,10 @@ use crate::{
     explain::verdict::Totals,
     request::{Outcome, Request},
 };
-use tracer_common::{record::ConnectionRecord, stage::Split};
+use tracer_common::{
+    record::ConnectionRecord,
+    stage::{RequestStage, Split},
+};
 
 /// Whether something is counted or no longer counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,10 @@ pub struct Figures {
     pub spans: [[u64; 7]; 7],
     /// Nanoseconds of `download` for which packets waited in a queue of this host.
     pub held: u64,
+    /// Requests that may not have come whole: see [`Request::may_be_incomplete`].
+    pub incomplete: u64,
+    /// Nanoseconds that they spent in the stage `service`.
+    pub incomplete_service: u64,
     /// Nanoseconds for which requests waited for `accept()`.
     pub accept_wait: u64,
     /// Connections whose stages are known as far as they were measured.
@@ -82,6 +89,8 @@ impl Figures {
             merged: [0; 7],
             spans: [[0; 7]; 7],
             held: 0,
+            incomplete: 0,
+            incomplete_service: 0,
             accept_wait: 0,
             connections: 0,
             connection_stages: std::array::from_fn(|_| Distribution::new(digits)),
@@ -123,6 +132,11 @@ impl Figures {
         change.count(&mut self.held, request.record.held());
         if let Some(wait) = request.accept {
             change.count(&mut self.accept_wait, wait);
+        }
+        if request.may_be_incomplete {
+            let wait = request.split.stages[RequestStage::Service as usize].unwrap_or(0);
+            change.count(&mut self.incomplete, 1);
+            change.count(&mut self.incomplete_service, wait);
         }
         count_split(&request.split, &mut self.stages, change);
         if request.split.merged != 0 {

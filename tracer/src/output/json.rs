@@ -132,6 +132,10 @@ impl Objects {
         stages(&mut object, &request.split, RequestStage::ALL.map(RequestStage::name));
         let merged = (0..7).filter(|&it| request.split.is_merged(it)).map(|it| RequestStage::ALL[it].name());
         object.names("merged", merged);
+        // Then `service` may have been a wait for the sender.
+        if request.may_be_incomplete {
+            object.boolean("may_be_incomplete", true);
+        }
         object.number("retransmits", record.retransmits.into());
         if record.held() != 0 {
             object.number("host_queue_ns", record.held());

@@ -81,6 +81,9 @@ struct FiguresObject<'a> {
     connection_stages_ns: Stages<'a, 3>,
     /// How often a stage could not be told from the one before it.
     merged: Merged<'a>,
+    /// Requests whose stage `service` may have been a wait for the sender.
+    #[serde(skip_serializing_if = "is_zero")]
+    may_be_incomplete: u64,
 }
 
 /// In nanoseconds.
@@ -142,6 +145,7 @@ fn figures(figures: &Figures) -> FiguresObject<'_> {
         stages_ns: Stages(RequestStage::ALL.map(RequestStage::name), &figures.stages),
         connection_stages_ns: Stages(ConnectionStage::ALL.map(ConnectionStage::name), &figures.connection_stages),
         merged: Merged(&figures.merged),
+        may_be_incomplete: figures.incomplete,
     }
 }
 

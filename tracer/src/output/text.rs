@@ -289,9 +289,10 @@ fn note(cell: &mut Line, request: &Request<'_>) -> fmt::Result {
         Outcome::Unanswered => Some("unanswered"),
         Outcome::Cut => Some("cut"),
     };
+    let incomplete = request.may_be_incomplete.then_some("incomplete?");
     let adopted = (request.record.flags & RequestRecord::ADOPTED != 0).then_some("adopted");
     let amended = request.amended.then_some("amended");
-    for (index, note) in [turn, outcome, adopted, amended].into_iter().flatten().enumerate() {
+    for (index, note) in [turn, outcome, incomplete, adopted, amended].into_iter().flatten().enumerate() {
         cell.write_str(if index == 0 { "" } else { "," })?;
         cell.write_str(note)?;
     }

@@ -191,7 +191,31 @@ pub fn where_the_time_goes(summary: &Summary) -> String {
         Owner::Of(owner) => owner,
         Owner::Several(..) => "what lies between them was not seen, so whose time it is cannot be told apart",
     };
-    sentence + ": " + owner + "."
+    let _ = write!(sentence, ": {owner}");
+    if mostly.owner == Owner::Of(whose(RequestStage::Service)) {
+        let _ = write!(sentence, "{}", PerhapsTheSender(all));
+    }
+    sentence + "."
+}
+
+/// `, or the sender, who may not have sent all of them (inferred: ...)`: the part of `service` that may have been a wait for
+/// the sender, unless that is next to nothing.
+struct PerhapsTheSender<'a>(&'a Figures);
+
+impl fmt::Display for PerhapsTheSender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures { incomplete, incomplete_service, requests, .. } = *self.0;
+        let service = self.0.apart(RequestStage::Service as usize);
+        let whose = match percent(incomplete_service.min(service), service) {
+            0 => return Ok(()),
+            _ if incomplete == requests => ", or the sender, who may not have sent all of them".to_owned(),
+            share => format!(
+                ", or, in {share}% of that time, the sender, who may not have sent all of {}",
+                Plural(incomplete, "request")
+            ),
+        };
+        write!(f, "{whose} (inferred: the application then closed the connection)")
+    }
 }
 
 /// `, beside 12 messages and 1 stream (inferred)`: the turns that are no requests.

@@ -224,6 +224,41 @@ fn the_verdict_names_accept_if_that_took_longest() {
     assert!(text.lines().nth(1).unwrap().ends_with(verdict.trim_end()), "{text}");
 }
 
+/// A server that waits in vain for the rest of a request closes, without a response or right behind one.
+#[test]
+fn the_verdict_names_the_sender_where_a_request_may_not_have_come_whole() {
+    let closed = RequestRecord { flags: unanswered().flags | RequestRecord::CLOSED, ..unanswered() };
+    let said = |records: &[RequestRecord]| {
+        let mut summary = Summary::default();
+        for record in records {
+            summary.request(&Request::of(record), Change::Add);
+        }
+        let text = shown(&summary);
+        text.lines().nth(1).unwrap().split_once("%").unwrap().1.to_owned()
+    };
+    let inferred = "(inferred: the application then closed the connection).";
+    assert_eq!(
+        said(&[closed]),
+        format!(
+            " of their time is service (p50 3.00s, p99 3.00s): the application computing or waiting, or the sender, \
+             who may not have sent all of them {inferred}"
+        )
+    );
+    let both = said(&[closed, slow()]);
+    let expected = "waiting, or, in 71% of that time, the sender, who may not have sent all of 1 request ";
+    assert!(both.ends_with(&format!("{expected}{inferred}")), "{both}");
+    // An answer right behind which the application closed may say that it waited in vain, if there is a body at all.
+    let of =
+        |opening| RequestRecord { marks: marks(&[], opening), flags: slow().flags | RequestRecord::CLOSED, ..slow() };
+    assert!(said(&[of(Opening::Http)]).contains("the sender"));
+    let fast = request(MS, [1, 2, 3, 999 * MS, 5, 6, 7]);
+    let fast = RequestRecord { flags: fast.flags | RequestRecord::CLOSED, ..fast };
+    for application in [of(Opening::Bodiless), of(Opening::Text), slow(), unanswered(), fast] {
+        let said = said(&[application]);
+        assert!(said.ends_with("the application computing or waiting."), "{said}");
+    }
+}
+
 #[test]
 fn requests_that_still_wait_are_listed_the_longest_first() {
     let records = [unanswered(), { RequestRecord { reported: 1_000_000_000_000, ..unanswered() } }];
