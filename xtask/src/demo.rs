@@ -8,7 +8,7 @@ use crate::{arch::Arch, build, paths, privileged, setup, sh};
 
 /// Builds, and becomes the demo, with the release binary: Ctrl-C and the exit code are then the demo's own.
 pub fn run() -> Result<()> {
-    setup::run()?;
+    setup::demo()?;
     let binary = build::release(Arch::Amd64)?;
     // The demo starts the target's program, which `cargo run` would not build.
     sh::run(sh::command("cargo", ["build", "--quiet", "-p", "tracer-tests", "--bins"]).current_dir(paths::root()))?;

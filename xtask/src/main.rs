@@ -28,11 +28,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what the other tasks need; does nothing when all is there
+    /// Install what all tasks need; does nothing when all is there
     Setup,
     /// Build the release binary: static, the BPF object inside
     Build(build::Args),
-    /// Run mixed traffic through the lab and watch it
+    /// Run mixed traffic through the lab and watch it; installs only what that needs
     Demo,
     /// Measure what tracer costs, beside nothing and beside what a user would run instead
     #[command(disable_help_flag = true)]

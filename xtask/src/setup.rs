@@ -1,4 +1,5 @@
-//! `setup`: installs what the other tasks need. Looks first what is missing, names it, and installs nothing else.
+//! `setup`: installs what the other tasks need. Looks first what is missing, names it, and installs nothing else. The demo
+//! needs less than the tests.
 
 use std::{fs, process::Command};
 
@@ -12,14 +13,13 @@ const BPF_LINKER: &str = "0.10.0";
 /// Servers from `PyPI`, which Debian has too old or not at all.
 const PYTHON: [&str; 3] = ["hypercorn==0.17.3", "uvicorn==0.34.0", "waitress==3.0.2"];
 
-/// Debian packages.
-const PACKAGES: [&str; 26] = [
-    // The lab: namespaces, firewall, load balancer, servers, load, independent clocks and views.
-    "iproute2",
-    "nftables",
+/// Debian packages of the demo: the lab with its namespaces, a firewall, a load balancer, a server.
+const DEMO: [&str; 4] = ["iproute2", "nftables", "haproxy", "nginx-light"];
+
+/// Debian packages of tests and benchmarks, beside those.
+const PACKAGES: [&str; 22] = [
+    // The lab: another firewall, servers, load, independent clocks and views.
     "iptables",
-    "haproxy",
-    "nginx-light",
     "nodejs",
     "gunicorn",
     // More servers of the lab: Go's and the JDK's are compiled by the tests, those of Python come from PyPI.
@@ -46,22 +46,30 @@ const PACKAGES: [&str; 26] = [
     "zstd",
 ];
 
-/// Installs what is missing. Quick and silent when nothing is.
+/// Installs what is missing for every task. Quick and silent when nothing is.
 pub fn run() -> Result<()> {
-    packages()?;
+    packages(&[&DEMO[..], &PACKAGES].concat())?;
     python()?;
     components("stable toolchain", &[], &["rustfmt", "clippy"])?;
     // For the BPF target: its `core` is compiled from source, and its crate is linted.
     components("nightly toolchain", &["--toolchain", "nightly"], &["rust-src", "clippy"])?;
-    targets()?;
+    targets(&Arch::ALL)?;
     bpf_linker()
 }
 
-fn packages() -> Result<()> {
+/// Installs what is missing for the demo, and for the build of the program that it shows.
+pub fn demo() -> Result<()> {
+    packages(&DEMO)?;
+    components("nightly toolchain", &["--toolchain", "nightly"], &["rust-src"])?;
+    targets(&[Arch::Amd64])?;
+    bpf_linker()
+}
+
+fn packages(wanted: &[&str]) -> Result<()> {
     let known = sh::read(&mut sh::command("dpkg-query", ["-W", "-f", "${db:Status-Status} ${Package}\n"]))
         .context("cannot ask dpkg what is installed; these tasks need Debian or a relative of it")?;
     let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
-    let missing: Vec<&str> = PACKAGES.into_iter().filter(|name| !installed.contains(name)).collect();
+    let missing: Vec<&str> = wanted.iter().copied().filter(|name| !installed.contains(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -101,10 +109,10 @@ fn components(place: &str, toolchain: &[&str], names: &[&str]) -> Result<()> {
     sh::run(rustup(&["component", "add"]).args(toolchain).args(missing))
 }
 
-fn targets() -> Result<()> {
+fn targets(wanted: &[Arch]) -> Result<()> {
     let listed = sh::read(&mut rustup(&["target", "list", "--installed"]))?;
-    let wanted = Arch::ALL.map(Arch::target);
-    let missing: Vec<&str> = wanted.into_iter().filter(|target| !listed.lines().any(|line| line == *target)).collect();
+    let wanted = wanted.iter().map(|arch| arch.target());
+    let missing: Vec<&str> = wanted.filter(|target| !listed.lines().any(|line| line == *target)).collect();
     if missing.is_empty() {
         return Ok(());
     }
