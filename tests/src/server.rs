@@ -228,10 +228,12 @@ impl Server {
         self.kind
     }
 
-    /// The processes that serve: the children of the master where there is one.
+    /// The processes that serve: the children of the master where there is one. Of php-fpm its own, not those of the server
+    /// before it.
     #[must_use]
     pub fn workers(&self) -> Vec<u32> {
-        if self.workers == 0 { vec![self.process.pid()] } else { children(self.process.pid()) }
+        let master = self.behind.last().filter(|_| self.kind == Kind::PhpFpm).unwrap_or(&self.process);
+        if self.workers == 0 { vec![master.pid()] } else { children(master.pid()) }
     }
 
     /// Whether it can replace its workers or its configuration while it serves.

@@ -8,8 +8,17 @@ use super::{Launch, Options, program, write};
 use crate::process::Signal;
 use crate::topology::Lab;
 
+/// Beside the ordinary answer, one that never ends.
 const APPLICATION: &str = r#"
+class Slow
+  def each
+    yield "x" * 2000
+    sleep 60
+  end
+end
+
 run lambda { |environment|
+  next [200, { "Content-Length" => "100000" }, Slow.new] if environment["PATH_INFO"] == "/slow"
   environment["rack.input"].read
   [200, { "Content-Length" => "2" }, ["ok"]]
 }

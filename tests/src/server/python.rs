@@ -9,8 +9,21 @@ use super::{Launch, Options, kept, program, write};
 use crate::process::Signal;
 use crate::topology::Lab;
 
+/// Beside the ordinary answer, one before the body is read, and one that never ends.
 const WSGI: &str = r#"
+import time
+
+def slow():
+    yield b"x" * 2000
+    time.sleep(60)
+
 def application(environ, start_response):
+    if environ["PATH_INFO"] == "/early":
+        start_response("401 Unauthorized", [("Content-Length", "3")])
+        return [b"who"]
+    if environ["PATH_INFO"] == "/slow":
+        start_response("200 OK", [("Content-Length", "100000")])
+        return slow()
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
