@@ -171,13 +171,19 @@ pub struct Connection {
     pub idle: u64,
     /// The process that ended it on this side.
     pub by: Ender,
+    /// When the response was acknowledged before its latest piece, if that was as long as a TLS close alert.
+    pub before_alert: u64,
+    /// The end of that piece.
+    pub alert_end: u32,
+    /// Its bytes.
+    pub alert_length: u32,
     /// Bytes of a TLS close alert that the application wrote behind its last response.
     pub farewell: u32,
     /// Bytes that came after this host's FIN, and that the socket still took.
     pub late: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 8);
+const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 16 + 8);
 const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_in) == 120);
 
 /// A segment that arrived, before TCP has looked at it.
@@ -246,8 +252,8 @@ pub enum Report {
     Over,
 }
 
-/// The lengths of an encrypted TLS close alert: 24 bytes with TLS 1.3, 31 with the ciphers of TLS 1.2 that are in use.
-const ALERT_LENGTHS: core::ops::Range<u32> = 24..40;
+/// The lengths of an encrypted TLS close alert: 24 bytes with TLS 1.3, 23 or 31 with the ciphers of TLS 1.2 that are in use.
+const ALERT_LENGTHS: core::ops::Range<u32> = 23..40;
 
 /// TCP states, as in the kernel's `include/net/tcp_states.h`.
 pub mod state {

@@ -386,17 +386,34 @@ impl Connection {
     /// close alert if it is as long as one. Nobody waits for it.
     #[inline(always)]
     fn dismiss_farewell(&mut self) {
-        let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
-        let is_alert = self.flags & TLS_OPENINGS != 0 && ALERT_LENGTHS.contains(&unacknowledged);
-        if self.flags & ACTIVE != 0 && self.request.reports != 0 && is_alert {
+        if self.is_alert_pending() {
+            self.farewell = self.written_end.wrapping_sub(self.acknowledged_end);
             self.acknowledged_end = self.written_end;
-            self.farewell = unacknowledged;
-            // It is no sign of life either: the response had left before it was acknowledged.
-            let moments = &mut self.request.moments;
-            if moments.acknowledged != 0 && moments.last_out > moments.acknowledged {
-                moments.last_out = moments.acknowledged;
-            }
+        } else if self.flags & ACTIVE != 0 && self.before_alert != 0 && self.alert_end == self.written_end {
+            // The peer has acknowledged it already, and a report took it for the end of the response.
+            self.request.moments.acknowledged = self.before_alert;
+            self.request.bytes_out = self.request.bytes_out.saturating_sub(self.alert_length.into());
+            self.farewell = self.alert_length;
+            self.flags |= CHANGED;
+        } else {
+            return;
         }
+        // It is no sign of life either: the response had left before it was acknowledged.
+        let moments = &mut self.request.moments;
+        if moments.acknowledged != 0 && moments.last_out > moments.acknowledged {
+            moments.last_out = moments.acknowledged;
+        }
+    }
+
+    /// Whether what was written and is not acknowledged is as long as a TLS close alert, behind a response that was
+    /// acknowledged.
+    #[inline(always)]
+    fn is_alert_pending(&self) -> bool {
+        let unacknowledged = self.written_end.wrapping_sub(self.acknowledged_end);
+        self.flags & ACTIVE != 0
+            && self.flags & TLS_OPENINGS != 0
+            && self.request.reports != 0
+            && ALERT_LENGTHS.contains(&unacknowledged)
     }
 
     #[inline(always)]
@@ -444,6 +461,11 @@ impl Connection {
     #[inline(always)]
     fn acknowledge(&mut self, moment: u64, now: u64, report: &impl Fn(&Self, Report, u64)) {
         let since = moment.saturating_sub(self.request.moments.acknowledged);
+        if self.is_alert_pending() {
+            self.before_alert = self.request.moments.acknowledged;
+            self.alert_end = self.written_end;
+            self.alert_length = self.written_end.wrapping_sub(self.acknowledged_end);
+        }
         self.acknowledged_end = self.written_end;
         self.request.moments.acknowledged = moment;
         self.flags |= CHANGED;

@@ -63,6 +63,26 @@ fn a_tls_close_alert_is_not_waited_for() {
     );
     assert!(record.idle >= 5000 * STEP, "{}", record.idle);
     assert_eq!(scenario.requests()[0].bytes_out, 5000, "nothing of it is told of the response");
+    // The peer acknowledges it before the application closes: the last report corrects the one that took it for a response.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read();
+    scenario.connection.opened_with(Opening::TlsData);
+    scenario.respond(5000);
+    let before = scenario.requests()[0];
+    scenario.wait(5000 * STEP).respond(24).close().gone();
+    let record = closed(&scenario.connection);
+    assert!(record.idle >= 5000 * STEP, "{}", record.idle);
+    assert_eq!(record.pending, ConnectionRecord::NOTHING);
+    let last = scenario.requests()[0];
+    assert_eq!((last.moments.acknowledged, last.bytes_out), (before.moments.acknowledged, 5000));
+    assert_eq!((last.moments.last_out, last.revision), (before.moments.acknowledged, before.revision + 2));
+    // More of the response follows it: it was a part.
+    let mut scenario = Scenario::new();
+    scenario.handshake().request(100).read();
+    scenario.connection.opened_with(Opening::TlsData);
+    scenario.respond(5000).wait(5000 * STEP).respond(24).respond(400).wait(7 * STEP).close().gone();
+    assert!(closed(&scenario.connection).idle < 100 * STEP);
+    assert_eq!(scenario.requests()[0].bytes_out, 5424);
     // A response as short as that, or a part of one, is waited for. Without TLS there is no alert.
     let cut = |opening, first, last| {
         let mut scenario = Scenario::new();
