@@ -141,14 +141,19 @@ fn status(process: &Path, name: &str) -> Option<String> {
     line.split_ascii_whitespace().next().map(str::to_owned)
 }
 
+/// The last word of the command line of a process that Python's `multiprocessing` has started.
+const PYTHON_CHILD: &str = "--multiprocessing-fork";
+
 /// The words of the command line, and behind them those of its parent if that has the same name: the title of a worker
-/// often hides its arguments.
+/// often hides its arguments. Those of the parent alone, if the process is a child of Python that says nothing of what it runs.
 fn command(proc: &Path, process: &Path) -> Vec<String> {
     let mut words = words(process);
+    let Some(parent) = status(process, "PPid:").map(|parent| proc.join(parent)) else { return words };
     let comm = |process: &Path| fs::read_to_string(process.join("comm")).ok();
-    if let Some(parent) = status(process, "PPid:").map(|parent| proc.join(parent))
-        && comm(&parent).is_some_and(|name| Some(name) == comm(process))
-    {
+    if words.iter().any(|word| word == PYTHON_CHILD) {
+        return self::words(&parent);
+    }
+    if comm(&parent).is_some_and(|name| Some(name) == comm(process)) {
         words.extend(self::words(&parent));
     }
     words
@@ -380,6 +385,26 @@ mod tests {
         // Which of two values holds for a connection, nobody knows but nginx.
         fs::write(root.join("etc/nginx/conf.d/c.conf"), "server {\n  keepalive_timeout 9s;\n}\n").unwrap();
         assert_eq!(of(proc.path(), 21).keep_alive, None);
+    }
+
+    /// The workers of hypercorn and uvicorn are children of `multiprocessing`.
+    #[test]
+    fn a_child_of_python_is_what_its_parent_is() {
+        let proc = tempfile::tempdir().unwrap();
+        let child = "python\0-c\0from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5)\0\
+            --multiprocessing-fork\0";
+        let parent = "/srv/bin/python\0/srv/bin/hypercorn\0--keep-alive\x002\0app:app\0";
+        for (pid, comm, parent, command) in [("20", "hypercorn", "1", parent), ("21", "python", "20", child)] {
+            let process = proc.path().join(pid);
+            fs::create_dir(&process).unwrap();
+            fs::write(process.join("comm"), format!("{comm}\n")).unwrap();
+            fs::write(process.join("cmdline"), command).unwrap();
+            fs::write(process.join("status"), format!("Name:\t{comm}\nPPid:\t{parent}\n")).unwrap();
+        }
+        let found = of(proc.path(), 21);
+        let (name, value, source) = ("--keep-alive".to_owned(), "2".to_owned(), "command line".to_owned());
+        assert_eq!(found.server.as_deref(), Some("hypercorn"));
+        assert_eq!(found.keep_alive, Some(Setting { name, value, source }));
     }
 
     #[test]

@@ -77,7 +77,8 @@ fn idle(record: &ConnectionRecord) -> Facts {
 
 /// The figures of a request that was lost when its connection ended.
 fn lost(record: &ConnectionRecord, cause: Cause, ended: u64) -> Facts {
-    let never_read = ending::is_unread(record);
+    // Behind an early response, what is unread is more than the request that was answered.
+    let never_read = ending::is_unread(record) && record.bytes_out == 0;
     let first = record.requests == 1 && record.flags & ADOPTED == 0;
     let never_accepted = never_read && first && record.moments.accepted == 0 && record.flags & ACCEPT_UNSEEN == 0;
     let was_closed = record.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) != 0;
