@@ -1,5 +1,6 @@
 //! puma in cluster mode; its reload is the phased restart.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -26,7 +27,9 @@ run lambda { |environment|
 
 pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<Launch> {
     write(&directory.join("config.ru"), APPLICATION)?;
-    let configuration = directory.join("puma.rb");
+    // Where it looks by itself: the title of its processes hides their arguments.
+    fs::create_dir_all(directory.join("config"))?;
+    let configuration = directory.join("config/puma.rb");
     write(
         &configuration,
         &format!(
@@ -39,6 +42,6 @@ pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<L
         ),
     )?;
     let mut command = lab.target.command(&program(&["puma"])?)?;
-    command.arg("-C").arg(&configuration).args(&options.arguments).current_dir(directory);
+    command.args(&options.arguments).current_dir(directory);
     Ok(Launch::new(command, Signal::TERM).workers(2).reload(Signal::USR1))
 }

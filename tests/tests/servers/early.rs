@@ -55,6 +55,37 @@ fn node_answers_early_and_destroys_the_socket() -> Result<()> {
     Ok(())
 }
 
+/// It reads on for a while by itself.
+#[test]
+fn apache_refuses_a_large_body() -> Result<()> {
+    let scene = Scene::with(Kind::Apache, &Options::listen(ADDRESS).directives("LimitRequestBody 1000"))?;
+    let trace = upload(&scene, "POST / HTTP/1.1\r\n")?;
+    assert_eq!(causes(&trace), [], "{:#?}", trace.rejections);
+    Ok(())
+}
+
+/// It answers 401 and reads at most 256 KiB of what is left.
+#[test]
+fn go_answers_early() -> Result<()> {
+    let scene = Scene::new(Kind::Go)?;
+    let trace = upload(&scene, "POST /early HTTP/1.1\r\n")?;
+    assert_eq!(causes(&trace), [("reset_during_upload", 1)], "{:#?}", trace.rejections);
+    let told = &trace.rejections[0];
+    assert_eq!((told.server.as_deref(), told.never_read, told.closed_unread), (Some("go"), false, false), "{told:#?}");
+    Ok(())
+}
+
+/// It reads the rest before the next request, and a sync worker closes at once.
+#[test]
+fn gunicorn_answers_early() -> Result<()> {
+    for (kind, expected) in [(Kind::GunicornThreads, &[][..]), (Kind::GunicornSync, &[("reset_during_upload", 1)])] {
+        let scene = Scene::new(kind)?;
+        let trace = upload(&scene, "POST /early HTTP/1.1\r\n")?;
+        assert_eq!(causes(&trace), expected, "{kind:?} {:#?}", trace.rejections);
+    }
+    Ok(())
+}
+
 #[test]
 fn node_destroys_the_socket_without_a_response() -> Result<()> {
     let scene = Scene::new(Kind::Node)?;

@@ -7,7 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
 use lab::clock::sleep;
+use lab::fault::{Hook, Rules, matching};
 use lab::server::{Kind, Options};
+use lab::tracer::Trace;
 
 use crate::scene::{ADDRESS, Scene, assert_healthy, assert_healthy_in_tls, ms, settle};
 
@@ -41,7 +43,8 @@ for end in ("alert", None, "early alert"):
     connection.close()
 "#;
 
-fn tls(version: &str) -> Result<()> {
+/// nginx with TLS, and with more of its configuration.
+fn with_tls(directives: &str) -> Result<Scene> {
     let lab = Lab::new()?;
     let file = |name: &str| lab.directory().join(name).display().to_string();
     let (key, certificate) = (file("key.pem"), file("certificate.pem"));
@@ -49,9 +52,14 @@ fn tls(version: &str) -> Result<()> {
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=target.internal"]);
     let made = openssl.args(["-keyout", &key, "-out", &certificate]).output().context("cannot start openssl")?;
     ensure!(made.status.success(), "openssl failed: {}", String::from_utf8_lossy(&made.stderr));
-    let directives =
-        format!("ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;");
-    let scene = Scene::within(lab, Kind::Nginx, &Options::listen(ADDRESS).directives(&directives))?;
+    let directives = format!(
+        "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3; {directives}"
+    );
+    Scene::within(lab, Kind::Nginx, &Options::listen(ADDRESS).directives(&directives))
+}
+
+fn tls(version: &str) -> Result<()> {
+    let scene = with_tls("")?;
     let tracer = scene.trace(&[])?;
     let (ip, port) = (ADDRESS.ip().to_string(), ADDRESS.port().to_string());
     scene.lab.lb.run("python3", &["-c", TLS_CLIENT, version, &ip, &port])?;
@@ -70,6 +78,57 @@ fn tls_1_2() -> Result<()> {
 #[test]
 fn tls_1_3() -> Result<()> {
     tls("TLSv1_3")
+}
+
+/// A request on an idle connection, which the server has closed; the end of it was lost on the way. Version of TLS, address,
+/// port.
+const LATE_TLS_CLIENT: &str = r#"
+import socket, ssl, sys, time
+context = ssl.create_default_context()
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, sys.argv[1])
+connection = context.wrap_socket(socket.create_connection((sys.argv[2], int(sys.argv[3])), timeout=20))
+request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+connection.sendall(request)
+assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+time.sleep(1.5)
+connection.sendall(request)
+time.sleep(.2)
+"#;
+
+/// The second request has 28 bytes, and is encrypted.
+fn lost_in_tls(version: &str) -> Result<()> {
+    let scene = with_tls("keepalive_timeout 1s;")?;
+    let tracer = scene.trace(&[])?;
+    let _lossy = Rules::start(&scene.lab.lb, Hook::Input, &[&format!("iifname eth0 {} drop", matching::FINS)])?;
+    let (ip, port) = (ADDRESS.ip().to_string(), ADDRESS.port().to_string());
+    scene.lab.lb.run("python3", &["-c", LATE_TLS_CLIENT, version, &ip, &port])?;
+    sleep(ms(1300));
+    let trace = settle(tracer)?;
+    is_lost(&trace, "nginx");
+    assert_eq!(trace.summary.requests, 1, "{:#?}", trace.requests);
+    Ok(())
+}
+
+#[test]
+fn a_request_is_lost_in_tls_1_2() -> Result<()> {
+    lost_in_tls("TLSv1_2")
+}
+
+#[test]
+fn a_request_is_lost_in_tls_1_3() -> Result<()> {
+    lost_in_tls("TLSv1_3")
+}
+
+/// One request met the close of its connection by that server.
+#[track_caller]
+fn is_lost(trace: &Trace, server: &str) {
+    let causes: Vec<_> = trace.causes().into_iter().collect();
+    assert_eq!(causes, [("keepalive_race", 1)], "{:#?}", trace.rejections);
+    let told = &trace.rejections[0];
+    assert_eq!(told.ended_by.as_ref().map(|by| by.comm.as_str()), Some(server), "{told:#?}");
+    assert!(told.idle_ns.is_some_and(|idle| idle > 900_000_000), "{told:#?}");
 }
 
 fn connect(scene: &Scene) -> Result<TcpStream> {
@@ -96,6 +155,27 @@ fn redis() -> Result<()> {
     sleep(ms(1300));
     let trace = settle(tracer)?;
     assert_healthy(&trace, 15);
+    Ok(())
+}
+
+/// Redis closes idle connections after a second and more; the end of one is lost on the way, and six bytes meet the close.
+#[test]
+fn a_short_command_of_redis_is_lost() -> Result<()> {
+    let scene = Scene::with(Kind::Redis, &Options::listen(ADDRESS).keep_alive(ms(1000)))?;
+    let tracer = scene.trace(&[])?;
+    let _lossy = Rules::start(&scene.lab.lb, Hook::Input, &[&format!("iifname eth0 {} drop", matching::FINS)])?;
+    let mut client = connect(&scene)?;
+    client.write_all(b"PING\r\n")?;
+    client.read_exact(&mut [0; 7])?;
+    sleep(ms(3200));
+    client.write_all(b"PING\r\n")?;
+    sleep(ms(200));
+    drop(client);
+    sleep(ms(1100));
+    let trace = settle(tracer)?;
+    is_lost(&trace, "redis-server");
+    assert_eq!(trace.rejections[0].evidence, "observed", "{:#?}", trace.rejections);
+    assert_eq!(trace.summary.requests, 1, "{:#?}", trace.requests);
     Ok(())
 }
 

@@ -1,14 +1,16 @@
-//! A keep-alive time that is too short: the advice names the server's setting and its value.
+//! A keep-alive time that is too short: the advice names the server's setting, its value and the command.
 
 use anyhow::Result;
 use lab::clock::sleep;
 use lab::server::{Kind, Options};
+use lab::tracer::Trace;
 
 use crate::scene::{ADDRESS, Scene, ms, settle};
 
-/// Connections that the server closes after two seconds, begun at different moments.
-fn named(kind: Kind, setting: &str) -> Result<()> {
-    let scene = Scene::with(kind, &Options::listen(ADDRESS).keep_alive(ms(2000)))?;
+/// Connections that the server closes after two seconds, begun at different moments: the advice names this setting, and what
+/// is to be done with a new value.
+fn advised(kind: Kind, options: &Options, advice: &[&str]) -> Result<Trace> {
+    let scene = Scene::with(kind, &options.clone().keep_alive(ms(2000)))?;
     let tracer = scene.trace(&[])?;
     let mut idle = Vec::new();
     for _ in 0..4 {
@@ -24,29 +26,53 @@ fn named(kind: Kind, setting: &str) -> Result<()> {
     let causes: Vec<_> = trace.causes().into_keys().collect();
     assert_eq!(causes, ["keepalive_too_short"], "{:#?}", trace.rejections);
     for told in &trace.rejections {
+        assert!(advice.iter().all(|part| told.advice.contains(part)), "{told:#?}");
+    }
+    Ok(trace)
+}
+
+/// The value is found, too.
+fn named(kind: Kind, options: &Options, setting: &str, apply: &str) -> Result<()> {
+    let trace = advised(kind, options, &[setting, apply])?;
+    for told in &trace.rejections {
         let found = told.setting.as_ref().map(|it| (it.name.as_str(), it.value.trim_end_matches('s')));
         assert_eq!(found, Some((setting, "2")), "{told:#?}");
-        assert!(told.advice.contains(setting), "{told:#?}");
+        assert!(told.advice.contains("(now 2"), "{told:#?}");
     }
     Ok(())
 }
 
-#[test]
-fn nginx() -> Result<()> {
-    named(Kind::Nginx, "keepalive_timeout")
+/// The setting of each server, with the argument that makes it look at its idle connections often.
+macro_rules! of_each_server {
+    ($($name:ident = $kind:ident $arguments:expr, $setting:literal, $apply:literal);+ $(;)?) => {
+        $(
+            #[test]
+            fn $name() -> Result<()> {
+                named(Kind::$kind, &Options::listen(ADDRESS).arguments(&$arguments), $setting, $apply)
+            }
+        )+
+    };
 }
 
-#[test]
-fn apache() -> Result<()> {
-    named(Kind::Apache, "KeepAliveTimeout")
-}
+of_each_server!(
+    nginx = Nginx [], "keepalive_timeout", "`nginx -t && nginx -s reload`";
+    apache = Apache [], "KeepAliveTimeout", "`apachectl configtest && apachectl graceful`";
+    haproxy = Haproxy [], "timeout http-keep-alive", "`systemctl reload haproxy`";
+    php_fpm = PhpFpm [], "keepalive_timeout", "`nginx -t && nginx -s reload`";
+    puma = Puma [], "persistent_timeout", "Then restart it";
+    jdk = Jdk ["-Dsun.net.httpserver.clockTick=100"], "-Dsun.net.httpserver.idleInterval", "Then restart it";
+    gunicorn = GunicornThreads [], "--keep-alive", "Then restart it";
+    uvicorn = Uvicorn [], "--timeout-keep-alive", "Then restart it";
+    hypercorn = Hypercorn [], "--keep-alive", "Then restart it";
+    waitress = Waitress ["--cleanup-interval=1"], "--channel-timeout", "Then restart it";
+);
 
+/// Neither shows its setting: it is in the program.
 #[test]
-fn gunicorn() -> Result<()> {
-    named(Kind::GunicornThreads, "--keep-alive")
-}
-
-#[test]
-fn uvicorn() -> Result<()> {
-    named(Kind::Uvicorn, "--timeout-keep-alive")
+fn node_and_go() -> Result<()> {
+    for (kind, setting) in [(Kind::Node, "node server.keepAliveTimeout"), (Kind::Go, "Go http.Server.IdleTimeout")] {
+        let trace = advised(kind, &Options::listen(ADDRESS), &[setting, "Then restart it"])?;
+        assert!(trace.rejections.iter().all(|told| told.setting.is_none()), "{:#?}", trace.rejections);
+    }
+    Ok(())
 }
