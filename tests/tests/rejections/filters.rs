@@ -222,8 +222,8 @@ fn what_is_outside_a_filter_is_neither_shown_nor_counted() -> Result<()> {
     // Until the verdicts that wait for more are made.
     sleep(ms(1500));
     let printed: Vec<_> = tracers.iter().map(|tracer| tracer.process.stdout_path().to_owned()).collect();
-    let traces = tracers.into_iter().map(settle).collect::<Result<Vec<_>>>()?;
-    for (case, (trace, printed)) in cases.iter().zip(traces.iter().zip(&printed)) {
+    let ended = tracers.into_iter().map(settle).collect::<Result<Vec<_>>>()?;
+    for (case, (trace, printed)) in cases.iter().zip(ended.iter().zip(&printed)) {
         assert_filtered(case, trace);
         let (printed, reported) = (fs::read_to_string(printed)?, scene.report(case, &[])?);
         assert_eq!(lines(&reported), lines(&printed), "{}", case.name);
