@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(shown.len(), 2 * BUDGET as usize + 1);
         assert_eq!(shown.iter().map(|it| it.count).sum::<u64>(), 6000);
         let several: Vec<_> = shown.iter().filter(|it| it.local.port() == 0).collect();
-        assert_eq!(several.iter().map(|it| it.count).sum::<u64>() as usize, 6000 - (shown.len() - several.len()));
+        assert_eq!(several.iter().map(|it| it.count).sum::<u64>(), 6000 - (shown.len() - several.len()) as u64);
         for several in several {
             // What they have in common is still known.
             assert_eq!(several.local.ip().to_string(), "10.0.2.5");

@@ -234,7 +234,7 @@ fn the_verdict_names_the_sender_where_a_request_may_not_have_come_whole() {
             summary.request(&Request::of(record), Change::Add);
         }
         let text = shown(&summary);
-        text.lines().nth(1).unwrap().split_once("%").unwrap().1.to_owned()
+        text.lines().nth(1).unwrap().split_once('%').unwrap().1.to_owned()
     };
     let inferred = "(inferred: the application then closed the connection).";
     assert_eq!(
