@@ -192,7 +192,7 @@ pub fn where_the_time_goes(summary: &Summary) -> String {
         Owner::Several(..) => "what lies between them was not seen, so whose time it is cannot be told apart",
     };
     let _ = write!(sentence, ": {owner}");
-    if mostly.owner == Owner::Of(whose(RequestStage::Service)) {
+    if mostly.owner == Owner::Of(whose(RequestStage::Service, all)) {
         let _ = write!(sentence, "{}", PerhapsTheSender(all));
     }
     sentence + "."
