@@ -181,9 +181,13 @@ pub struct Connection {
     pub farewell: u32,
     /// Bytes that came after this host's FIN, and that the socket still took.
     pub late: u32,
+    /// The port that the peer asked for, if this host maps it to another one; otherwise 0.
+    pub asked: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 16 + 8);
+const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 24 + 8);
 const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_in) == 120);
 
 /// A segment that arrived, before TCP has looked at it.

@@ -35,6 +35,7 @@ pod!(
     endpoint::Endpoint,
     endpoint::Tuple,
     offsets::Offsets,
+    rejection::ArrivalTally,
     rejection::Key,
     rejection::ListenerKey,
     rejection::ListenerTally,

@@ -102,6 +102,15 @@ impl RequestRecord {
     pub const ABANDONED: u32 = 32;
     /// The application had closed the connection, with nothing unread, when the record was made.
     pub const CLOSED: u32 = 64;
+    /// From this bit on: the port that the peer asked for, if this host maps it to another one (DNAT, REDIRECT).
+    const ASKED_SHIFT: u32 = 16;
+
+    /// The port that the peer asked for, if this host maps it to another one.
+    #[must_use]
+    pub const fn asked(&self) -> Option<u16> {
+        let port = (self.flags >> Self::ASKED_SHIFT) as u16;
+        if port == 0 { None } else { Some(port) }
+    }
 
     /// Writes the record of the request that `connection` is at into `slot`, member by member: a BPF program has 512
     /// bytes of stack, too few to build records there.
@@ -113,7 +122,7 @@ impl RequestRecord {
     pub unsafe fn write(slot: *mut Self, connection: &Connection, last: bool, srtt_us: u32, now: u64) {
         let request = &connection.request;
         let is_answered = connection.is_answered();
-        let mut flags = 0;
+        let mut flags = connection.asked << Self::ASKED_SHIFT;
         if is_answered {
             flags |= Self::COMPLETE;
         }

@@ -464,6 +464,29 @@ pub struct ListenerKey {
     pub local: Endpoint,
 }
 
+/// SYNs for an end of this host at which nothing listens: the port is mapped to another one, the packet is forwarded, or it
+/// is refused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArrivalTally {
+    /// SYNs of connection attempts.
+    pub syns: u64,
+    /// SYNs that came again, because nothing had answered.
+    pub again: u64,
+    /// Attempts that a socket of this host answered.
+    pub answered: u64,
+    /// Attempts that left through another interface.
+    pub forwarded: u64,
+    /// When the first SYN came.
+    pub first: u64,
+    /// When the latest one came.
+    pub last: u64,
+    /// Where the latest of those that left was for.
+    pub to: Endpoint,
+    /// Always 0.
+    pub padding: u32,
+}
+
 /// What was seen in a network namespace, to be held against the kernel's own counters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -478,7 +501,7 @@ const _: () = assert!(size_of::<Key>() == 56 && size_of::<Tally>() == 80);
 const _: () = assert!(size_of::<Ender>() == 24 && size_of::<Ended>() == 72);
 const _: () = assert!(size_of::<RejectionRecord>() == 24 + 56 + 20 + 4 + 8 + 72 + 16);
 const _: () = assert!(size_of::<ListenerKey>() == 24 && size_of::<ListenerTally>() == 32);
-const _: () = assert!(size_of::<NamespaceTally>() == 16);
+const _: () = assert!(size_of::<NamespaceTally>() == 16 && size_of::<ArrivalTally>() == 72);
 
 #[cfg(test)]
 mod tests {

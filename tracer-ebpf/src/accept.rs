@@ -8,7 +8,7 @@ use aya_ebpf::{
 use tracer_common::{connection::state, counter::Counter};
 
 use crate::{
-    filter::{Filter, Filters},
+    filter::{Filter, Filters, may_want},
     kernel::{Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
     maps::{ACCEPTS, ACCEPTS_MORE, ANY, count, is_tracing},
     traced::{CREATE, GET, now, storage},
@@ -86,13 +86,13 @@ fn returned(context: &TracePointContext) {
 
 #[inline(always)]
 fn is_wanted(sock: Sock) -> bool {
-    is_tracing() && Filters.wants_socket(|| sock.tuple(), || sock.netns())
+    is_tracing() && may_want(sock.local_port()) && Filters.wants_netns(sock.netns())
 }
 
 #[inline(always)]
 fn store(address: u64) {
     // Only the port is at hand. It is the first use that finds out about the rest.
-    if !is_tracing() || !Filters.wants_port(local_port_at(address)) {
+    if !is_tracing() || !may_want(local_port_at(address)) {
         return;
     }
     // The address of a socket that is gone may come again.

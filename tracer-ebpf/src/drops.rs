@@ -6,7 +6,7 @@ use tracer_common::{
     endpoint::Tuple,
     record::ConnectionRecord,
     rejection::{Ended, Event, Key, Packet as Sort, Queue, RejectionRecord},
-    settings::class,
+    settings::{Settings, class},
 };
 
 use crate::{
@@ -14,8 +14,10 @@ use crate::{
     handshake,
     kernel::{Headers, Packet, accept_queue_at, inode_at, netns_at},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_tracing,
+        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_known_port,
+        is_tracing,
     },
+    passing,
     rejections::{Builder, begin, pass_on, reject, scratch},
     traced::now,
 };
@@ -50,7 +52,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     let Some(headers) = packet.headers(from, to) else { return };
     let sort = headers.sort;
     let is_refused = class & class::SYN != 0 && matches!(sort, Sort::Syn);
-    if !Filters.wants_drop(tuple, is_refused) {
+    if !Filters.wants_drop(&as_asked_for(tuple), is_refused) {
         return;
     }
     let now = now();
@@ -155,6 +157,14 @@ fn note_fin(record: &mut RejectionRecord, now: u64) {
     pass_on(record, now);
 }
 
+/// The ends as the peer asked for them, as far as that is known: of a handshake that is under way.
+#[inline(always)]
+fn as_asked_for(tuple: &Tuple) -> Tuple {
+    let is_mapped = Filters.has(Settings::PORT_FILTER) && is_known_port(tuple.local.port);
+    let handshake = if is_mapped { HANDSHAKES.find(tuple) } else { None };
+    handshake::asked_for(tuple, handshake.map_or(0, |handshake| handshake.asked))
+}
+
 /// Notes that a drop explains why nothing came of the handshake of `tuple`, and returns the handshake.
 #[inline(always)]
 fn explain<'a>(tuple: &Tuple, sort: Sort) -> Option<&'a mut Handshake> {
@@ -183,13 +193,20 @@ fn answer(tuple: &Tuple, now: u64) -> u16 {
     }
 }
 
-/// A packet without a socket leaves that this host has made: a reset among them is netfilter's, a SYN-ACK has a cookie.
+/// A packet without a socket leaves. Of those that this host has made, a reset is netfilter's, and a SYN-ACK has a cookie. Of
+/// those that came through another interface a SYN is of interest.
 #[inline(never)]
 pub fn sent_without_socket(packet: Packet) {
     let mut tuple = Tuple::default();
-    if packet.received_by() == 0
-        && let Some(headers) = packet.headers(&mut tuple.local, &mut tuple.peer)
-    {
+    if packet.received_by() != 0 {
+        if passing::are_any()
+            && packet.may_be_syn()
+            && let Some(headers) = packet.headers(&mut tuple.peer, &mut tuple.local)
+            && matches!(headers.sort, Sort::Syn)
+        {
+            passing::forwarded(headers.sequence, &tuple.local, now());
+        }
+    } else if let Some(headers) = packet.headers(&mut tuple.local, &mut tuple.peer) {
         match headers.sort {
             Sort::Reset => answered(&tuple, Key::REJECTED_WITH_RESET),
             Sort::SynAck => handshake::cookie_sent(&tuple, now()),

@@ -12,13 +12,15 @@ use aya_ebpf::{
 use tracer_common::{
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    rejection::{Event, Key, ListenerKey, ListenerTally, Packet, Queue},
+    rejection::{Event, Key, ListenerKey, ListenerTally, Packet as Sort, Queue},
+    settings::Settings,
 };
 
 use crate::{
     filter::{Filter, Filters},
-    kernel::{Sock, SynQueue, TcpSock},
-    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, at_limit, count},
+    kernel::{Packet, Sock, SynQueue, TcpSock},
+    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, add_port, at_limit, count, is_known_port, note_arrival},
+    passing,
     rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
 };
@@ -32,10 +34,12 @@ pub fn tc_ingress(context: TcContext) -> i32 {
     if !is_plainly_no_syn(&context)
         && let Some((tuple, sequence)) = syn(&context)
         && Filters.wants_ends(&tuple)
-        && let now = now()
-        && let Some(listener) = find_listener(&context, &tuple, now)
     {
-        syn_received(&tuple, sequence, &listener, now);
+        let now = now();
+        match find_listener(&context, &tuple, now) {
+            Some(listener) => syn_received(&tuple, sequence, &listener, now),
+            None => passing::arrived(&tuple, u32::from_be(sequence), now),
+        }
     }
     TC_ACT_UNSPEC
 }
@@ -110,7 +114,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
             handshake.explained = 1;
         }
     } else {
-        let explained = u16::from(refused.is_some());
+        let explained = u8::from(refused.is_some());
         let (syn, seen, listener) = (now, now, listener.address);
         let times = Handshake { syn, listener, seen, sequence, explained, ..Handshake::NONE };
         store(tuple, times);
@@ -120,7 +124,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
         && let Some(scratch) = scratch(Builder::Syn)
     {
         scratch.tuple = *tuple;
-        let record = begin(scratch, event, Packet::Syn);
+        let record = begin(scratch, event, Sort::Syn);
         record.key.netns = listener.netns;
         record.key.flags = if listener.is_steered { Key::STEERED } else { 0 };
         record.repeats = repeats;
@@ -155,13 +159,25 @@ fn syn_queue_drops(queue: SynQueue) -> (bool, bool) {
 }
 
 /// [`Handshake::explained`]: it is not, and this was told.
-const AGAIN: u16 = 2;
+const AGAIN: u8 = 2;
 
 /// Notes that a SYN-ACK of the request socket `sock` left. Not inlined: it is not to lie in the way of other packets.
 #[inline(never)]
-pub fn synack_sent(sock: Sock, now: u64) {
-    if !Filters.wants_socket(|| sock.tuple(), || sock.netns()) {
-        return;
+pub fn synack_sent(packet: Packet, sock: Sock, now: u64) {
+    let tuple = sock.tuple();
+    let known = HANDSHAKES.find(&tuple);
+    let mut first = Handshake { synack: now, listener: sock.listener(), ..Handshake::NONE };
+    // The SYN may have passed an interface of the host, and then one of the container's.
+    if known.as_ref().is_none_or(|times| times.synack == 0 && passing::are_any()) {
+        mapped(packet, &tuple, &mut first, now);
+    }
+    if known.is_none() {
+        if !Filters.wants_connection(&asked_for(&tuple, first.asked), sock.netns()) {
+            return;
+        }
+        if first.asked != 0 && !is_known_port(tuple.local.port) {
+            add_port(tuple.local.port);
+        }
     }
     if let Some(rule) = AT_LIMIT.get_ptr_mut(0)
         // SAFETY: the value of a map, which stays valid while the program runs.
@@ -170,17 +186,49 @@ pub fn synack_sent(sock: Sock, now: u64) {
     {
         *rule = at_limit::ANSWERS;
     }
-    let tuple = sock.tuple();
-    if let Some(times) = HANDSHAKES.find(&tuple) {
+    if let Some(times) = known {
         if times.synack == 0 {
             times.synack = now;
             // A BPF program may have picked another one than the look-up by the SYN found.
-            times.listener = sock.listener();
+            times.listener = first.listener;
+            if first.syn != 0 {
+                (times.syn, times.asked) = (first.syn, first.asked);
+            }
         } else if times.syn == 0 && now.saturating_sub(times.synack) > STALE_NS {
-            *times = Handshake { synack: now, listener: sock.listener(), ..Handshake::NONE };
+            *times = first;
         }
     } else {
-        store(&tuple, Handshake { synack: now, listener: sock.listener(), ..Handshake::NONE });
+        store(&tuple, first);
+    }
+}
+
+/// The ends of a connection as the peer asked for them: the filters are about these. `asked` is 0 where the port is the same.
+#[inline(always)]
+pub fn asked_for(tuple: &Tuple, asked: u16) -> Tuple {
+    let mut tuple = *tuple;
+    if asked != 0 {
+        tuple.local.port = asked;
+    }
+    tuple
+}
+
+/// Finds the SYN that the SYN-ACK `packet` of the request socket with these ends answers, if this host maps its port, or
+/// forwards it to another network namespace.
+#[inline(always)]
+fn mapped(packet: Packet, tuple: &Tuple, first: &mut Handshake, now: u64) {
+    let mut sent = Tuple::default();
+    let Some(headers) = packet.headers(&mut sent.local, &mut sent.peer) else { return };
+    // A sidecar: something listens on the port that was asked for as well.
+    if sent.local.port != tuple.local.port
+        && let Some(other) = HANDSHAKES.take(&sent)
+    {
+        (first.syn, first.seen, first.sequence) = (other.syn, other.seen, other.sequence);
+        first.asked = sent.local.port;
+    } else if passing::are_any()
+        && let Some((seen, asked)) = passing::answered(headers.acknowledges.wrapping_sub(1), now)
+    {
+        (first.syn, first.seen) = (seen, seen);
+        first.asked = if asked.port == tuple.local.port { 0 } else { asked.port };
     }
 }
 
@@ -199,7 +247,7 @@ pub fn cookie_sent(tuple: &Tuple, now: u64) {
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
     /// Once may be a packet that was lost, as happens.
-    const TWICE: u16 = 2;
+    const TWICE: u8 = 2;
     let (listener, request) = (Sock::new(context.arg(0)), Sock::new(context.arg(1)));
     let netns = listener.netns();
     in_namespace(netns, |tally| &mut tally.retransmits);
@@ -210,11 +258,11 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
     if handshake.resent == TWICE
         && handshake.synack != 0
         && handshake.explained == 0
-        && Filters.wants_handshake(&tuple, netns, handshake.syn != 0)
+        && Filters.wants_handshake(&asked_for(&tuple, handshake.asked), netns, handshake.syn != 0)
         && let Some(scratch) = scratch(Builder::SynAck)
     {
         scratch.tuple = tuple;
-        let record = begin(scratch, Event::SynackUnanswered, Packet::SynAck);
+        let record = begin(scratch, Event::SynackUnanswered, Sort::SynAck);
         record.key.netns = netns;
         reject(scratch, now());
     }
@@ -258,7 +306,8 @@ fn load<const WORDS: usize>(context: &TcContext, offset: u32) -> Option<[u32; WO
 const IPV4: u16 = 0x0800_u16.to_be();
 
 /// Whether the packet is TCP over IPv4 and no SYN, as far as a look into it tells that costs no call: most are. A packet
-/// that begins with its IP header is taken for no Ethernet frame: 0x45 would be an address of several stations.
+/// that begins with its IP header is taken for no Ethernet frame: 0x45 would be an address of several stations. With the
+/// port filter it is noted that a packet came for its port.
 #[inline(always)]
 fn is_plainly_no_syn(context: &TcContext) -> bool {
     const ETHERNET: usize = 14;
@@ -275,12 +324,16 @@ fn is_plainly_no_syn(context: &TcContext) -> bool {
     }
     // SAFETY: inside the packet, as the verifier has seen.
     let byte = |at: usize| unsafe { read_volatile((data + at) as *const u8) };
-    byte(0) != 0x45
+    let is_no_syn = byte(0) != 0x45
         && byte(12) == 8
         && byte(13) == 0
         && byte(ETHERNET) == 0x45
         && byte(ETHERNET + 9) == TCP
-        && byte(ETHERNET + 33) & SYN == 0
+        && byte(ETHERNET + 33) & SYN == 0;
+    if is_no_syn && Filters.has(Settings::PORT_FILTER) {
+        note_arrival(u16::from_be_bytes([byte(ETHERNET + 22), byte(ETHERNET + 23)]));
+    }
+    is_no_syn
 }
 
 /// The ends of the connection that the packet wants to open, and its sequence number, if it is a SYN. Both headers are

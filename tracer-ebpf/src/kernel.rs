@@ -252,10 +252,11 @@ impl Sock {
         (!tcp.is_null()).then_some(TcpSock(Object(tcp.cast_const().cast())))
     }
 
-    /// Of a request socket: the address of its listener; 0: not known.
+    /// Of a request socket: the address of its listener; 0: not known. Other sockets keep something else in its place.
     #[inline(always)]
     pub fn listener(self) -> u64 {
-        self.0.load_or_zero(offset!(skc_listener))
+        let is_request = self.state() == connection::state::NEW_SYN_RECV;
+        if is_request { self.0.load_or_zero(offset!(skc_listener)) } else { 0 }
     }
 
     /// The socket cookie: unique until the host restarts.

@@ -18,6 +18,7 @@ mod filter;
 mod handshake;
 mod kernel;
 mod maps;
+mod passing;
 mod read;
 mod receive;
 mod rejections;

@@ -12,8 +12,8 @@ use aya_ebpf::{
 use tracer_common::{
     connection::Connection,
     counter::Counter,
-    endpoint::{Address, Tuple},
-    rejection::{Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Tally},
+    endpoint::{Address, Endpoint, Tuple},
+    rejection::{ArrivalTally, Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Tally},
     settings::PORT_WORDS,
     slot::{ACCEPTS_BITS, ACCEPTS_WAYS},
 };
@@ -45,6 +45,14 @@ static REALTIME_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
+/// With the port filter: the ports that were asked for. [`PORTS`] also has those that they are mapped to.
+#[map]
+static WANTED_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
+
+/// With the port filter: those of [`WANTED_PORTS`] for which a packet has come.
+#[map]
+static ARRIVED_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
+
 /// The peer prefixes to trace.
 #[map]
 pub static PEERS: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
@@ -56,6 +64,33 @@ pub static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_N
 /// When a handshake's packets passed. A SYN flood leaves entries that no connection takes out.
 #[map]
 pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 4> = Slots::new();
+
+/// SYNs for an end at which nothing listens, by sequence number. The SYN-ACK has the same sequence number, whatever
+/// the addresses have become until then.
+#[map]
+pub static PASSING: Slots<u64, Passing, 11, 4> = Slots::new();
+
+/// When one was last put into [`PASSING`].
+#[map]
+pub static PASSING_LATEST: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The same SYNs, counted by the end that they are for.
+#[map]
+pub static ARRIVALS: HashMap<Endpoint, ArrivalTally> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+
+/// A SYN for an end at which nothing listens.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Passing {
+    /// Both ends, as in the packet.
+    pub tuple: Tuple,
+    /// When the first one came.
+    pub seen: u64,
+    /// When the latest one came.
+    pub last: u64,
+    /// It was seen to leave through another interface: 0 or 1.
+    pub forwarded: u64,
+}
 
 /// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket. Many may wait
 /// for their first request; those for which no slot is free are in [`ACCEPTS_MORE`].
@@ -165,18 +200,29 @@ pub struct Handshake {
     pub seen: u64,
     /// The SYN's sequence number: one that is sent again has the same, another attempt from the same port has not.
     pub sequence: u32,
+    /// The port that the peer asked for, if this host maps it to another one; otherwise 0.
+    pub asked: u16,
     /// How often the SYN-ACK was sent again.
-    pub resent: u16,
+    pub resent: u8,
     /// Non-zero once a drop or a full queue explains why this handshake failed.
-    pub explained: u16,
+    pub explained: u8,
     /// When a listener that waits for the first data (`TCP_DEFER_ACCEPT`) dropped the handshake's last ACK; 0: it did not.
     pub acknowledged: u64,
 }
 
 impl Handshake {
     /// A handshake of which nothing is known.
-    pub const NONE: Self =
-        Self { syn: 0, synack: 0, listener: 0, seen: 0, sequence: 0, resent: 0, explained: 0, acknowledged: 0 };
+    pub const NONE: Self = Self {
+        syn: 0,
+        synack: 0,
+        listener: 0,
+        seen: 0,
+        sequence: 0,
+        asked: 0,
+        resent: 0,
+        explained: 0,
+        acknowledged: 0,
+    };
 }
 
 /// The kernel counts each event that it keeps from an interrupted program, also those that the program would have left
@@ -265,8 +311,29 @@ pub fn is_known_port(port: u16) -> bool {
 /// Adds `port` to the set.
 #[inline(always)]
 pub fn add_port(port: u16) {
+    add_to(&PORTS, port);
+}
+
+/// Whether `port` is one that was asked for; with the port filter.
+#[inline(always)]
+pub fn is_wanted_port(port: u16) -> bool {
     let (word, bit) = tracer_common::settings::port_bit(port);
-    if let Some(bits) = PORTS.get_ptr_mut(word) {
+    WANTED_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// A packet came for `port`; with the port filter.
+#[inline(always)]
+pub fn note_arrival(port: u16) {
+    let (word, bit) = tracer_common::settings::port_bit(port);
+    if is_wanted_port(port) && ARRIVED_PORTS.get(word).is_some_and(|bits| bits & bit == 0) {
+        add_to(&ARRIVED_PORTS, port);
+    }
+}
+
+#[inline(always)]
+fn add_to(set: &Array<u64>, port: u16) {
+    let (word, bit) = tracer_common::settings::port_bit(port);
+    if let Some(bits) = set.get_ptr_mut(word) {
         // SAFETY: the value of a map: valid and aligned; nothing else is touched.
         unsafe { asm!("lock *(u64 *)({bits} + 0) |= {bit}", bits = in(reg) bits, bit = in(reg) bit) };
     }

@@ -9,16 +9,17 @@ use aya_log_ebpf::debug;
 use tracer_common::{
     connection::{self, Connection, REOPENED, Report, Segment, Times, state},
     counter::Counter,
+    endpoint::Tuple,
     record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
     sequence::after,
 };
 
 use crate::{
     drops,
-    filter::{Filter, Filters},
+    filter::{Filter, Filters, may_want},
     handshake,
     kernel::{self, Sock, TcpSock},
-    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, add_port, count, emit, is_known_port, is_tracing},
+    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, Handshake, add_port, count, emit, is_known_port, is_tracing},
 };
 
 /// [`storage`] looks only.
@@ -85,7 +86,7 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
     }
     let tcp_sock = sock.as_tcp()?;
     let tcp = tcp_sock.tcp();
-    let connection = create(sock)?;
+    let connection = create(sock, &sock.tuple(), 0)?;
     connection.flags |= connection::ADOPTED;
     let unread = after(tcp.expected, tcp_sock.unread());
     let answered = tcp_sock.acknowledgement().unacknowledged != tcp.written;
@@ -133,7 +134,7 @@ fn established_late(sock: Sock, connection: &mut Connection) {
 #[inline(always)]
 fn begin(sock: Sock) {
     let port = sock.local_port();
-    if !is_tracing() || !Filters.wants_port(port) {
+    if !is_tracing() || !may_want(port) {
         return;
     }
     // Not that of its listener where a transparent proxy accepts.
@@ -141,28 +142,30 @@ fn begin(sock: Sock) {
         add_port(port);
     }
     let Some(tcp_sock) = sock.as_tcp() else { return };
-    let Some(connection) = create(sock) else { return };
+    let tuple = sock.tuple();
+    // Not kept as an `Option`: Linux 6.1 refuses a program that copies one that is `None`.
+    let mut times = Handshake::NONE;
+    if let Some(found) = handshake::take(&tuple) {
+        times = found;
+    }
+    let Some(connection) = create(sock, &tuple, times.asked) else { return };
     let tcp = tcp_sock.tcp();
     let now = now();
     connection.moments.established = now;
-    drops::forget(&connection.tuple, now);
-    let handshake = handshake::take(&connection.tuple);
+    drops::forget(&tuple, now);
     // Only what came with the SYN has been received now.
     match tcp_sock.bytes_received() {
         0 => connection.follow(tcp),
         received => {
             let is_early = sock.state() == state::SYN_RECV;
             let answered = if is_early { tcp_sock.acknowledgement().unacknowledged } else { tcp.written };
-            let queued = handshake.as_ref().map_or(0, |times| times.syn);
-            let queued = if queued == 0 { now } else { queued };
+            let queued = if times.syn == 0 { now } else { times.syn };
             counted(connection, |connection| connection.follow_fast_open(tcp, received, answered, queued));
         }
     }
-    if let Some(times) = &handshake {
-        connection.moments.syn = times.syn;
-        connection.moments.synack = times.synack;
-        connection.moments.leave_deferral_out(times.acknowledged);
-    }
+    connection.moments.syn = times.syn;
+    connection.moments.synack = times.synack;
+    connection.moments.leave_deferral_out(times.acknowledged);
     if !Filters.wants_arrival(connection.moments.syn != 0) {
         connection.flags |= connection::IGNORED;
     }
@@ -196,16 +199,17 @@ pub fn ignore_outgoing(sock: Sock) {
 }
 
 #[inline(always)]
-fn create<'a>(sock: Sock) -> Option<&'a mut Connection> {
+fn create<'a>(sock: Sock, tuple: &Tuple, asked: u16) -> Option<&'a mut Connection> {
     let Some(connection) = storage(sock, CREATE) else {
         storage_failed(sock);
         return None;
     };
     connection.id = sock.cookie();
     connection.address = sock.pointer() as u64;
-    connection.tuple = sock.tuple();
+    connection.tuple = *tuple;
+    connection.asked = asked.into();
     connection.netns = sock.netns();
-    let is_wanted = Filters.wants_connection(&connection.tuple, connection.netns);
+    let is_wanted = Filters.wants_connection(&handshake::asked_for(tuple, asked), connection.netns);
     let unseen = if kernel::is_accept_unseen() { connection::ACCEPT_UNSEEN } else { 0 };
     connection.flags = if is_wanted { unseen } else { connection::IGNORED };
     Some(connection)

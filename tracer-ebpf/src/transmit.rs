@@ -21,7 +21,7 @@ pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
     };
     if sock.state() == state::NEW_SYN_RECV {
         // A SYN-ACK belongs to the request socket, which has no storage.
-        handshake::synack_sent(sock, now());
+        handshake::synack_sent(packet, sock, now());
     } else if let Some(connection) = find(sock) {
         if let Some(sent) = packet.sent(sock) {
             connection.sent(sent.start, sent.end, packet.stamped(), now);
@@ -31,7 +31,7 @@ pub fn net_dev_start_xmit(context: BtfTracePointContext) -> u32 {
         }
     } else if sock.state() == state::SYN_RECV {
         // The SYN-ACK of a connection whose request came with the SYN: its socket exists, and nobody has read from it.
-        handshake::synack_sent(sock, now());
+        handshake::synack_sent(packet, sock, now());
     } else if sock.is_icmp() {
         drops::icmp_error(packet);
     }

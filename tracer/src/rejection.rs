@@ -29,6 +29,7 @@ pub enum Cause {
     MalformedPacket,
     BpfDrop,
     NothingArrived,
+    Forwarded,
     // On a connection.
     KeepaliveRace,
     ClosedBeforeResponse,
@@ -170,6 +171,9 @@ pub struct Facts {
     /// Where something listens on that port instead, such as `127.0.0.1:8080`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listens: Vec<SocketAddr>,
+    /// Where packets for that port were forwarded to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarded_to: Option<SocketAddr>,
     /// What listens there at all addresses takes no IPv4.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub only_v6: bool,

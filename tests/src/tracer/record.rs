@@ -25,6 +25,8 @@ pub struct Request {
     pub peer: SocketAddr,
     /// This end.
     pub local: SocketAddr,
+    /// The port that the peer used, where the host maps it to another one.
+    pub asked_port: Option<u16>,
     /// The inode number of its network namespace.
     pub netns: Option<u32>,
     /// The process that read it.

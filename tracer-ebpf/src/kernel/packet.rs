@@ -132,6 +132,13 @@ impl Packet {
         self.0.load_or_zero(offset!(skb_iif))
     }
 
+    /// Whether it is as short as a SYN, whatever options and headers below IP that has.
+    #[inline(always)]
+    pub fn may_be_syn(self) -> bool {
+        const LONGEST: u32 = 150;
+        self.0.load_or_zero::<u32>(offset!(skb_len)) <= LONGEST
+    }
+
     /// The address of its IP header; 0 if it has none yet.
     #[inline(always)]
     fn network_header(self) -> u64 {

@@ -103,13 +103,19 @@ fn is_wanted(bytes: &[u8], args: &ShowArgs) -> bool {
         return true;
     }
     match decode(bytes) {
-        Ok(Record::Request(record)) => is_wanted_tuple(&record.tuple, args),
+        Ok(Record::Request(record)) => is_wanted_request(&record, args),
         Ok(Record::Opened(record) | Record::Closed(record)) => is_wanted_tuple(&record.tuple, args),
         Ok(Record::Rejection(record)) => is_wanted_tuple(&record.tuple(), args),
         // The peers of a listener are not known.
         Ok(Record::Listener(record)) => args.ports.is_empty() || args.ports.contains(&record.local.port),
         Err(_) => true,
     }
+}
+
+/// Behind a port mapping either port is one of its names.
+fn is_wanted_request(record: &RequestRecord, args: &ShowArgs) -> bool {
+    let is_by = |port| is_wanted_end(port, peer::address(&record.tuple.peer), args);
+    is_by(record.tuple.local.port) || record.asked().is_some_and(is_by)
 }
 
 fn is_wanted_tuple(tuple: &Tuple, args: &ShowArgs) -> bool {
@@ -124,7 +130,7 @@ fn is_wanted_end(port: u16, peer: IpAddr, args: &ShowArgs) -> bool {
 
 fn waiting_request(bytes: &[u8], args: &ShowArgs) -> Option<RequestRecord> {
     match decode(bytes) {
-        Ok(Record::Request(record)) if is_wanted_tuple(&record.tuple, args) => Some(record),
+        Ok(Record::Request(record)) if is_wanted_request(&record, args) => Some(record),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ use crate::rejection::{
 };
 
 /// All causes, in the order of [`crate::rejection::Cause`].
-pub static CAUSES: [Entry; 25] = [
+pub static CAUSES: [Entry; 26] = [
     Entry {
         cause: Cause::NoListener,
         code: "no_listener",
@@ -205,6 +205,22 @@ pub static CAUSES: [Entry; 25] = [
         advice: "[`bpftool net list` shows {xdp}: take it off for a moment (`ip link set dev INTERFACE xdp off`), or count what it \
             drops. Otherwise look|Look] upstream of this host: the instance's security group (inbound[ TCP {port}] from that of the load \
             balancer), the network ACLs and routes of both subnets, address and port in the target group.",
+    },
+    Entry {
+        cause: Cause::Forwarded,
+        code: "forwarded",
+        family: BeforeConnection,
+        counted: Itself,
+        evidence: &[NotSeen],
+        title: "forwarded",
+        text: "Packets came[ for {listener}| for :{port}] and were [forwarded to {forwarded_to}|not for a socket that this host was \
+            seen to have]: what became of them there is not seen here[; the SYN came again, so nothing had answered it \
+            ({retransmits})].",
+        verdict: "Packets came[ for {listener}| for :{port}] and were [forwarded to {forwarded_to}|not for a socket that this host \
+            was seen to have]: look there[; the SYN came again, so nothing had answered it ({retransmits})].",
+        alb: &["504"],
+        advice: "Watch where they go: a port mapping, a container or a NodePort of Kubernetes. [`conntrack -L -p tcp --orig-port-dst \
+            {port}`|`conntrack -L -p tcp`] lists the mapped connections; run tracer[ where {forwarded_to} listens| there].",
     },
     Entry {
         cause: Cause::KeepaliveRace,

@@ -8,7 +8,9 @@ use super::{
 use crate::{
     enrich::peer::socket,
     rejection::{
-        Cause::{self, AcceptQueueFilling, ApplicationNotReading, KeepaliveTooShort, NoResponse, NothingArrived},
+        Cause::{
+            self, AcceptQueueFilling, ApplicationNotReading, Forwarded, KeepaliveTooShort, NoResponse, NothingArrived,
+        },
         Evidence::{self, Inferred, NotSeen, Observed},
         Facts, ProcessName, Rejection,
     },
@@ -18,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracer_common::{
     connection::{ACCEPT_UNSEEN, ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, ENDED_UNANSWERED, RESET_BY_HOST},
     record::{ConnectionRecord, Process, RequestRecord},
-    rejection::{ListenerKey, ListenerTally},
+    rejection::{ArrivalTally, ListenerKey, ListenerTally},
     turn::Turn,
 };
 
@@ -227,6 +229,17 @@ pub fn of_listener(key: &ListenerKey, tally: &ListenerTally) -> Option<Rejection
 pub fn nothing_arrived(local: SocketAddr, netns: u32, (began, ended): (u64, u64), xdp: Vec<String>) -> Rejection {
     let facts = Facts { waited_ns: Some(ended.saturating_sub(began)), xdp, ..Facts::default() };
     Rejection { facts, ..without_peer((NothingArrived, NotSeen), local, netns, (began, ended)) }
+}
+
+/// That packets for `local` came, for which this host had no socket: SYNs, if there is a tally of them.
+#[must_use]
+pub fn forwarded(local: SocketAddr, netns: u32, tally: Option<&ArrivalTally>, now: u64) -> Rejection {
+    let to = tally.filter(|it| it.forwarded != 0).map(|it| socket(&it.to));
+    let again = tally.filter(|it| it.answered == 0 && it.again != 0).and_then(|it| it.again.try_into().ok());
+    let facts = Facts { forwarded_to: to, retransmits: again, ..Facts::default() };
+    let moments = tally.map_or((now, now), |it| (it.first, it.last));
+    let rejection = without_peer((Forwarded, NotSeen), local, netns, moments);
+    Rejection { facts, count: tally.map_or(1, |it| it.syns.saturating_add(it.again)), ..rejection }
 }
 
 fn without_peer(

@@ -53,6 +53,8 @@ pub fn explain(rejection: &Rejection, limits: Limits) -> Explanation {
     let entry = entry(rejection.cause);
     let known = Known { rejection, limits };
     let alb = match entry.alb {
+        // What is forwarded and answered there harms nobody.
+        _ if rejection.cause == Cause::Forwarded && rejection.facts.retransmits.is_none() => &[][..],
         // `net.ipv4.tcp_abort_on_overflow`.
         _ if rejection.cause == Cause::AcceptQueueFull && rejection.facts.answer.is_some() => &["502"],
         [soon, late] => slice::from_ref(if has_timed_out(&rejection.facts, limits) { late } else { soon }),

@@ -107,6 +107,7 @@ pub const VALUES: &[Value] = &[
         let listens = &it.facts().listens;
         it.when(!listens.is_empty() && listens.iter().all(|it| it.ip().is_loopback()))
     }),
+    value("forwarded_to", |it| it.facts().forwarded_to.map(|it| it.to_string())),
     value("only_v6", |it| it.when(it.facts().only_v6)),
     // The packet: `SYN`, `data packet`; whether it was one of this host's own.
     value("packet", |it| it.facts().packet.as_deref().map(packet)),

@@ -110,6 +110,9 @@ impl Objects {
             object.number("revision", record.revision.into());
         }
         ends(&mut object, &record.tuple, record.netns);
+        if let Some(port) = record.asked() {
+            object.number("asked_port", port.into());
+        }
         reader(&mut object, request);
         if record.flags & RequestRecord::ADOPTED != 0 {
             object.boolean("adopted", true);

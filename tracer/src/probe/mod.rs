@@ -176,7 +176,8 @@ impl Probe {
             .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf")))
             .map_err(|error| ProbeError::Load(Box::new(error)))?;
         let ports = served_ports(filters).map_err(failed("listing the listeners"))?;
-        fill_ports(&mut ebpf, &ports)?;
+        fill_ports(&mut ebpf, "PORTS", &ports)?;
+        fill_ports(&mut ebpf, "WANTED_PORTS", &filters.ports)?;
         fill_peers(&mut ebpf, &filters.peers)?;
         if !filters.interfaces.is_empty() {
             fill_interfaces(&mut ebpf, &interfaces.indexes().map_err(ProbeError::Interface)?)?;
@@ -485,13 +486,13 @@ fn served_ports(filters: &Filters) -> io::Result<Vec<u16>> {
     }
 }
 
-fn fill_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
+fn fill_ports(ebpf: &mut Ebpf, name: &str, ports: &[u16]) -> Result<(), ProbeError> {
     let mut words = vec![0_u64; PORT_WORDS as usize];
     for &port in ports {
         let (word, bit) = port_bit(port);
         words[word as usize] |= bit;
     }
-    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "PORTS")?)?;
+    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, name)?)?;
     for (word, bits) in (0_u32..).zip(words).filter(|(_, bits)| *bits != 0) {
         map.set(word, bits, 0)?;
     }

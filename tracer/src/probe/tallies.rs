@@ -9,7 +9,11 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapError},
 };
-use tracer_common::rejection::{Key, ListenerKey, ListenerTally, NamespaceTally, Tally};
+use tracer_common::{
+    endpoint::Endpoint,
+    rejection::{ArrivalTally, Key, ListenerKey, ListenerTally, NamespaceTally, Tally},
+    settings::port_bit,
+};
 
 /// Everything that was counted by a key until now.
 #[derive(Debug, Default)]
@@ -18,6 +22,10 @@ pub struct Tallies {
     pub rejections: Vec<(Key, Tally)>,
     /// Accept queues.
     pub listeners: Vec<(ListenerKey, ListenerTally)>,
+    /// SYNs for ends at which nothing listens.
+    pub arrivals: Vec<(Endpoint, ArrivalTally)>,
+    /// With the port filter: the ports for which a packet came that is no SYN.
+    pub arrived: Vec<u16>,
     /// What is held against the kernel's own counters, by the inode number of the network namespace.
     pub namespaces: Vec<(u32, NamespaceTally)>,
 }
@@ -31,6 +39,8 @@ impl Tallies {
                 Ok::<_, MapError>(all)
             })?,
             listeners: entries(ebpf, "LISTENERS")?,
+            arrivals: entries(ebpf, "ARRIVALS")?,
+            arrived: ports(ebpf, "ARRIVED_PORTS")?,
             namespaces: entries(ebpf, "NAMESPACES")?,
         })
     }
@@ -92,6 +102,17 @@ impl Generations {
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, MapError> {
     ebpf.map_mut(name).ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))
+}
+
+/// The ports in a set of bits.
+fn ports(ebpf: &Ebpf, name: &str) -> Result<Vec<u16>, MapError> {
+    let map = ebpf.map(name).ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))?;
+    let words = Array::<_, u64>::try_from(map)?.iter().collect::<Result<Vec<_>, _>>()?;
+    let is_in = |port: &u16| {
+        let (word, bit) = port_bit(*port);
+        words.get(word as usize).is_some_and(|bits| bits & bit != 0)
+    };
+    Ok((0..=u16::MAX).filter(is_in).collect())
 }
 
 fn entries<K: Pod + Eq + Hash, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<Vec<(K, V)>, MapError> {

@@ -27,7 +27,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
-use tracer_common::rejection::{Event, Key, RejectionRecord, Tally};
+use tracer_common::rejection::{ArrivalTally, Event, Key, RejectionRecord, Tally};
 
 /// For how long an answer about a process holds: a flood of closes asks about it once.
 const LIFETIME: Duration = Duration::from_millis(500);
@@ -120,11 +120,34 @@ impl Asker {
         let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
         let nothing_seen =
             totals.connections() == 0 && pipeline.rejections().is_empty() && tallies.listeners.is_empty();
-        if nothing_seen && !kernel_saw && self.would_see_arrivals() {
-            self.nothing_arrived(monotonic()?, pipeline)?;
+        let passed_on = self.passed_on(tallies, nothing_seen, monotonic()?);
+        passed_on.iter().try_for_each(|rejection| pipeline.rejection(rejection))?;
+        let arrived = !tallies.arrivals.is_empty() || !tallies.arrived.is_empty();
+        if nothing_seen && !kernel_saw && self.would_see_arrivals() && (!arrived || !self.filters.ports.is_empty()) {
+            let seen = |port: u16| passed_on.iter().any(|it| it.local.port() == port);
+            self.nothing_arrived(monotonic()?, seen, pipeline)?;
         }
         pipeline.reconciliation(reconciliation);
         Ok(())
+    }
+
+    /// What came for the ports that were asked for, and for which this host had no socket; if nothing else was seen, or if
+    /// it was forwarded and not answered there.
+    fn passed_on(&self, tallies: &Tallies, nothing_seen: bool, now: u64) -> Vec<Rejection> {
+        let netns = self.filters.netns.unwrap_or(0);
+        let of_port = |port: u16| {
+            let arrivals = tallies.arrivals.iter().filter(|(local, _)| local.port == port);
+            let is_lost = |it: &ArrivalTally| it.forwarded != 0 && it.again != 0 && it.answered == 0;
+            let told = arrivals.filter(|(_, tally)| nothing_seen || is_lost(tally));
+            let mut told: Vec<_> =
+                told.map(|(local, tally)| connection::forwarded(socket(local), netns, Some(tally), now)).collect();
+            if told.is_empty() && nothing_seen && tallies.arrived.contains(&port) {
+                let local = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+                told.push(connection::forwarded(local, netns, None, now));
+            }
+            told
+        };
+        self.filters.ports.iter().flat_map(|&port| of_port(port)).collect()
     }
 
     /// Passes on what was counted in tallies that were taken out of the kernel's maps. Records of the same events that come
@@ -202,10 +225,17 @@ impl Asker {
         pid.is_none() && interfaces.is_empty() && peers.is_empty()
     }
 
-    fn nothing_arrived(&self, now: u64, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    /// Says so of every port for which nothing was `seen`.
+    fn nothing_arrived(
+        &self,
+        now: u64,
+        seen: impl Fn(u16) -> bool,
+        pipeline: &mut Pipeline<impl Write>,
+    ) -> io::Result<()> {
         let any = [0];
         let ports = if self.filters.ports.is_empty() { &any[..] } else { &self.filters.ports };
-        let locals = ports.iter().map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        let unseen = ports.iter().filter(|&&port| !seen(port));
+        let locals = unseen.map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
         let netns = self.filters.netns;
         let namespace = netns.map(Netns::open).transpose()?;
         let programs = || xdp::programs().unwrap_or_default();
