@@ -10,7 +10,7 @@ use tracer_common::{
 
 use crate::{
     kernel::{Sock, TcpSock, first_bytes},
-    traced::{counted, find_or_adopt, in_use, note_reader, now},
+    traced::{born_early, counted, find_or_adopt, in_use, note_reader, now},
 };
 
 /// `tcp_rcv_space_adjust(struct sock *sk)`: after each buffer that a read copied to the application. In the reader's
@@ -18,6 +18,7 @@ use crate::{
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
     let sock = Sock::new(context.arg(0));
+    born_early(sock);
     let Some((connection, tcp)) = find_or_adopt(&context, sock) else { return 0 };
     if let Some(now) = counted(connection, |connection| connection.read(tcp.tcp(), now)) {
         note_reader(&context, connection);

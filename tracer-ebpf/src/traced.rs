@@ -75,11 +75,6 @@ pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a 
 /// Not inlined: what happens once in the life of a connection is not to lie between what happens at each of its packets.
 #[inline(never)]
 fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connection> {
-    // The application reads before the handshake is over: the data came with the SYN (TCP Fast Open).
-    if sock.state() == state::SYN_RECV {
-        begin(sock);
-        return storage(sock, GET).filter(|connection| connection.id != 0);
-    }
     // Through which interface an open connection came is not known.
     if !Filters.wants_adopted() || !is_tracing() {
         return None;
@@ -102,6 +97,18 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
         debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
     }
     Some(connection)
+}
+
+/// Begins to trace the connection `sock` if it is being read before its handshake is over: the request came with the SYN (TCP
+/// Fast Open).
+#[inline(always)]
+pub fn born_early(sock: Sock) {
+    if sock.state() == state::SYN_RECV
+        && is_known_port(sock.local_port())
+        && storage(sock, GET).is_none_or(|connection| connection.id == 0)
+    {
+        begin(sock);
+    }
 }
 
 /// Begins to trace the connection `sock`, which is established now, if it is wanted.
@@ -130,8 +137,9 @@ fn established_late(sock: Sock, connection: &mut Connection) {
     connection.segment(segment, view, times, |connection, why, now| report_request(connection, why, tcp, now));
 }
 
-/// Begins to trace the connection `sock`, whose handshake ends now, or whose request came with the SYN.
-#[inline(always)]
+/// Begins to trace the connection `sock`, whose handshake ends now, or whose request came with the SYN. Not inlined, like
+/// [`adopt`].
+#[inline(never)]
 fn begin(sock: Sock) {
     let port = sock.local_port();
     if !is_tracing() || !may_want(port) {
