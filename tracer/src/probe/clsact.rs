@@ -13,11 +13,16 @@ use std::{
 use super::{namespace::Netns, netlink};
 use aya::programs::{
     SchedClassifier, TcAttachType,
-    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
 };
 
 /// The first argument that makes this binary the guard.
 pub const GUARD_ARGUMENT: &str = "clsact-guard";
+
+/// Takes the order before it back.
+const TAKE_BACK: &str = "take-back";
+/// The priority that the kernel chooses where there is no filter.
+const LAST_PRIORITY: u16 = 0xc000;
 
 /// The guard process; dropping it removes everything and waits until that is done.
 #[derive(Debug)]
@@ -49,28 +54,36 @@ impl Clsact {
     }
 
     /// Attaches `program` to `interface` of the network namespace that the calling thread is in, `netns` by its inode number,
-    /// adding the `clsact` qdisc if there is none.
+    /// adding the `clsact` qdisc if there is none. The guard is told first, so that a kill at any moment leaves nothing.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
     pub fn attach(&mut self, program: &mut SchedClassifier, netns: u32, interface: &str) -> anyhow::Result<()> {
-        let added = match tc::qdisc_add_clsact(interface) {
-            Ok(()) => true,
-            // Somebody else's, who may need it after us.
-            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
-            Err(error) => return Err(error.into()),
-        };
-        if added {
+        // Somebody else's qdisc stays, also an empty one.
+        if !netlink::has_clsact(interface)? {
             self.order(&format!("{netns} {interface} qdisc"))?;
+            tc::qdisc_add_clsact(interface)?;
         }
-        let options = TcAttachOptions::Netlink(NlOptions::default());
-        let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
-        let link = program.take_link(id)?;
-        let (priority, handle) = (link.priority()?, u32::from(link.handle()?));
-        // From here on the guard owns the filter.
-        std::mem::forget(link);
-        self.order(&format!("{netns} {interface} filter {priority} {handle}"))
+        // In front of all others, where the kernel would put it, too.
+        let priority =
+            netlink::first_priority(interface)?.map_or(LAST_PRIORITY, |first| first.saturating_sub(1).max(1));
+        // Unique among the tracers of this host.
+        let handle = std::process::id();
+        self.order(&format!("{netns} {interface} filter {priority} {handle}"))?;
+        let options = NlOptions { priority, handle: TcHandle::from(handle), ..NlOptions::default() };
+        match program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options)) {
+            Ok(id) => {
+                // The guard owns the filter.
+                std::mem::forget(program.take_link(id)?);
+                Ok(())
+            }
+            Err(error) => {
+                // What has this number is somebody else's.
+                self.order(TAKE_BACK)?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Forgets what was attached to an interface that is gone.
@@ -98,12 +111,14 @@ impl Drop for Clsact {
 }
 
 /// What the guard has to remove: the network namespace by its inode number, the interface, and what to remove there.
+#[derive(Debug, PartialEq, Eq)]
 struct Order {
     netns: u32,
     interface: String,
     what: What,
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum What {
     /// The qdisc, if nothing is left in it.
     Qdisc,
@@ -117,25 +132,7 @@ enum What {
 ///
 /// If something could not be removed; everything else is removed all the same.
 pub fn guard() -> io::Result<()> {
-    let mut orders: Vec<Order> = Vec::new();
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let (netns, interface, what) = match *line.split(' ').collect::<Vec<_>>() {
-            [netns, interface, "gone"] => {
-                let is_gone = |order: &Order| netns.parse() == Ok(order.netns) && order.interface == interface;
-                orders.retain(|order| !is_gone(order));
-                continue;
-            }
-            [netns, interface, "qdisc"] => (netns, interface, Some(What::Qdisc)),
-            [netns, interface, "filter", priority, handle] => {
-                let numbers = priority.parse().ok().zip(handle.parse().ok());
-                (netns, interface, numbers.map(|(priority, handle)| What::Filter(priority, handle)))
-            }
-            _ => continue,
-        };
-        if let (Ok(netns), Some(what)) = (netns.parse(), what) {
-            orders.push(Order { netns, interface: interface.to_owned(), what });
-        }
-    }
+    let orders = orders(io::stdin().lock().lines().map_while(Result::ok));
     let mut result = Ok(());
     // Those of one namespace came together.
     for of_namespace in orders.chunk_by(|one, other| one.netns == other.netns).rev() {
@@ -163,5 +160,54 @@ impl Order {
                 Ok(())
             }
         }
+    }
+}
+
+/// What the guard was told to remove, in that order, and not told to forget. A last line that was not written whole is no order.
+fn orders(lines: impl Iterator<Item = String>) -> Vec<Order> {
+    let mut orders: Vec<Order> = Vec::new();
+    for line in lines {
+        let (netns, interface, what) = match *line.split(' ').collect::<Vec<_>>() {
+            [TAKE_BACK] => {
+                orders.pop();
+                continue;
+            }
+            [netns, interface, "gone"] => {
+                let is_gone = |order: &Order| netns.parse() == Ok(order.netns) && order.interface == interface;
+                orders.retain(|order| !is_gone(order));
+                continue;
+            }
+            [netns, interface, "qdisc"] => (netns, interface, Some(What::Qdisc)),
+            [netns, interface, "filter", priority, handle] => {
+                let numbers = priority.parse().ok().zip(handle.parse().ok());
+                (netns, interface, numbers.map(|(priority, handle)| What::Filter(priority, handle)))
+            }
+            _ => continue,
+        };
+        if let (Ok(netns), Some(what)) = (netns.parse(), what) {
+            orders.push(Order { netns, interface: interface.to_owned(), what });
+        }
+    }
+    orders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_removes_what_was_not_taken_back() {
+        let lines = [
+            "7 eth0 qdisc",
+            "7 eth0 filter 49152 42",
+            "8 veth1 qdisc",
+            "7 eth1 filter 3 42",
+            "take-back",
+            "8 veth1 gone",
+            "7 eth2 filt",
+        ];
+        let orders = orders(lines.into_iter().map(str::to_owned));
+        let of = |what| Order { netns: 7, interface: "eth0".to_owned(), what };
+        assert_eq!(orders, [of(What::Qdisc), of(What::Filter(49152, 42))]);
     }
 }

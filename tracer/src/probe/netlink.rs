@@ -1,4 +1,4 @@
-//! The two route netlink requests that cleaning up `clsact` takes; aya has neither.
+//! The route netlink requests that `clsact` takes and that aya does not have.
 
 use std::{
     ffi::CString,
@@ -58,9 +58,9 @@ impl Request {
         })
     }
 
-    /// Sends it in the calling thread's network namespace and calls `answer` with the type and the first word of each
-    /// message that comes back, until the last.
-    fn send(&self, mut answer: impl FnMut(u16, i32)) -> io::Result<()> {
+    /// Sends it in the calling thread's network namespace and calls `answer` with the type and the content of each message
+    /// that comes back, until the last.
+    fn send(&self, mut answer: impl FnMut(u16, &[u8])) -> io::Result<()> {
         let mut buffer = [0_u8; 16 << 10];
         // SAFETY: a new socket, owned from then on; the kernel reads and writes as many bytes as it is told there are.
         let socket = unsafe {
@@ -79,24 +79,73 @@ impl Request {
             let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
             let mut rest = &buffer[..length];
-            while let Some((kind, word, size)) = message(rest) {
-                match (i32::from(kind), word) {
+            while let Some((kind, content)) = message(rest) {
+                match (i32::from(kind), word(content, 0).unwrap_or(0).cast_signed()) {
                     (libc::NLMSG_DONE, _) | (libc::NLMSG_ERROR, 0) => return Ok(()),
                     (libc::NLMSG_ERROR, errno) => return Err(io::Error::from_raw_os_error(-errno)),
-                    _ => answer(kind, word),
+                    _ => answer(kind, content),
                 }
-                rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+                rest = rest.get((HEADER + content.len()).next_multiple_of(4)..).unwrap_or_default();
             }
         }
     }
 }
 
-/// The type of the first message in `bytes`, the word behind its header, and its length.
-fn message(bytes: &[u8]) -> Option<(u16, i32, usize)> {
-    let word = |at: usize| bytes.get(at..)?.first_chunk::<4>().copied();
-    let length = u32::from_ne_bytes(word(0)?) as usize;
-    let [low, high, ..] = word(4)?;
-    (length >= 20).then_some((u16::from_ne_bytes([low, high]), i32::from_ne_bytes(word(16)?), length))
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+
+/// The type of the first message in `bytes`, and its content.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let length = word(bytes, 0)? as usize;
+    let [low, high, ..] = word(bytes, 4)?.to_ne_bytes();
+    Some((u16::from_ne_bytes([low, high]), bytes.get(HEADER..length)?))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+}
+
+/// The number of `interface` in the calling thread's network namespace; 0: there is none.
+fn index(interface: &str) -> io::Result<u32> {
+    let name = CString::new(interface)?;
+    // SAFETY: a valid C string.
+    Ok(unsafe { libc::if_nametoindex(name.as_ptr()) })
+}
+
+/// Whether `interface` has a `clsact` (or `ingress`) qdisc.
+///
+/// # Errors
+///
+/// If the kernel refuses to say.
+pub fn has_clsact(interface: &str) -> io::Result<bool> {
+    let mut found = false;
+    let get = Request::new(libc::RTM_GETQDISC, libc::NLM_F_ACK, index(interface)?, CLSACT)?;
+    match get.send(|kind, _| found |= kind == libc::RTM_NEWQDISC) {
+        Ok(()) => Ok(found),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The priority of the first filter at the ingress of the `clsact` qdisc of `interface`: the lowest number.
+///
+/// # Errors
+///
+/// If the kernel refuses to list them.
+pub fn first_priority(interface: &str) -> io::Result<Option<u16>> {
+    /// `tcm_info` in `struct tcmsg`: the priority is its upper half.
+    const INFO: usize = 16;
+    let mut first = None;
+    let dump = Request::new(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index(interface)?, INGRESS)?;
+    dump.send(|kind, content| {
+        if kind == libc::RTM_NEWTFILTER
+            && let Some(info) = word(content, INFO)
+        {
+            let priority = (info >> 16) as u16;
+            first = Some(first.map_or(priority, |first: u16| first.min(priority)));
+        }
+    })?;
+    Ok(first)
 }
 
 /// Deletes the `clsact` qdisc of `interface`, unless a filter is left in it, which is somebody else's. No error if the
@@ -106,9 +155,7 @@ fn message(bytes: &[u8]) -> Option<(u16, i32, usize)> {
 ///
 /// If the kernel refuses.
 pub fn delete_empty_clsact(interface: &str) -> io::Result<()> {
-    let name = CString::new(interface)?;
-    // SAFETY: a valid C string.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    let index = index(interface)?;
     if index == 0 {
         return Ok(());
     }
@@ -134,7 +181,7 @@ mod tests {
         bytes[0] = 24;
         bytes[4] = 3;
         bytes[16] = 7;
-        assert_eq!(message(&bytes), Some((3, 7, 24)));
+        assert_eq!(message(&bytes), Some((3, &[7, 0, 0, 0, 0, 0, 0, 0][..])));
         assert_eq!(message(&bytes[..12]), None);
         bytes[0] = 8;
         assert_eq!(message(&bytes), None);
