@@ -221,7 +221,24 @@ impl Output {
     /// Where it cannot be read, a line is no object of a known kind, or one follows the status.
     pub fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut reader = BufReader::with_capacity(1 << 16, file);
+        Self::from_lines(BufReader::with_capacity(1 << 16, file))
+    }
+
+    /// Takes the objects in a text.
+    ///
+    /// # Errors
+    /// As [`Output::read`].
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::from_lines(text.as_bytes())
+    }
+
+    /// How much of each cause there was, over all objects that tell of it.
+    #[must_use]
+    pub fn causes(&self) -> BTreeMap<&str, u64> {
+        rejection::causes(&self.rejections)
+    }
+
+    fn from_lines(mut reader: impl BufRead) -> Result<Self> {
         let (mut output, mut places, mut line) = (Self::default(), HashMap::new(), String::new());
         while reader.read_line(&mut line).context("cannot read the output of tracer")? > 0 && line.ends_with('\n') {
             output.add(&line, &mut places).with_context(|| format!("in the output of tracer: {line}"))?;

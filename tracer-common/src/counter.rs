@@ -34,11 +34,19 @@ pub enum Counter {
     RejectionsUncounted,
     /// SYNs whose listener's queue could not be noted, because there were too many listeners at once.
     ListenersUncounted,
+    /// Resets and retransmits that could not be held against the kernel's own counters, because there were too many network
+    /// namespaces.
+    NamespacesUncounted,
+    /// Answers of netfilter that found no room: a reject is reported as a drop.
+    AnswersLost,
+    /// Connections of which what comes for them is not recognised, because others that closed within two seconds took their
+    /// place.
+    ClosesForgotten,
 }
 
 impl Counter {
     /// All counters, in the order of their indices.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::ConnectionsOpened,
         Self::ConnectionsAdopted,
         Self::ConnectionsClosed,
@@ -53,6 +61,9 @@ impl Counter {
         Self::RejectionRecordsLost,
         Self::RejectionsUncounted,
         Self::ListenersUncounted,
+        Self::NamespacesUncounted,
+        Self::AnswersLost,
+        Self::ClosesForgotten,
     ];
 
     /// The number of counters.
@@ -77,6 +88,9 @@ impl Counter {
             Self::RejectionRecordsLost => "rejection_records_lost",
             Self::RejectionsUncounted => "rejections_uncounted",
             Self::ListenersUncounted => "listeners_uncounted",
+            Self::NamespacesUncounted => "namespaces_uncounted",
+            Self::AnswersLost => "answers_lost",
+            Self::ClosesForgotten => "closes_forgotten",
         }
     }
 }

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 #![expect(clippy::inline_always, reason = "a call between BPF functions costs stack, of which there are 512 bytes")]
 
+pub mod at_limit;
 pub mod connection;
 pub mod counter;
 pub mod endpoint;

@@ -98,9 +98,7 @@ fn store(address: u64) {
     // The address of a socket that is gone may come again.
     if let Some(moment) = ACCEPTS.find(&address) {
         *moment = now();
-    } else if let Some(moment) = ACCEPTS.place_free(&address) {
-        *moment = now();
-    } else if ACCEPTS_MORE.insert(address, now(), ANY).is_err() {
+    } else if !ACCEPTS.put_free(&address, now()) && ACCEPTS_MORE.insert(address, now(), ANY).is_err() {
         count(Counter::AcceptsLost);
     }
 }

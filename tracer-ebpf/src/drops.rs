@@ -3,6 +3,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{
     connection::{CLOSED_BY_APPLICATION, Connection, RESET_BY_HOST},
+    counter::Counter,
     endpoint::Tuple,
     record::ConnectionRecord,
     rejection::{Ended, Event, Key, Packet as Sort, Queue, RejectionRecord},
@@ -14,8 +15,8 @@ use crate::{
     handshake,
     kernel::{Headers, Packet, accept_queue_at, inode_at, netns_at},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, is_known_port,
-        is_tracing,
+        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, count,
+        is_known_port, is_tracing,
     },
     passing,
     rejections::{Builder, begin, pass_on, reject, scratch},
@@ -26,6 +27,8 @@ use crate::{
 const ANSWER_NS: u64 = 100_000_000;
 /// A connection that was closed is remembered no longer than its port is (`TIME_WAIT` and a little more).
 const CLOSED_NS: u64 = 130_000_000_000;
+/// A request that is under way when the connection closes comes within this time.
+const MEETS_NS: u64 = 2_000_000_000;
 /// A FIN that comes within this many milliseconds of data was sent together with it.
 const TOGETHER_MS: u32 = 100;
 
@@ -236,8 +239,10 @@ pub fn icmp_error(packet: Packet) {
 
 #[inline(always)]
 fn answered(tuple: &Tuple, flag: u16) {
-    // What is lost here makes a reject look like a drop; the map is as large as a second of them.
-    let _ = ANSWERED.insert(tuple, Answer { sent: now(), flag: flag.into() }, ANY);
+    // Without it a reject looks like a drop. The map is as large as a second of them.
+    if ANSWERED.insert(tuple, Answer { sent: now(), flag: flag.into() }, ANY).is_err() {
+        count(Counter::AnswersLost);
+    }
 }
 
 /// Remembers the connection, which is gone, if this host ended it and no request waited for its response: what comes for
@@ -250,19 +255,28 @@ pub fn remember(connection: &Connection, expected: u32, now: u64) {
     {
         return;
     }
-    let Some(place) = CLOSED.place(&connection.tuple, |ended| ended.ended) else { return };
-    *place = Ended {
-        connection: connection.id,
-        ended: connection.ended,
-        idle: connection.idle,
-        by: connection.by,
-        netns: connection.netns,
-        requests: connection.sequence,
-        flags: connection.flags,
-        expected,
-        written: connection.response_end(),
-        met: 0,
-    };
+    let forgotten = CLOSED.put(
+        &connection.tuple,
+        |ended| ended.ended,
+        |place| {
+            *place = Ended {
+                connection: connection.id,
+                ended: connection.ended,
+                idle: connection.idle,
+                by: connection.by,
+                netns: connection.netns,
+                requests: connection.sequence,
+                flags: connection.flags,
+                expected,
+                written: connection.response_end(),
+                met: 0,
+            };
+        },
+    );
+    if forgotten != 0 && now.saturating_sub(forgotten) < MEETS_NS {
+        count(Counter::ClosesForgotten);
+    }
+    // The only element of an array: it cannot fail.
     let _ = CLOSED_LATEST.set(0, now, ANY);
 }
 

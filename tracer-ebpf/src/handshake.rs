@@ -5,11 +5,12 @@ use core::ptr::read_volatile;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, TC_ACT_UNSPEC, bpf_sock, bpf_sock_tuple},
     cty::c_void,
-    helpers::generated::{bpf_sk_release, bpf_skb_load_bytes_relative, bpf_skc_lookup_tcp},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_sk_release, bpf_skb_load_bytes_relative, bpf_skc_lookup_tcp},
     macros::{btf_tracepoint, classifier},
     programs::{BtfTracePointContext, TcContext},
 };
 use tracer_common::{
+    at_limit::{AtLimit, Verdict},
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
     rejection::{Event, Key, ListenerKey, ListenerTally, Packet as Sort, Queue},
@@ -19,7 +20,7 @@ use tracer_common::{
 use crate::{
     filter::{Filter, Filters},
     kernel::{Packet, Sock, SynQueue, TcpSock},
-    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, add_port, at_limit, count, is_known_port, note_arrival},
+    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, add_port, count, is_known_port, note_arrival},
     passing,
     rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
@@ -89,21 +90,23 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
     } else {
         false
     };
-    let (is_syn_queue_full, unseen) = syn_queue_drops(listener.syn_queue);
-    let refused = if is_syn_queue_full {
+    let syn_queue = syn_queue_drops(listener, now);
+    let at_limit = matches!(listener.syn_queue, SynQueue::AtLimit);
+    let refused = if syn_queue.drops {
         Some(Event::SynQueueFull)
     } else if listener.queue.length > listener.queue.limit {
         Some(Event::AcceptQueueFull)
     } else {
         None
     };
-    let mut repeats = u32::from(unseen && is_syn_queue_full);
+    let mut repeats = if syn_queue.drops { syn_queue.before } else { 0 };
     let mut event = refused;
     if let Some(handshake) = handshake {
         handshake.seen = now;
         if handshake.sequence != sequence || passes_again {
             let syn = if passes_again { handshake.syn } else { now };
-            *handshake = Handshake { syn, seen: now, listener: listener.address, sequence, ..Handshake::NONE };
+            *handshake =
+                Handshake { syn, seen: now, listener: listener.address, sequence, at_limit, ..Handshake::NONE };
         } else if handshake.synack == 0 && handshake.explained & !AGAIN == 0 && refused.is_none() {
             // Sent again, and the one before was not answered although nothing was seen to refuse it.
             event = Some(Event::SynUnanswered);
@@ -116,7 +119,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
     } else {
         let explained = u8::from(refused.is_some());
         let (syn, seen, listener) = (now, now, listener.address);
-        let times = Handshake { syn, listener, seen, sequence, explained, ..Handshake::NONE };
+        let times = Handshake { syn, listener, seen, sequence, explained, at_limit, ..Handshake::NONE };
         store(tuple, times);
     }
     if let Some(event) = event
@@ -134,28 +137,22 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
     }
 }
 
-/// Whether a SYN for that queue is dropped, and whether the one before was, too, although that was not known then.
+/// Whether a SYN for that listener is dropped for want of room in its SYN queue.
 #[inline(always)]
-fn syn_queue_drops(queue: SynQueue) -> (bool, bool) {
-    let is_full = matches!(queue, SynQueue::Full);
-    if matches!(queue, SynQueue::HasRoom) {
-        return (false, false);
-    }
-    let Some(rule) = AT_LIMIT.get_ptr_mut(0) else { return (is_full, false) };
-    // SAFETY: the value of a map, which stays valid while the program runs.
-    let rule = unsafe { &mut *rule };
-    // The SYN-ACK leaves before the next SYN is looked at.
-    let unseen = *rule == at_limit::WAITING;
-    if unseen {
-        *rule = at_limit::DROPS;
-    }
-    if is_full {
-        return (true, unseen);
-    }
-    if *rule == at_limit::UNKNOWN {
-        *rule = at_limit::WAITING;
-    }
-    (*rule == at_limit::DROPS, unseen)
+fn syn_queue_drops(listener: &Listener, now: u64) -> Verdict {
+    let is_full = match listener.syn_queue {
+        SynQueue::HasRoom => return Verdict::default(),
+        SynQueue::AtLimit => false,
+        SynQueue::Full => true,
+    };
+    let rule = AT_LIMIT.get_ptr_mut(listener.address).or_else(|| {
+        // Another CPU may be faster.
+        let _ = AT_LIMIT.insert(listener.address, AtLimit::default(), BPF_NOEXIST.into());
+        AT_LIMIT.get_ptr_mut(listener.address)
+    });
+    let Some(rule) = rule else { return Verdict { drops: is_full, before: 0 } };
+    // SAFETY: the value of a map, which stays valid while the program runs; the helper has no argument.
+    unsafe { (*rule).syn(is_full, bpf_get_smp_processor_id(), now) }
 }
 
 /// [`Handshake::explained`]: it is not, and this was told.
@@ -179,16 +176,15 @@ pub fn synack_sent(packet: Packet, sock: Sock, now: u64) {
             add_port(tuple.local.port);
         }
     }
-    if let Some(rule) = AT_LIMIT.get_ptr_mut(0)
-        // SAFETY: the value of a map, which stays valid while the program runs.
-        && let rule = unsafe { &mut *rule }
-        && *rule == at_limit::WAITING
-    {
-        *rule = at_limit::ANSWERS;
-    }
     if let Some(times) = known {
         if times.synack == 0 {
             times.synack = now;
+            if times.at_limit
+                && let Some(rule) = AT_LIMIT.get_ptr_mut(times.listener)
+            {
+                // SAFETY: the value of a map, which stays valid while the program runs.
+                unsafe { (*rule).answered() };
+            }
             // A BPF program may have picked another one than the look-up by the SYN found.
             times.listener = first.listener;
             if first.syn != 0 {
@@ -278,9 +274,7 @@ pub fn take(tuple: &Tuple) -> Option<Handshake> {
 #[inline(always)]
 fn store(tuple: &Tuple, times: Handshake) {
     // One that makes way is most often a SYN to which nothing follows: a connection that misses its own is counted.
-    if let Some(place) = HANDSHAKES.place(tuple, |handshake| handshake.seen.max(handshake.synack)) {
-        *place = times;
-    }
+    HANDSHAKES.put(tuple, |handshake| handshake.seen.max(handshake.synack), |place| *place = times);
 }
 
 /// Loads words of the packet, in network byte order, from `offset` behind the start of its network header.

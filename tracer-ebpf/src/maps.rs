@@ -10,6 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
+    at_limit::AtLimit,
     connection::Connection,
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
@@ -122,21 +123,9 @@ pub static REJECTIONS_BY_EVENT: HashMap<Key, Tally> = HashMap::with_max_entries(
 #[map]
 static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Whether this kernel drops a SYN when the SYN queue is as long as it may be: [`at_limit::UNKNOWN`] and so on.
+/// What is known of SYN queues that are as long as they may be, by the address of the listener.
 #[map]
-pub static AT_LIMIT: Array<u32> = Array::with_max_entries(1, 0);
-
-/// What is known of that.
-pub mod at_limit {
-    /// Nothing: no SYN has come at that moment.
-    pub const UNKNOWN: u32 = 0;
-    /// The latest SYN came at that moment, and no SYN-ACK has left since.
-    pub const WAITING: u32 = 1;
-    /// It answers.
-    pub const ANSWERS: u32 = 2;
-    /// It drops.
-    pub const DROPS: u32 = 3;
-}
+pub static AT_LIMIT: LruHashMap<u64, AtLimit> = LruHashMap::with_max_entries(256, 0);
 
 /// Where records of rejections are built, by builder: the stack is too small for them.
 #[map]
@@ -206,6 +195,10 @@ pub struct Handshake {
     pub resent: u8,
     /// Non-zero once a drop or a full queue explains why this handshake failed.
     pub explained: u8,
+    /// The SYN came when the listener's SYN queue was as long as it may be.
+    pub at_limit: bool,
+    /// Always 0. Linux 6.1 refuses a program that copies what was not written.
+    pub padding: [u8; 7],
     /// When a listener that waits for the first data (`TCP_DEFER_ACCEPT`) dropped the handshake's last ACK; 0: it did not.
     pub acknowledged: u64,
 }
@@ -218,9 +211,11 @@ impl Handshake {
         listener: 0,
         seen: 0,
         sequence: 0,
-        asked: 0,
         resent: 0,
         explained: 0,
+        asked: 0,
+        at_limit: false,
+        padding: [0; 7],
         acknowledged: 0,
     };
 }

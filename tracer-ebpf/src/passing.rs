@@ -36,8 +36,8 @@ pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
         passing.last = now;
         true
     } else {
-        let Some(place) = PASSING.place(&key(sequence), |passing| passing.last) else { return };
-        *place = Passing { tuple: *tuple, seen: now, last: now, forwarded: 0 };
+        let passing = |place: &mut Passing| *place = Passing { tuple: *tuple, seen: now, last: now, forwarded: 0 };
+        PASSING.put(&key(sequence), |passing| passing.last, passing);
         let _ = PASSING_LATEST.set(0, now, ANY);
         false
     };

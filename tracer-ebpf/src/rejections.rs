@@ -119,8 +119,10 @@ pub fn in_namespace(netns: u32, field: impl FnOnce(&mut NamespaceTally) -> &mut 
         let _ = NAMESPACES.insert(netns, NamespaceTally::default(), BPF_NOEXIST.into());
         NAMESPACES.get_ptr_mut(netns)
     });
-    if let Some(tally) = tally {
-        // SAFETY: the value of a map, which stays valid while the program runs.
-        add(field(unsafe { &mut *tally }), 1);
-    }
+    let Some(tally) = tally else {
+        count(Counter::NamespacesUncounted);
+        return;
+    };
+    // SAFETY: the value of a map, which stays valid while the program runs.
+    add(field(unsafe { &mut *tally }), 1);
 }

@@ -1,10 +1,10 @@
 //! A cache in an array: every key has a few slots, and where none is free, the oldest of their entries may make way.
 //!
 //! To find, to store and to take costs no call, which a hash map asks for each: the array's look-up is inlined. Entries
-//! that nobody takes make way in the end; those of [`Slots::place_free`] keep their slot. Two CPUs may be at one slot at
+//! that nobody takes make way in the end; those of [`Slots::put_free`] keep their slot. Two CPUs may be at one slot at
 //! once, as in the kernel's own maps that evict; who takes an entry sees whether it was overwritten meanwhile.
 
-use core::ptr::read_volatile;
+use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::maps::Array;
 use tracer_common::{
@@ -31,6 +31,18 @@ pub struct Slot<K, V> {
     /// Whose it is; [`Key::NONE`] if it is free.
     key: K,
     value: V,
+}
+
+impl<K: Key, V> Slot<K, V> {
+    /// Writes the value, and the key behind it: a CPU that finds the key finds no value of the entry before.
+    #[inline(always)]
+    fn fill(&mut self, key: &K, write: impl FnOnce(&mut V)) {
+        // SAFETY: references. Volatile, so that the order stays: other CPUs read the slot meanwhile.
+        unsafe { write_volatile(&raw mut self.key, K::NONE) };
+        write(&mut self.value);
+        // SAFETY: likewise.
+        unsafe { write_volatile(&raw mut self.key, *key) };
+    }
 }
 
 /// Slots for `2^BITS` entries, `WAYS` (a power of two) for each key.
@@ -65,26 +77,32 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
         Some(value)
     }
 
-    /// A slot for `key`, which has none, for a value that the caller writes, if one is free.
+    /// Puts a value into a slot for `key`, which has none, if one is free. True if one was.
     #[inline(always)]
-    pub fn place_free(&self, key: &K) -> Option<&mut V> {
+    pub fn put_free(&self, key: &K, value: V) -> bool {
         let index = Self::index(key);
         let mut way = 0;
-        while way < WAYS {
-            let slot = self.at(index ^ way)?;
+        while way < WAYS
+            && let Some(slot) = self.at(index ^ way)
+        {
             if slot.key.is(&K::NONE) {
-                slot.key = *key;
-                return Some(&mut slot.value);
+                slot.fill(key, |place| *place = value);
+                return true;
             }
             way += 1;
         }
-        None
+        false
     }
 
-    /// A slot for `key`, which has none, for a value that the caller writes: one that is free, or else that of the entry
-    /// with the least `moment`.
+    /// Puts the value that `write` writes into a slot for `key`, which has none. That is one that is free, or else that of the
+    /// entry with the least `moment`, which is returned; 0: none made way.
     #[inline(always)]
-    pub fn place(&self, key: &K, moment: impl Fn(&V) -> u64) -> Option<&mut V> {
+    pub fn put(&self, key: &K, moment: impl Fn(&V) -> u64, write: impl FnOnce(&mut V)) -> u64 {
+        self.replace(key, moment, write).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn replace(&self, key: &K, moment: impl Fn(&V) -> u64, write: impl FnOnce(&mut V)) -> Option<u64> {
         let index = Self::index(key);
         let (mut best, mut least) = (self.at(index)?, u64::MAX);
         let mut way = 0;
@@ -96,8 +114,8 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
             }
             way += 1;
         }
-        best.key = *key;
-        Some(&mut best.value)
+        best.fill(key, write);
+        Some(least)
     }
 
     #[inline(always)]

@@ -22,6 +22,7 @@ mod rejection;
 mod request;
 #[cfg(test)]
 mod samples;
+mod selection;
 mod status;
 mod track;
 mod units;

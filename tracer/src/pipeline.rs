@@ -161,10 +161,11 @@ impl<W: Write> Pipeline<W> {
         self.hooks = hooks;
     }
 
-    /// Notes what was seen held against the kernel's own counters, for the end and for the recording.
+    /// Notes what was seen held against the kernel's own counters, for the end and for the recording. A recording of many
+    /// namespaces gives them in several parts.
     pub fn reconciliation(&mut self, namespaces: Vec<Reconciliation>) {
         self.keep(|recorder| recorder.reconciliation(&namespaces));
-        self.reconciliation = namespaces;
+        self.reconciliation.extend(namespaces);
     }
 
     /// Notes what a recording says about a control group.

@@ -50,6 +50,16 @@ impl From<&HookStatus> for Hook {
 #[serde(transparent)]
 pub struct Counters(BTreeMap<String, u64>);
 
+/// The counters that count what happened, and not what was lost.
+const TOTALS: [Counter; 6] = [
+    Counter::ConnectionsOpened,
+    Counter::ConnectionsAdopted,
+    Counter::ConnectionsClosed,
+    Counter::RequestsBegun,
+    Counter::RequestsEnded,
+    Counter::RequestsReopened,
+];
+
 /// The name of [`Counters::events_missed`].
 const EVENTS_MISSED: &str = "events_missed";
 
@@ -112,6 +122,21 @@ impl Counters {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.get(Counter::ConnectionsOpened).saturating_add(self.get(Counter::ConnectionsAdopted))
+    }
+
+    /// The same without totals, because only a part of what was counted is shown. Losses stay: that part may lack them.
+    #[must_use]
+    pub fn without_totals(mut self) -> Self {
+        for counter in TOTALS {
+            self.0.remove(counter.name());
+        }
+        self
+    }
+
+    /// Whether they have totals.
+    #[must_use]
+    pub fn has_totals(&self) -> bool {
+        TOTALS.iter().any(|counter| self.0.contains_key(counter.name()))
     }
 }
 

@@ -28,7 +28,7 @@ const BUDGETS: &[Budget] = &[
     Budget("tcp_rcv_space_adjust", 5800, 2950),
     Budget("tcp_receive_reset", 140, 100),
     Budget("tcp_retransmit_skb", 210, 180),
-    Budget("tcp_retransmit_synack", 2640, 1250),
+    Budget("tcp_retransmit_synack", 2950, 1280),
     Budget("tcp_send_reset", 420, 380),
     Budget("tcp_sendmsg", 60, 60),
     Budget("tcp_sendmsg_locked", 60, 60),

@@ -10,7 +10,7 @@ pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;
 
-use crate::{explain::Limits, probe};
+use crate::{explain::Limits, probe, selection::Selection};
 use clap::builder::PossibleValuesParser;
 use ipnet::IpNet;
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
@@ -99,6 +99,12 @@ pub struct ShowArgs {
 }
 
 impl ShowArgs {
+    /// What lets connections and packets through by their ends.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        Selection { ports: self.ports.clone(), peers: self.peers.clone() }
+    }
+
     /// What is to be assumed of the load balancer.
     #[must_use]
     pub fn limits(&self) -> Limits {

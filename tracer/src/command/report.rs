@@ -1,21 +1,24 @@
 //! `tracer report`: shows a recording as `watch` showed what it records, the same bytes every time.
 
+mod shown;
+
 use crate::{
     cli::{ReportArgs, ShowArgs},
     decode::{Record, decode},
-    enrich::{peer, process::Processes},
+    enrich::process::Processes,
     output::terminal::Terminal,
     pipeline::{Options, Pipeline, View},
     recording::read::{Block, ReadError, Reader},
+    status::Counters,
 };
 use anyhow::Context;
+use shown::Shown;
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
-    net::IpAddr,
     process::ExitCode,
 };
-use tracer_common::{endpoint::Tuple, record::RequestRecord};
+use tracer_common::record::RequestRecord;
 
 /// Runs the command.
 ///
@@ -49,23 +52,24 @@ fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write
     let options = Options { view, min, count: None };
     let mut pipeline = Pipeline::new(clock, options, Processes::recorded(), out);
     pipeline.assume(args.limits());
+    let mut shown = Shown::new(args.selection());
     let mut waiting = Vec::new();
     let mut counters = None;
     let end = loop {
         match reader.next() {
             Ok(Some(Block::Record(bytes))) => {
-                if is_wanted(bytes, args) {
-                    pipeline.record(bytes).map_err(ReportError::Output)?;
+                if let Some(record) = shown.record(decode(bytes)) {
+                    pipeline.decoded(&record, bytes).map_err(ReportError::Output)?;
                 }
             }
             Ok(Some(Block::Rejection(rejection))) => {
-                if is_wanted_end(rejection.local.port(), rejection.peer.ip(), args) {
+                if shown.rest(&rejection) {
                     pipeline.rejection(&rejection).map_err(ReportError::Output)?;
                 }
             }
             Ok(Some(Block::Host(facts))) => pipeline.host_says(*facts),
             Ok(Some(Block::Look(bytes))) => {
-                if let Some(record) = waiting_request(bytes, args) {
+                if let Some(record) = request(bytes).filter(|record| shown.request(record)) {
                     pipeline.look(&record);
                 }
             }
@@ -79,16 +83,20 @@ fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write
                     pipeline.assume(limits);
                 }
             }
+            Ok(Some(Block::Selection(selection))) => shown.recorded(&selection),
             Ok(Some(Block::Reconciliation(mut namespaces))) => {
                 // The kernel's counters know no filters.
-                let is_filtered = !(args.ports.is_empty() && args.peers.is_empty());
                 for it in &mut namespaces {
-                    it.filtered |= is_filtered;
+                    it.filtered |= !shown.is_all();
                 }
                 pipeline.reconciliation(namespaces);
             }
-            Ok(Some(Block::Waiting(bytes))) => waiting.extend(waiting_request(bytes, args)),
-            Ok(Some(Block::End(totals))) => counters = totals,
+            Ok(Some(Block::Waiting(bytes))) => {
+                waiting.extend(request(bytes).filter(|record| shown.request(record)));
+            }
+            Ok(Some(Block::End(totals))) => {
+                counters = if shown.is_all() { totals } else { totals.map(Counters::without_totals) };
+            }
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -97,40 +105,9 @@ fn report(input: impl Read, args: &ShowArgs, terminal: Terminal, out: impl Write
     Ok(end?)
 }
 
-/// Whether the filters let a record through. What cannot be decoded is for the pipeline to count.
-fn is_wanted(bytes: &[u8], args: &ShowArgs) -> bool {
-    if args.ports.is_empty() && args.peers.is_empty() {
-        return true;
-    }
+fn request(bytes: &[u8]) -> Option<RequestRecord> {
     match decode(bytes) {
-        Ok(Record::Request(record)) => is_wanted_request(&record, args),
-        Ok(Record::Opened(record) | Record::Closed(record)) => is_wanted_tuple(&record.tuple, args),
-        Ok(Record::Rejection(record)) => is_wanted_tuple(&record.tuple(), args),
-        // The peers of a listener are not known.
-        Ok(Record::Listener(record)) => args.ports.is_empty() || args.ports.contains(&record.local.port),
-        Err(_) => true,
-    }
-}
-
-/// Behind a port mapping either port is one of its names.
-fn is_wanted_request(record: &RequestRecord, args: &ShowArgs) -> bool {
-    let is_by = |port| is_wanted_end(port, peer::address(&record.tuple.peer), args);
-    is_by(record.tuple.local.port) || record.asked().is_some_and(is_by)
-}
-
-fn is_wanted_tuple(tuple: &Tuple, args: &ShowArgs) -> bool {
-    is_wanted_end(tuple.local.port, peer::address(&tuple.peer), args)
-}
-
-/// Where the peer stands for several, the address of their network decides.
-fn is_wanted_end(port: u16, peer: IpAddr, args: &ShowArgs) -> bool {
-    (args.ports.is_empty() || args.ports.contains(&port))
-        && (args.peers.is_empty() || args.peers.iter().any(|network| network.contains(&peer)))
-}
-
-fn waiting_request(bytes: &[u8], args: &ShowArgs) -> Option<RequestRecord> {
-    match decode(bytes) {
-        Ok(Record::Request(record)) if is_wanted_request(&record, args) => Some(record),
+        Ok(Record::Request(record)) => Some(record),
         _ => None,
     }
 }

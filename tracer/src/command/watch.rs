@@ -52,9 +52,12 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     let filters = filters(args)?;
     let clock = Clock::now()?;
     // Before anything is attached: a file that cannot be written is to be known now.
-    let recorder = args.write.as_deref().map(|path| Recorder::create(path, clock)).transpose()?;
+    let mut recorder = args.write.as_deref().map(|path| Recorder::create(path, clock)).transpose()?;
     let mut probe = Probe::attach(&filters, Ways::Best, args.kernel_log)?;
     probe.require_essential()?;
+    if let Some(recorder) = &mut recorder {
+        recorder.selection(&args.show.selection())?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let view = View::of(args.show.json, args.show.summary, Terminal::of_stdout()).only_rejections(args.show.rejections);
     let min = args.show.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
@@ -261,23 +264,39 @@ fn sweep(probe: &Probe, records: &mut Records, sink: &mut Sink<impl Write>) -> a
     Ok(waiting)
 }
 
-/// Shows what is left, also when following failed: what was seen until then is not lost.
+/// Shows what is left, also after an error, because what was seen until then is not lost. Every step is taken whether or
+/// not the one before it failed. The first error is returned at the end.
 fn finish(
     probe: &mut Probe,
     records: &mut Records,
     mut sink: Sink<impl Write>,
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
+    let mut first = FirstError::default();
+    first.keep(outcome);
     let (missed, untraced) = (probe.events_missed(), probe.untraced());
     // From here on nothing is counted any more, so that the totals are those of the records.
-    probe.stop()?;
-    let waiting = sweep(probe, records, &mut sink).unwrap_or_default();
-    let counters = Counters::new(probe.counts()?).with_events_missed(missed).with_untraced(untraced);
+    first.keep(probe.stop());
+    let waiting = first.keep(sweep(probe, records, &mut sink)).unwrap_or_default();
+    let counters = first.keep(probe.counts());
+    let counters = counters.map(|it| Counters::new(it).with_events_missed(missed).with_untraced(untraced));
     let Sink { mut pipeline, mut asker } = sink;
-    if outcome.as_ref().is_err_and(crate::is_broken_pipe) {
-        return Ok(pipeline.abandon(&waiting, Some(&counters)));
+    if first.0.as_ref().is_some_and(crate::is_broken_pipe) {
+        return Ok(pipeline.abandon(&waiting, counters.as_ref()));
     }
-    asker.finish(&probe.tallies()?, &counters, &mut pipeline)?;
-    let whole = pipeline.finish(&waiting, Some(&counters))?;
-    outcome.map(|()| whole)
+    let tallies = first.keep(probe.tallies());
+    first.keep(asker.finish(tallies.as_ref(), counters.as_ref(), &mut pipeline));
+    let whole = first.keep(pipeline.finish(&waiting, counters.as_ref()));
+    first.0.map_or(Ok(whole.unwrap_or(false)), Err)
+}
+
+/// The first of several errors.
+#[derive(Default)]
+struct FirstError(Option<anyhow::Error>);
+
+impl FirstError {
+    /// The value of `result`, if there is one. Otherwise keeps the error, unless there was one before.
+    fn keep<T, E: Into<anyhow::Error>>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.0.get_or_insert_with(|| error.into())).ok()
+    }
 }

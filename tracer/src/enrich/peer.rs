@@ -1,6 +1,7 @@
 //! The peer: its address as people write it, and the network that it is grouped by.
 
 use crate::direct::Direct;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -55,6 +56,15 @@ impl Network {
         };
         Self::of(&Endpoint::v6(address.octets(), 0))
     }
+
+    /// Its address and prefix length.
+    #[must_use]
+    pub fn to_ipnet(self) -> IpNet {
+        match Ipv6Addr::from(self.0).to_canonical() {
+            IpAddr::V4(address) => IpNet::from(Ipv4Net::new_assert(address, 24)),
+            IpAddr::V6(address) => IpNet::from(Ipv6Net::new_assert(address, 64)),
+        }
+    }
 }
 
 impl fmt::Display for Network {
@@ -62,8 +72,7 @@ impl fmt::Display for Network {
         if self.0 == [0; 16] {
             return f.write_str("several");
         }
-        let address = Ipv6Addr::from(self.0).to_canonical();
-        write!(f, "{address}/{}", if address.is_ipv4() { 24 } else { 64 })
+        self.to_ipnet().fmt(f)
     }
 }
 

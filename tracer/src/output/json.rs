@@ -257,17 +257,18 @@ pub(super) const fn is_zero(value: &u64) -> bool {
 }
 
 /// Writes the closing object; `rejections` is how many packets and connections were refused or broken, and `namespaces`
-/// are the names of the network namespaces that were seen. Without the kernel's counters the totals are absent.
+/// are the names of the network namespaces that were seen. Without the kernel's counters, or where only a part of them is shown, the totals are absent.
 ///
 /// # Errors
 ///
 /// If `out` cannot be written to.
 pub fn status(out: &mut impl Write, rejections: u64, run: &Run<'_>, namespaces: &[Named<'_>]) -> io::Result<()> {
     let Run { counters, hooks, shortfalls, reconciliation } = *run;
+    let totals = counters.filter(|it| it.has_totals());
     let object = StatusObject {
         kind: "status",
-        requests: counters.map(|it| it.get(Counter::RequestsEnded)),
-        connections: counters.map(Counters::connections),
+        requests: totals.map(|it| it.get(Counter::RequestsEnded)),
+        connections: totals.map(Counters::connections),
         rejections: counters.map(|_| rejections),
         records_lost: counters.map(Counters::records_lost),
         records_undecodable: shortfalls.undecodable,

@@ -163,9 +163,17 @@ struct Row<'a>(&'static str, &'a Distribution);
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(name, distribution) = self;
-        write!(f, "{name:<10}{:>10}", Count(distribution.count()).to_string())?;
-        let quantiles = [0.5, 0.9, 0.99].map(|quantile| distribution.quantile(quantile));
-        for value in quantiles.into_iter().chain([distribution.max()]) {
+        write!(f, "{name:<10}{:>10}{}", Count(distribution.count()).to_string(), Quantiles(distribution))
+    }
+}
+
+/// The columns `P50`, `P90`, `P99` and `MAX`.
+struct Quantiles<'a>(&'a Distribution);
+
+impl fmt::Display for Quantiles<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quantiles = [0.5, 0.9, 0.99].map(|quantile| self.0.quantile(quantile));
+        for value in quantiles.into_iter().chain([self.0.max()]) {
             write!(f, "{:>8}", Known(value).to_string())?;
         }
         Ok(())
@@ -191,9 +199,7 @@ fn processes(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(out, "\n{:>10}{:>8}{:>8}{:>8}{:>8}  READ BY", "REQUESTS", "P50", "P90", "P99", "MAX")?;
     for process in processes.iter().take(PROCESSES) {
-        // The same columns as a row, less its name.
-        let row = Row("", &process.total).to_string();
-        write!(out, "{:>10}{}", Count(process.requests).to_string(), &row[20..])?;
+        write!(out, "{:>10}{}", Count(process.requests).to_string(), Quantiles(&process.total))?;
         write!(out, "  {}", Printable(&process.comm))?;
         if let Some(pid) = process.pid {
             write!(out, "[{pid}]")?;
@@ -285,17 +291,14 @@ pub fn missing(out: &mut impl Write, run: &Run<'_>) -> io::Result<()> {
 
 fn lost(counters: &Counters) -> Vec<String> {
     use Counter::{
-        AcceptsLost, ConnectionRecordsLost, HandshakesLost, ListenersUncounted, RejectionRecordsLost,
-        RejectionsUncounted, RequestRecordsLost, StorageFailed,
+        AcceptsLost, AnswersLost, ClosesForgotten, ConnectionRecordsLost, HandshakesLost, ListenersUncounted,
+        NamespacesUncounted, RejectionRecordsLost, RejectionsUncounted, RequestRecordsLost, StorageFailed,
     };
     let ended = Plural(counters.get(Counter::RequestsEnded), "request");
+    let ended = if counters.has_totals() { format!("; it counted {ended} ended") } else { String::new() };
     let records = counters.get(RequestRecordsLost).saturating_add(counters.get(ConnectionRecordsLost));
     let lost = [
-        (
-            records,
-            "record",
-            format!("lost on the way from the kernel; it counted {ended} ended: the figures above lack some"),
-        ),
+        (records, "record", format!("lost on the way from the kernel{ended}: the figures above lack some")),
         (
             counters.events_missed(),
             "event",
@@ -313,6 +316,17 @@ fn lost(counters: &Counters) -> Vec<String> {
         (RejectionRecordsLost, "rejection", "counted above without a line: their records were lost"),
         (RejectionsUncounted, "rejection", "not counted above: there were too many kinds at once"),
         (ListenersUncounted, "SYN", "whose accept queue was not noted: there were too many listeners at once"),
+        (
+            NamespacesUncounted,
+            "reset or retransmit",
+            "not held against the kernel's own counters: there were too many network namespaces",
+        ),
+        (AnswersLost, "answer of the firewall", "not noted: what it rejected may be called dropped"),
+        (
+            ClosesForgotten,
+            "closed connection",
+            "forgotten within two seconds: a request that met the close is not reported",
+        ),
     ];
     let unkept = unkept.map(|(counter, noun, what)| (counters.get(counter), noun, what.to_owned()));
     let (interfaces, namespaces) = counters.untraced();

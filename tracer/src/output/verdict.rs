@@ -52,7 +52,8 @@ fn nothing_rejected(run: &Run<'_>, namespaces: &Namespaces) -> String {
     }
     let all_hooks = run.hooks.iter().all(|hook| hook.attached.is_some() && hook.lost.is_none());
     let is_whole = |it: &Counters| {
-        let unseen = it.get(Counter::RejectionsUncounted) + it.get(Counter::StorageFailed);
+        let unseen = [Counter::RejectionsUncounted, Counter::StorageFailed, Counter::ClosesForgotten];
+        let unseen: u64 = unseen.into_iter().map(|counter| it.get(counter)).sum();
         it.records_lost() == 0 && it.events_missed() == 0 && unseen == 0 && it.untraced() == (0, 0)
     };
     let seen = if all_hooks && run.counters.is_some_and(is_whole) { "" } else { "seen to be " };

@@ -129,7 +129,7 @@ fn what_the_kernel_reports_is_recorded_with_what_the_host_says() {
         it.answer(7, answer.clone());
         it.decide(99 * S).unwrap();
         it.rejection(&queue_full()).unwrap();
-        it.reconciliation(Vec::new());
+        it.reconciliation(vec![Reconciliation { netns: 7, rows: Vec::new(), not_read: None, filtered: false }]);
     });
     let bytes = fs::read(&path).unwrap();
     let (_, mut reader) = Reader::new(&bytes[..]).unwrap();
@@ -139,6 +139,14 @@ fn what_the_kernel_reports_is_recorded_with_what_the_host_says() {
     assert_eq!(reader.next().unwrap(), Some(Block::Answer(7, Box::new(answer))));
     assert_eq!(reader.next().unwrap(), Some(Block::Moment(99 * S)));
     assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(queue_full()))));
-    assert_eq!(reader.next().unwrap(), Some(Block::Reconciliation(Vec::new())));
+    assert_eq!(
+        reader.next().unwrap(),
+        Some(Block::Reconciliation(vec![Reconciliation {
+            netns: 7,
+            rows: Vec::new(),
+            not_read: None,
+            filtered: false
+        }]))
+    );
     assert!(matches!(reader.next().unwrap(), Some(Block::End(Some(_)))));
 }

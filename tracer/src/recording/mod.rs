@@ -19,6 +19,7 @@
 //! | 11 answer | the number of a question about a process (`u64`), then JSON (`enrich/application.rs`) |
 //! | 12 moment | monotonic nanoseconds (`u64`) at which something was decided about rejections; all ones: the end |
 //! | 13 namespace | a network namespace's inode number (`u32`), then its name |
+//! | 14 selection | JSON: the ports and peers that were asked for (`selection.rs`); absent: all |
 //!
 //! Version 2 added rejections, and made the records of connections and requests longer. Version 3 keeps what rejections
 //! are made of, so that a report decides again, and knows the beginnings of turns.
@@ -35,7 +36,7 @@ const VERSION: u32 = 3;
 const HEADER: usize = 20;
 /// Bytes of a block before its rest.
 const BLOCK_HEADER: usize = 8;
-/// The longest rest: far beyond any that is written.
+/// The longest rest. What may be longer is written as several blocks.
 const MAX_REST: usize = 1 << 20;
 
 /// What a block holds.
@@ -55,10 +56,11 @@ enum Kind {
     Answer = 11,
     Moment = 12,
     Namespace = 13,
+    Selection = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Record,
         Self::Cgroup,
         Self::Hooks,
@@ -72,6 +74,7 @@ impl Kind {
         Self::Answer,
         Self::Moment,
         Self::Namespace,
+        Self::Selection,
     ];
 }
 

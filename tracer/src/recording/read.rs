@@ -6,6 +6,7 @@ use crate::{
     enrich::{application::Application, host::HostFacts, netstat::Reconciliation, process::Fact},
     explain::Limits,
     rejection::Rejection,
+    selection::Selection,
     status::{Counters, Hook},
 };
 use bytes::Buf;
@@ -67,6 +68,8 @@ pub enum Block<'a> {
     Hooks(Vec<Hook>),
     /// What is assumed of the load balancer.
     Limits(Limits),
+    /// The ports and peers that were asked for.
+    Selection(Selection),
     /// Something that was rejected.
     Rejection(Box<Rejection>),
     /// What was seen held against the kernel's own counters.
@@ -188,6 +191,7 @@ fn parse(kind: Kind, mut rest: &[u8]) -> Option<Block<'_>> {
         }),
         Kind::Hooks => Block::Hooks(serde_json::from_slice(rest).ok()?),
         Kind::Limits => Block::Limits(Limits { idle_timeout: Duration::from_nanos(rest.try_get_u64_le().ok()?) }),
+        Kind::Selection => Block::Selection(serde_json::from_slice(rest).ok()?),
         Kind::Rejection => Block::Rejection(serde_json::from_slice(rest).ok()?),
         Kind::Reconciliation => Block::Reconciliation(serde_json::from_slice(rest).ok()?),
         Kind::Host => Block::Host(serde_json::from_slice(rest).ok()?),

@@ -4,10 +4,15 @@ use super::{
 };
 use crate::{
     decode::{encode_rejection, encode_request},
-    enrich::{application::Application, host::HostFacts},
+    enrich::{
+        application::Application,
+        host::HostFacts,
+        netstat::{Reconciliation, Row},
+    },
     explain::Limits,
     rejection::{ProcessName, Rule, Setting},
     samples::{CLOCK, counters, fact, first, queue_full, race, slow, unanswered},
+    selection::Selection,
     status::{Counters, Hook},
 };
 use proptest::prelude::*;
@@ -64,6 +69,10 @@ fn answer() -> Application {
     }
 }
 
+fn selection() -> Selection {
+    Selection { ports: vec![80, 8080], peers: vec!["10.0.0.0/8".parse().unwrap(), "fd77::/64".parse().unwrap()] }
+}
+
 /// A recording, and where each of its blocks ends.
 fn recording(path: &Path) -> (Vec<u8>, Vec<usize>) {
     let mut ends = vec![];
@@ -76,6 +85,8 @@ fn recording(path: &Path) -> (Vec<u8>, Vec<usize>) {
     recorder.hooks(&hooks()).unwrap();
     end(&mut recorder);
     recorder.limits(LIMITS).unwrap();
+    end(&mut recorder);
+    recorder.selection(&selection()).unwrap();
     end(&mut recorder);
     recorder.fact(&fact()).unwrap();
     end(&mut recorder);
@@ -135,6 +146,7 @@ fn what_is_written_is_read() {
     assert_eq!(clock, CLOCK);
     assert_eq!(reader.next().unwrap(), Some(Block::Hooks(hooks())));
     assert_eq!(reader.next().unwrap(), Some(Block::Limits(LIMITS)));
+    assert_eq!(reader.next().unwrap(), Some(Block::Selection(selection())));
     assert_eq!(reader.next().unwrap(), Some(Block::Fact(fact())));
     assert_eq!(reader.next().unwrap(), Some(Block::Record(encode_request(&first()))));
     assert_eq!(reader.next().unwrap(), Some(Block::Rejection(Box::new(queue_full()))));
@@ -150,6 +162,30 @@ fn what_is_written_is_read() {
     assert_eq!(reader.next().unwrap(), Some(Block::Waiting(encode_request(&slow()))));
     assert_eq!(reader.next().unwrap(), Some(Block::End(Some(totals()))));
     assert_eq!(reader.next().unwrap(), None);
+}
+
+/// What the reader refuses is not written: what may be long is written in parts, and what is too long ends the recording.
+#[test]
+fn what_is_long_is_read_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.tracer");
+    let mut recorder = Recorder::create(&path, CLOCK).unwrap();
+    let row = |name: &str| Row { name: name.to_owned(), kernel: u64::MAX, explained: u64::MAX, difference: 0 };
+    let rows = ["ListenOverflows", "ListenDrops", "TCPReqQFullDrop", "OutRsts", "RetransSegs"].map(row).to_vec();
+    let namespaces: Vec<_> =
+        (0..5200).map(|netns| Reconciliation { netns, rows: rows.clone(), not_read: None, filtered: false }).collect();
+    recorder.reconciliation(&namespaces).unwrap();
+    assert!(recorder.is_whole());
+    let error = recorder.namespace(1, &"x".repeat(2 << 20)).unwrap_err().to_string();
+    assert!(error.contains("could not be read again"), "{error}");
+    assert!(!recorder.is_whole());
+    let bytes = fs::read(&path).unwrap();
+    let (_, mut reader) = Reader::new(&bytes[..]).unwrap();
+    let mut read = Vec::new();
+    while let Ok(Some(Block::Reconciliation(some))) = reader.next() {
+        read.extend(some);
+    }
+    assert!(read == namespaces, "{}", read.len());
 }
 
 #[test]

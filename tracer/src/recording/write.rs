@@ -1,11 +1,12 @@
 //! Writing a recording.
 
-use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, VERSION};
+use super::{BLOCK_HEADER, HEADER, Kind, MAGIC, MAX_REST, VERSION};
 use crate::{
     clock::Clock,
     enrich::{application::Application, host::HostFacts, netstat::Reconciliation, process::Fact},
     explain::Limits,
     rejection::Rejection,
+    selection::Selection,
     status::{Counters, Hook},
 };
 use bytes::BufMut;
@@ -15,6 +16,9 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
+
+/// Network namespaces in a block: each takes a few hundred bytes.
+const NAMESPACES_A_BLOCK: usize = 256;
 
 /// Why there is no recording, or not a whole one.
 #[derive(Debug, Error)]
@@ -105,6 +109,16 @@ impl Recorder {
         self.block(Kind::Limits, &[&idle_timeout.to_le_bytes()])
     }
 
+    /// Adds the ports and peers that were asked for.
+    ///
+    /// # Errors
+    ///
+    /// The first time that writing fails.
+    pub fn selection(&mut self, selection: &Selection) -> Result<(), WriteError> {
+        let json = serde_json::to_vec(selection).map_err(|error| self.fail(error.into()))?;
+        self.block(Kind::Selection, &[&json])
+    }
+
     /// Adds a rejection.
     ///
     /// # Errors
@@ -121,8 +135,11 @@ impl Recorder {
     ///
     /// The first time that writing fails.
     pub fn reconciliation(&mut self, namespaces: &[Reconciliation]) -> Result<(), WriteError> {
-        let json = serde_json::to_vec(namespaces).map_err(|error| self.fail(error.into()))?;
-        self.block(Kind::Reconciliation, &[&json])
+        // A host may have thousands.
+        namespaces.chunks(NAMESPACES_A_BLOCK).try_for_each(|some| {
+            let json = serde_json::to_vec(some).map_err(|error| self.fail(error.into()))?;
+            self.block(Kind::Reconciliation, &[&json])
+        })
     }
 
     /// Adds what the host said about the rejection record that follows.
@@ -211,6 +228,10 @@ impl Recorder {
     fn block(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<(), WriteError> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        if length > MAX_REST {
+            file.flush().map_err(|error| self.fail(error))?;
+            return Err(self.fail(io::Error::other(format!("a block of {length} bytes could not be read again"))));
+        }
         let mut header = [0; BLOCK_HEADER];
         let mut fields = &mut header[..];
         fields.put_u32_le(kind as u32);

@@ -88,12 +88,12 @@ impl Asker {
         answer
     }
 
-    /// Passes the rest on: what the kernel counted and did not report, what its queues were like, what never came, and what
+    /// Passes the rest on, as far as it could be read: what the kernel counted and did not report, what its queues were like, what never came, and what
     /// of the kernel's own counters all of that explains.
     pub fn finish(
         &mut self,
-        tallies: &Tallies,
-        totals: &Counters,
+        tallies: Option<&Tallies>,
+        totals: Option<&Counters>,
         pipeline: &mut Pipeline<impl Write>,
     ) -> io::Result<()> {
         let counters = counters_of(self.filters.netns).into_iter().collect();
@@ -107,28 +107,33 @@ impl Asker {
         for (netns, name) in names {
             pipeline.name_namespace(netns, &name);
         }
-        pipeline.decide(u64::MAX)?;
-        self.count(&tallies.rejections, pipeline)?;
+        let mut result = pipeline.decide(u64::MAX);
+        let Some(tallies) = tallies else { return result };
+        // An error of the output keeps nothing from the recording.
+        result = result.and(self.count(&tallies.rejections, pipeline));
         for (key, tally) in &tallies.listeners {
             if let Some(mut rejection) = connection::of_listener(key, tally) {
                 rejection.facts.process = self.host.listener(key.netns, rejection.local);
-                pipeline.rejection(&rejection)?;
+                result = result.and(pipeline.rejection(&rejection));
             }
         }
         let reconciliation = self.reconcile(&counters, tallies, pipeline);
         // What the kernel counted came here, too, though perhaps not past a hook.
         let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
-        let nothing_seen =
-            totals.connections() == 0 && pipeline.rejections().is_empty() && tallies.listeners.is_empty();
+        let nothing_seen = totals.is_some_and(|it| it.connections() == 0)
+            && pipeline.rejections().is_empty()
+            && tallies.listeners.is_empty();
         let passed_on = self.passed_on(tallies, nothing_seen, monotonic()?);
-        passed_on.iter().try_for_each(|rejection| pipeline.rejection(rejection))?;
+        for rejection in &passed_on {
+            result = result.and(pipeline.rejection(rejection));
+        }
         let arrived = !tallies.arrivals.is_empty() || !tallies.arrived.is_empty();
         if nothing_seen && !kernel_saw && self.would_see_arrivals() && (!arrived || !self.filters.ports.is_empty()) {
             let seen = |port: u16| passed_on.iter().any(|it| it.local.port() == port);
-            self.nothing_arrived(monotonic()?, seen, pipeline)?;
+            result = result.and(self.nothing_arrived(monotonic()?, seen, pipeline));
         }
         pipeline.reconciliation(reconciliation);
-        Ok(())
+        result
     }
 
     /// What came for the ports that were asked for, and for which this host had no socket; if nothing else was seen, or if
@@ -162,12 +167,13 @@ impl Asker {
     fn count(&mut self, tallies: &[(Key, Tally)], pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
         let places: Vec<_> = tallies.iter().map(|(key, _)| key.location).filter(|&it| it != 0).collect();
         self.host.locate(&places);
+        let mut result = Ok(());
         for (key, tally) in tallies {
             if let Some(rest) = self.unreported(key, tally, pipeline) {
-                pipeline.rejection(&rest)?;
+                result = result.and(pipeline.rejection(&rest));
             }
         }
-        Ok(())
+        result
     }
 
     /// What the kernel counted under `key` and did not report one by one.

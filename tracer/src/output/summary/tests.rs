@@ -36,6 +36,16 @@ fn shown(summary: &Summary) -> String {
     end(summary, |ending, out| super::summary(out, Terminal::default(), ending))
 }
 
+/// The line of a process has no name, and its count may be wider than the column.
+#[test]
+fn columns_of_quantiles_do_not_depend_on_the_count_before_them() {
+    let mut distribution = Distribution::new(2);
+    distribution.add(3 * MS);
+    let columns = Quantiles(&distribution).to_string();
+    assert_eq!((columns.len(), columns.split_whitespace().count()), (4 * 8, 4), "{columns:?}");
+    assert_eq!(Row("total", &distribution).to_string(), format!("{:<10}{:>10}{columns}", "total", 1));
+}
+
 fn figures() -> Summary {
     let mut summary = Summary::default();
     for record in [first(), slow(), unanswered()] {
