@@ -106,17 +106,17 @@ pub static ACCEPTS_MORE: HashMap<u64, u64> = HashMap::with_max_entries(65_536, B
 #[map]
 pub static REASONS: Array<u8> = Array::with_max_entries(256, 0);
 
-/// Rejections, counted. There is room for a generation that is being counted and for one that user space takes out.
+/// Rejections, counted: those of a generation that is being counted, and of one that user space takes out.
 #[map]
-pub static REJECTIONS: HashMap<Key, Tally> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+pub static REJECTIONS: HashMap<Key, Tally> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
 /// Rejections from networks for which [`REJECTIONS`] had no room, counted by listener.
 #[map]
-pub static REJECTIONS_BY_LISTENER: HashMap<Key, Tally> = HashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+pub static REJECTIONS_BY_LISTENER: HashMap<Key, Tally> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 /// Rejections for which even that had no room, counted by what happened and where in the kernel.
 #[map]
-pub static REJECTIONS_BY_EVENT: HashMap<Key, Tally> = HashMap::with_max_entries(512, BPF_F_NO_PREALLOC);
+pub static REJECTIONS_BY_EVENT: HashMap<Key, Tally> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 
 /// The generation in which rejections are counted now. User space begins the next one, waits until no program counts in
 /// the one before any more, and takes that out of the maps: no count is lost between reading and deleting.

@@ -26,6 +26,7 @@ const BUDGETS: &[Budget] = &[
     Budget("CLOSED_LATEST", "array", [4, 8, 1], 2),
     Budget("CONNECTIONS", "sk_storage", [4, 344, 0], 2),
     Budget("COUNTERS", "percpu_array", [4, 8, 17], 12),
+    Budget("GENERATION", "array", [4, 4, 1], 2),
     Budget("HANDSHAKES", "array", [4, 96, 32_768], 3700),
     Budget("INTERFACES", "hash", [4, 4, 64], 3),
     Budget("LISTENERS", "hash", [24, 32, 1024], 21),
@@ -37,10 +38,10 @@ const BUDGETS: &[Budget] = &[
     Budget("REALTIME_OFFSET", "array", [4, 8, 1], 2),
     Budget("REASONS", "array", [4, 1, 256], 4),
     Budget("RECORDS", "ringbuf", [0, 0, 8 << 20], 9900),
-    Budget("REJECTIONS", "hash", [56, 32, 4096], 78),
-    Budget("REJECTIONS_BY_E", "hash", [56, 32, 256], 6),
-    Budget("REJECTIONS_BY_L", "hash", [56, 32, 1024], 21),
-    Budget("SCRATCH", "percpu_array", [4, 240, 3], 58),
+    Budget("REJECTIONS", "hash", [56, 80, 4096], 78),
+    Budget("REJECTIONS_BY_E", "hash", [56, 80, 256], 6),
+    Budget("REJECTIONS_BY_L", "hash", [56, 80, 1024], 21),
+    Budget("SCRATCH", "percpu_array", [4, 376, 3], 86),
     Budget("WANTED_PORTS", "array", [4, 8, 1024], 11),
 ];
 

@@ -17,7 +17,7 @@ const BUDGETS: &[Budget] = &[
     Budget("inet_csk_accept_4", 250, 220),
     Budget("inet_csk_accept_return", 300, 300),
     Budget("kfree_skb", 16_100, 4250),
-    Budget("net_dev_start_xmit", 6270, 3150),
+    Budget("net_dev_start_xmit", 9200, 3280),
     Budget("state_changed", 6100, 2360),
     Budget("state_changed_by_process", 6100, 2360),
     Budget("sweep", 2150, 545),
