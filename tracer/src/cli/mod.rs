@@ -60,17 +60,18 @@ Examples:
   tracer report slow.tracer --min 1s --json     the slow requests as JSON";
 
 const PID_HELP: &str = "\
-Only requests and connections read by this process. No process takes part in a handshake or in the drop \
-of a packet: full queues, refused connections and what a firewall drops are not shown";
+Only requests and connections read by this process. No process takes part in a handshake
+or in the drop of a packet: full queues, refused connections and what a firewall drops
+are not shown";
 
 const NETNS_HELP: &str = "\
-Only in this network namespace: a name, a path, an inode number, or a pid. A dropped packet of which the \
-kernel no longer knows the namespace is not shown";
+Only in this network namespace: a name, a path, an inode number, or a pid. A dropped
+packet of which the kernel no longer knows the namespace is not shown";
 
 const INTERFACE_HELP: &str = "\
-Only connections opened through this network interface from now on, and packets that it receives; may be \
-repeated. It is one of --netns, or of this network namespace. A dropped packet of this host is shown if \
-the SYN of its connection came through the interface";
+Only connections opened through this network interface from now on, and packets that it
+receives; may be repeated. It is one of --netns, or of this network namespace. A dropped
+packet of this host is shown if the SYN of its connection came through the interface";
 
 /// What both `watch` and `report` can be asked for.
 #[derive(Args, Debug)]
