@@ -32,13 +32,15 @@ fn a_slow_reader_behind_a_redirect() -> Result<()> {
     Ok(())
 }
 
-/// A target with its own network behind a bridge of the host, which maps its port :8080 to the target's :80, as `docker -p
-/// 8080:80` does.
+/// A target with its own network behind a bridge of the host, which maps its port [`MAPPED`] to the target's :80, as
+/// `docker -p 18180:80` does.
 struct Container {
     target: Target,
     namespace: Namespace,
 }
 
+/// No other test has it: one of these looks at all namespaces of the machine, while others run.
+const MAPPED: u16 = 18_180;
 const CONTAINER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 79, 0, 2)), 80);
 
 impl Container {
@@ -52,9 +54,11 @@ impl Container {
         namespace.run("ip", &["route", "add", "default", "via", "10.79.0.1"])?;
         lab.target.sysctl("net.ipv4.ip_forward", "1")?;
         // It goes with the namespace.
-        let rules = "add table ip nat; add chain ip nat pre { type nat hook prerouting priority dstnat; }; \
-            add rule ip nat pre iifname eth0 tcp dport 8080 dnat to 10.79.0.2:80";
-        lab.target.run("nft", &[rules])?;
+        let rules = format!(
+            "add table ip nat; add chain ip nat pre {{ type nat hook prerouting priority dstnat; }}; \
+            add rule ip nat pre iifname eth0 tcp dport {MAPPED} dnat to 10.79.0.2:80"
+        );
+        lab.target.run("nft", &[&rules])?;
         let target = Target::start_in(&namespace, lab.directory(), "container", &Options::listen(&[CONTAINER]))?;
         Ok(Self { target, namespace })
     }
@@ -74,8 +78,8 @@ fn trace_all(lab: &Lab, arguments: &[&str]) -> Result<Tracer> {
 fn requests_of_a_mapped_port_are_found_by_it() -> Result<()> {
     let lab = Lab::new()?;
     let container = Container::start(&lab)?;
-    let tracer = trace_all(&lab, &["--port", "8080"])?;
-    let mut connection = Client::new(&lab.lb).connect(at(8080))?;
+    let tracer = trace_all(&lab, &["--port", &MAPPED.to_string()])?;
+    let mut connection = Client::new(&lab.lb).connect(at(MAPPED))?;
     connection.requests(3, ms(0), &Request::get("/"))?;
     // Another connection to the same container is not one of that port.
     Client::new(&lab.target).request(CONTAINER, &Request::get("/"))?;
@@ -83,7 +87,7 @@ fn requests_of_a_mapped_port_are_found_by_it() -> Result<()> {
     let trace = settle(tracer)?;
     assert_eq!((trace.requests.len(), trace.rejections.len()), (3, 0), "{:#?} {:#?}", trace.requests, trace.rejections);
     for request in &trace.requests {
-        assert_eq!((request.local, request.asked_port), (CONTAINER, Some(8080)), "{request:#?}");
+        assert_eq!((request.local, request.asked_port), (CONTAINER, Some(MAPPED)), "{request:#?}");
         assert_eq!(request.pid, Some(container.target.pid()), "{request:#?}");
         assert!(request.merged.is_empty(), "{request:#?}");
     }
@@ -97,8 +101,8 @@ fn requests_of_a_mapped_port_are_found_by_it() -> Result<()> {
 fn a_mapped_port_of_another_namespace_is_not_silence() -> Result<()> {
     let lab = Lab::new()?;
     let _container = Container::start(&lab)?;
-    let tracer = trace(&lab, &["--port", "8080"])?;
-    Client::new(&lab.lb).request(at(8080), &Request::get("/"))?;
+    let tracer = trace(&lab, &["--port", &MAPPED.to_string()])?;
+    Client::new(&lab.lb).request(at(MAPPED), &Request::get("/"))?;
     let trace = settle(tracer)?;
     assert!(trace.requests.is_empty() && trace.rejections_of("nothing_arrived").is_empty(), "{:#?}", trace.rejections);
     let [told] = &trace.rejections_of("forwarded")[..] else { panic!("{:#?}", trace.rejections) };
@@ -112,8 +116,8 @@ fn a_port_is_forwarded_to_nobody() -> Result<()> {
     let lab = Lab::new()?;
     let container = Container::start(&lab)?;
     let _silent = Rules::start(&container.namespace, Hook::Ingress, &["ip protocol tcp drop"])?;
-    let tracer = trace(&lab, &["--port", "8080"])?;
-    assert!(Client::new(&lab.lb).timeout(ms(1300)).connect(at(8080)).is_err());
+    let tracer = trace(&lab, &["--port", &MAPPED.to_string()])?;
+    assert!(Client::new(&lab.lb).timeout(ms(1300)).connect(at(MAPPED)).is_err());
     let trace = settle(tracer)?;
     let [told] = &trace.rejections_of("forwarded")[..] else { panic!("{:#?}", trace.rejections) };
     assert_eq!((told.alb.as_slice(), trace.causes().len()), (&["504".to_owned()][..], 1), "{:#?}", trace.rejections);
