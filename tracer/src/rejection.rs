@@ -210,7 +210,7 @@ pub struct Facts {
     /// Threads of that process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u64>,
-    /// Which server it is, by a name of the table in `explain/servers.rs`.
+    /// Which server it is, by a name of the table in `enrich/servers.rs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// The setting that the advice is about, and its value now.

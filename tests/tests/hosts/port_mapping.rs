@@ -110,6 +110,21 @@ fn a_mapped_port_of_another_namespace_is_not_silence() -> Result<()> {
     Ok(())
 }
 
+/// A filter keeps out what is answered well: it was no packet that nobody took.
+#[test]
+fn what_a_filter_keeps_out_was_not_forwarded() -> Result<()> {
+    let lab = Lab::new()?;
+    let _target = Target::start(&lab, "target", &Options::listen(&[at(8080)]))?;
+    let own = std::process::id().to_string();
+    for filter in [&["--peer", "10.99.0.0/16"][..], &["--pid", &own], &["--interface", "lo"]] {
+        let tracer = trace(&lab, &[&["--port", "8080"][..], filter].concat())?;
+        Client::new(&lab.lb).request(at(8080), &Request::get("/"))?;
+        let trace = settle(tracer)?;
+        assert_eq!((trace.requests.len(), trace.rejections.len()), (0, 0), "{filter:?} {:#?}", trace.rejections);
+    }
+    Ok(())
+}
+
 /// A `NodePort`: the node forwards to a pod elsewhere, which does not answer.
 #[test]
 fn a_port_is_forwarded_to_nobody() -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{
     explain::Limits,
     output::terminal::Terminal,
     pipeline::{Options, Pipeline, View},
-    probe::{Filters, Probe, ProbeError, Ways, host, namespace},
+    probe::{Filters, Probe, ProbeError, SYN, Ways, host, namespace},
     recording::write::Recorder,
     status::{Counters, Hook},
 };
@@ -70,7 +70,8 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     pipeline.assume(args.show.limits());
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
     let host = Host::new(probe.drop_reasons().to_vec());
-    let asker = Asker::new(host, filters, monotonic()?);
+    let sees_syns = probe.hooks().iter().any(|hook| hook.name == SYN && hook.through.is_some());
+    let asker = Asker::new(host, filters, sees_syns, monotonic()?);
     let mut sink = Sink { pipeline, asker };
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.

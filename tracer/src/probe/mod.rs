@@ -40,7 +40,7 @@ use tracer_common::{
 pub use self::{
     attach::{HookStatus, Ways},
     follow::Untraced,
-    hooks::optional,
+    hooks::{SYN, optional},
     tallies::Tallies,
 };
 use self::{

@@ -17,9 +17,6 @@ use tracer_common::{
     rejection::{Folded, Key, RejectionRecord},
 };
 
-/// Kinds of rejections that are counted again, at once.
-const CAPACITY: usize = 65_536;
-
 /// What is shown.
 #[derive(Debug, Default)]
 pub struct Shown {
@@ -30,6 +27,8 @@ pub struct Shown {
     all_peers: bool,
     /// Rejections that passed, by what the kernel counted them by.
     counted: HashMap<Key, u64, foldhash::fast::FixedState>,
+    /// The generation of the latest of them.
+    generation: u8,
 }
 
 impl Shown {
@@ -98,8 +97,10 @@ impl Shown {
         if is_of_peers && is_of_ports {
             return record;
         }
-        if self.counted.len() >= CAPACITY {
-            self.counted.retain(|key, _| key.generation() == record.generation);
+        // Generations come again after 256. The kernel side counts in one at a time.
+        if record.generation != self.generation {
+            self.generation = record.generation;
+            self.counted.retain(|key, _| record.generation.wrapping_sub(key.generation()) < 2);
         }
         let count = self.counted.entry(record.counted_by()).or_default();
         *count += u64::from(record.repeats) + 1;
@@ -144,6 +145,17 @@ mod tests {
         same.recorded(&selection(&[], &["10.0.1.1/32"]));
         assert_eq!(counts(&mut same, &records[..1]), [1]);
         assert_eq!(counts(&mut same, &records[2..]), [9], "only this peer was recorded");
+    }
+
+    /// Generations come again: what was counted in the one before with that number is over.
+    #[test]
+    fn a_generation_that_comes_again_begins_at_none() {
+        let mut shown = Shown::new(selection(&[], &["10.0.1.1/32"]));
+        for generation in (0..=255).chain(0..=255) {
+            let record = RejectionRecord { generation, ..event(1, 9, 0) };
+            assert_eq!(shown.counted_again(record).count, 1, "{generation}");
+            assert!(shown.counted.len() <= 2);
+        }
     }
 
     #[test]

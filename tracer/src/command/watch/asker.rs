@@ -42,16 +42,19 @@ pub struct Asker {
     counters: Vec<(u32, netstat::Counters)>,
     began: u64,
     filters: Filters,
+    /// The hook for SYNs is attached.
+    sees_syns: bool,
     /// `None`: namespaces go without names.
     namer: Option<Namer>,
 }
 
 impl Asker {
-    /// `filters` say what is watched; `began` is when tracing began, in monotonic nanoseconds.
-    pub fn new(host: Host, filters: Filters, began: u64) -> Self {
+    /// `filters` say what is watched; `sees_syns` that the hook for SYNs is attached; `began` is when tracing began, in
+    /// monotonic nanoseconds.
+    pub fn new(host: Host, filters: Filters, sees_syns: bool, began: u64) -> Self {
         let namer = Namer::start().inspect_err(|error| log::warn!("network namespaces have no names: {error}")).ok();
         let counters = counters_of(filters.netns);
-        Self { host, applications: HashMap::default(), counters, began, filters, namer }
+        Self { host, applications: HashMap::default(), counters, began, filters, sees_syns, namer }
     }
 
     /// What this host says about an event.
@@ -123,14 +126,15 @@ impl Asker {
         let nothing_seen = totals.is_some_and(|it| it.connections() == 0)
             && pipeline.rejections().is_empty()
             && tallies.listeners.is_empty();
-        let passed_on = self.passed_on(tallies, nothing_seen, monotonic()?);
+        let sees_all = self.would_see_arrivals() && totals.is_some_and(|it| it.untraced() == (0, 0));
+        let passed_on = if sees_all { self.passed_on(tallies, nothing_seen, now) } else { Vec::new() };
         for rejection in &passed_on {
             result = result.and(pipeline.rejection(rejection));
         }
         let arrived = !tallies.arrivals.is_empty() || !tallies.arrived.is_empty();
-        if nothing_seen && !kernel_saw && self.would_see_arrivals() && (!arrived || !self.filters.ports.is_empty()) {
+        if nothing_seen && !kernel_saw && sees_all && (!arrived || !self.filters.ports.is_empty()) {
             let seen = |port: u16| passed_on.iter().any(|it| it.local.port() == port);
-            result = result.and(self.nothing_arrived(monotonic()?, seen, pipeline));
+            result = result.and(self.nothing_arrived(now, seen, pipeline));
         }
         pipeline.reconciliation(reconciliation);
         result
@@ -228,7 +232,7 @@ impl Asker {
     /// Whether what arrives is seen, whoever sends it, whichever way it comes, and whether or not somebody reads it.
     fn would_see_arrivals(&self) -> bool {
         let Filters { pid, interfaces, peers, .. } = &self.filters;
-        pid.is_none() && interfaces.is_empty() && peers.is_empty()
+        self.sees_syns && pid.is_none() && interfaces.is_empty() && peers.is_empty()
     }
 
     /// Says so of every port for which nothing was `seen`.
@@ -243,9 +247,12 @@ impl Asker {
         let unseen = ports.iter().filter(|&&port| !seen(port));
         let locals = unseen.map(|&port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
         let netns = self.filters.netns;
-        let namespace = netns.map(Netns::open).transpose()?;
         let programs = || xdp::programs().unwrap_or_default();
-        let programs = namespace.map_or_else(|| Ok(programs()), |namespace| namespace.inside(programs))?;
+        // A namespace that is gone has no programs any more.
+        let programs = match netns {
+            Some(netns) => Netns::open(netns).and_then(|netns| netns.inside(programs)).unwrap_or_default(),
+            None => programs(),
+        };
         let (netns, times) = (netns.unwrap_or(0), (self.began, now));
         locals.into_iter().try_for_each(|local| {
             pipeline.rejection(&connection::nothing_arrived(local, netns, times, programs.clone()))
