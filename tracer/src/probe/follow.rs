@@ -167,7 +167,7 @@ struct State {
     through: Through,
     attached: HashMap<Key, Attached>,
     /// Which namespace each inode number stood for: the numbers are given again.
-    cookies: HashMap<u32, Option<u64>>,
+    cookies: HashMap<u32, u64>,
     filter: Option<Filter>,
     progress: Arc<Progress>,
 }
@@ -195,9 +195,17 @@ impl State {
         let mut unknown = HashSet::new();
         for place in all.iter().take(NAMESPACES) {
             match self.places.enter(place) {
-                Ok(()) => self.attach_in(place.inode, &mut there, &mut untraced),
-                // It went away meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(()) => match namespace::interfaces() {
+                    Ok(interfaces) => self.attach_in(place.inode, &interfaces, &mut there, &mut untraced),
+                    Err(error) => {
+                        log::debug!("interfaces of the network namespace {}: {error}", place.inode);
+                        unknown.insert(place.inode);
+                    }
+                },
+                // The process by which it was found has ended. Whether the namespace has, too, the next look finds.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    unknown.insert(place.inode);
+                }
                 Err(error) => {
                     log::debug!("network namespace {}: {error}", place.inode);
                     untraced.namespaces += 1;
@@ -213,24 +221,26 @@ impl State {
     }
 
     /// Attaches to the interfaces of the namespace that this thread is in, and adds those that are there to `there`.
-    fn attach_in(&mut self, netns: u32, there: &mut HashSet<Key>, untraced: &mut Untraced) {
-        let cookie = namespace::cookie();
-        if self.cookies.insert(netns, cookie).is_some_and(|before| before != cookie) {
+    fn attach_in(&mut self, netns: u32, interfaces: &[Interface], there: &mut HashSet<Key>, untraced: &mut Untraced) {
+        if let Some(cookie) = namespace::cookie()
+            && self.cookies.insert(netns, cookie).is_some_and(|before| before != cookie)
+        {
             // Another namespace has the number now.
             self.release(|key| key.0 != netns);
         }
-        let interfaces = namespace::interfaces().unwrap_or_default();
+        // First, because the guard knows interfaces by their names, and a new one may have the name of one that is gone.
+        self.release(|key| key.0 != netns || interfaces.iter().any(|it| it.index == key.1));
         for interface in interfaces {
             let key = (netns, interface.index);
             there.insert(key);
-            if self.attached.contains_key(&key) || !self.places.is_wanted(&interface) {
+            if self.attached.contains_key(&key) || !self.places.is_wanted(interface) {
                 continue;
             }
             if self.attached.len() >= INTERFACES {
                 untraced.interfaces += 1;
                 continue;
             }
-            match self.attach(netns, &interface) {
+            match self.attach(netns, interface) {
                 Ok(attached) => {
                     self.attached.insert(key, attached);
                     self.let_through(interface.index, true);

@@ -415,7 +415,7 @@ fn follow(
     if namespaces != 0 {
         let number = Plural(interfaces.into(), "interface");
         let of = Plural(namespaces.into(), "other network namespace");
-        for hook in hooks.iter_mut().filter(|hook| hook.name == hooks::SYN) {
+        for hook in hooks.iter_mut().filter(|hook| hook.name == SYN) {
             hook.through = hook.through.take().map(|through| format!("{through} and {number} of {of}"));
         }
     }
