@@ -1,7 +1,7 @@
-//! Every situation that was once understood stays understood: the recordings of `tests/tests/situations` are reported
+//! Every situation that was once understood stays understood: the recordings of `tests/e2e/tests/situations` are reported
 //! without a kernel or root, and what is said of each is what was said then. `cargo xtask situations` makes them anew.
 
-#[path = "../../tests/src/said.rs"]
+#[path = "../../tests/lab/src/said.rs"]
 mod said;
 
 use serde_json::Value;

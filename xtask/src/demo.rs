@@ -11,8 +11,8 @@ pub fn run() -> Result<()> {
     setup::demo()?;
     let binary = build::release(Arch::Amd64)?;
     // The demo starts the target's program, which `cargo run` would not build.
-    sh::run(sh::command("cargo", ["build", "--quiet", "-p", "tracer-tests", "--bins"]).current_dir(paths::root()))?;
-    let mut cargo = sh::command("cargo", ["run", "--quiet", "-p", "tracer-tests", "--bin", "demo"]);
+    sh::run(sh::command("cargo", ["build", "--quiet", "-p", "e2e", "--bins"]).current_dir(paths::root()))?;
+    let mut cargo = sh::command("cargo", ["run", "--quiet", "-p", "lab", "--bin", "demo"]);
     privileged::runner(&mut cargo, &binary)?;
     Err(cargo.current_dir(paths::root()).exec()).context("cannot run cargo")
 }

@@ -13,9 +13,7 @@ pub fn run() -> Result<()> {
     let binary = build::release(Arch::Amd64)?;
     let made = paths::target().join("situations");
     empty(&made)?;
-    // The tests start the target's program, which `cargo test --test` would not build.
-    sh::run(sh::command("cargo", ["build", "--quiet", "-p", "tracer-tests", "--bins"]).current_dir(paths::root()))?;
-    let mut cargo = sh::command("cargo", ["test", "-p", "tracer-tests", "--test", "situations"]);
+    let mut cargo = sh::command("cargo", ["test", "-p", "e2e", "--test", "situations"]);
     cargo.args(["--", "--test-threads=1", "--include-ignored"]).env("KEEP_SITUATIONS", &made);
     privileged::runner(&mut cargo, &binary)?;
     sh::run(cargo.current_dir(paths::root()))?;

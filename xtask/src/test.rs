@@ -55,14 +55,14 @@ fn report() -> Result<()> {
 fn end_to_end(fast: bool) -> Result<usize> {
     let binary = build::release(Arch::Amd64)?;
     let cargo_test = |of: &[&str], tests: &[&str]| {
-        let mut cargo = sh::command("cargo", ["test", "-p", "tracer-tests"]);
+        let mut cargo = sh::command("cargo", ["test", "-p", "e2e"]);
         let waits = of.contains(&"servers") || of.contains(&"hosts");
         let threads = if waits { "--test-threads=4" } else { "--test-threads=1" };
         cargo.args(of).args(["--", threads]).args(tests);
         privileged::runner(&mut cargo, &binary)?;
         Ok::<_, anyhow::Error>(cargo)
     };
-    let mut passed = self::cargo_test(cargo_test(&["--lib", "--bins"], &[])?)?;
+    let mut passed = self::cargo_test(sh::command("cargo", ["test", "-p", "lab", "--lib", "--bins"]))?;
     // The long load tests are marked `#[ignore]`.
     let which: &[&str] = if fast { &[] } else { &["--include-ignored"] };
     let mut unsteady = Vec::new();
@@ -93,7 +93,7 @@ fn end_to_end(fast: bool) -> Result<usize> {
 /// The programs of end-to-end tests, in the order of their names.
 fn targets() -> Result<Vec<String>> {
     let mut targets = Vec::new();
-    for entry in fs::read_dir(paths::root().join("tests/tests"))? {
+    for entry in fs::read_dir(paths::root().join("tests/e2e/tests"))? {
         targets.push(entry?.file_name().to_string_lossy().into_owned());
     }
     targets.sort();

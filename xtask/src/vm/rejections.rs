@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{arch::Arch, build, sh};
 
-/// The test target of the package `tracer-tests`.
+/// The test target of the package `e2e`.
 const TARGET: &str = "rejections";
 /// Where it is in the machine; the target's program is looked for next to it.
 const DIRECTORY: &str = "/lab";
@@ -65,7 +65,7 @@ pub fn files(arch: Arch) -> Result<Vec<File>> {
 /// The test program and the target's.
 fn build_tests(arch: Arch) -> Result<[PathBuf; 2]> {
     let mut cargo = build::cargo("test", arch);
-    cargo.args(["-p", "tracer-tests", "--test", TARGET, "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args(["-p", "e2e", "--test", TARGET, "--no-run", "--message-format=json-render-diagnostics"]);
     // They are copied into every machine: without debug information they are a tenth of the size.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
     let messages = sh::read(cargo.stderr(Stdio::inherit()))?;

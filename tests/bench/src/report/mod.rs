@@ -22,7 +22,7 @@ use crate::{
 use table::Table;
 
 /// The page.
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks.md");
 /// Between these lines of the page are the tables.
 const MARKS: [&str; 2] = ["<!-- begin: cargo xtask bench --update -->\n", "<!-- end -->\n"];
 

@@ -17,7 +17,7 @@ pub mod server;
 
 pub use options::{Behaviour, Options};
 
-/// The target's program, built from this package.
+/// The target's program, of the package `e2e`.
 const PROGRAM: &str = "lab-target";
 
 /// The target running in a namespace; it ends on drop.
@@ -163,10 +163,7 @@ pub fn program() -> Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
     let found = here.ancestors().skip(1).take(2).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
     let Some(path) = found else {
-        bail!(
-            "{PROGRAM} is not next to {}: build it with `cargo build -p tracer-tests --bin {PROGRAM}`",
-            here.display()
-        );
+        bail!("{PROGRAM} is not next to {}: build it with `cargo build -p e2e --bin {PROGRAM}`", here.display());
     };
     Ok(path)
 }

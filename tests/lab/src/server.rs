@@ -306,7 +306,7 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// A directory below `target/` of the workspace, where setup and tests keep what is made once.
 fn kept(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(name)
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

@@ -103,7 +103,7 @@ fn run(args: &Args) -> Result<()> {
 
 /// Where cargo builds.
 fn target() -> PathBuf {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     PathBuf::from(root).join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
