@@ -464,6 +464,21 @@ pub struct ListenerKey {
     pub local: Endpoint,
 }
 
+/// A SYN that no listener of this host got. The number is the index into the `STRAY_SYNS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stray {
+    /// No socket got it: nothing listens there.
+    Nobody = 0,
+    /// A connection got it, open or with its handshake under way: the SYN was sent again.
+    Connection = 1,
+}
+
+impl Stray {
+    /// How many kinds there are.
+    pub const COUNT: u32 = 2;
+}
+
 /// SYNs for an end of this host at which nothing listens: the port is mapped to another one, the packet is forwarded, or it
 /// is refused.
 #[repr(C)]

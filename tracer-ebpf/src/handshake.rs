@@ -13,14 +13,14 @@ use tracer_common::{
     at_limit::{AtLimit, Verdict},
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    rejection::{Event, Key, ListenerKey, ListenerTally, Packet as Sort, Queue},
+    rejection::{Event, Key, ListenerKey, ListenerTally, Packet as Sort, Queue, Stray},
     settings::Settings,
 };
 
 use crate::{
     filter::{Filter, Filters},
     kernel::{Packet, Sock, SynQueue, TcpSock},
-    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, add_port, count, is_known_port, note_arrival},
+    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, add_port, count, is_known_port, note_arrival, note_stray},
     passing,
     rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
@@ -37,9 +37,10 @@ pub fn tc_ingress(context: TcContext) -> i32 {
         && Filters.wants_ends(&tuple)
     {
         let now = now();
-        match find_listener(&context, &tuple, now) {
-            Some(listener) => syn_received(&tuple, sequence, &listener, now),
-            None => passing::arrived(&tuple, u32::from_be(sequence), now),
+        match find_receiver(&context, &tuple, now) {
+            Receiver::Listener(listener) => syn_received(&tuple, sequence, &listener, now),
+            Receiver::Connection => note_stray(Stray::Connection, now),
+            Receiver::Nobody => passing::arrived(&tuple, u32::from_be(sequence), now),
         }
     }
     TC_ACT_UNSPEC
@@ -48,7 +49,17 @@ pub fn tc_ingress(context: TcContext) -> i32 {
 /// No SYN is sent again so soon.
 const SAME_NS: u64 = 10_000_000;
 
-/// Who will get a SYN.
+/// Which socket of this host gets a SYN.
+enum Receiver {
+    /// A listener. Also where a connection with the same ends has just ended (`TIME_WAIT`) and makes way.
+    Listener(Listener),
+    /// A connection with the same ends, open or with its handshake under way: the SYN was sent again.
+    Connection,
+    /// No socket.
+    Nobody,
+}
+
+/// The listener that gets a SYN.
 struct Listener {
     /// The address of the socket; 0: it is found only once a connection that has just ended makes way.
     address: u64,
@@ -380,10 +391,9 @@ fn opening(header: [u32; 4]) -> Option<((u16, u16), u32)> {
     Some((((ports >> 16) as u16, ports as u16), header[1]))
 }
 
-/// Whom this host would let open a connection: a listener has the port, or a connection with the same ends that has just
-/// ended (`TIME_WAIT`) makes way for it.
+/// Looks up the socket that gets a SYN between these ends.
 #[inline(always)]
-fn find_listener(context: &TcContext, tuple: &Tuple, now: u64) -> Option<Listener> {
+fn find_receiver(context: &TcContext, tuple: &Tuple, now: u64) -> Receiver {
     const LISTEN: u32 = 10;
     const TIME_WAIT: u32 = 6;
     // SAFETY: an all-zero value is valid, and so is writing either form of the union; the socket that the helper
@@ -410,15 +420,19 @@ fn find_listener(context: &TcContext, tuple: &Tuple, now: u64) -> Option<Listene
         let sock: *mut bpf_sock =
             bpf_skc_lookup_tcp(skb, &raw mut key, size as u32, i64::from(BPF_F_CURRENT_NETNS) as u64, 0);
         if sock.is_null() {
-            return None;
+            return Receiver::Nobody;
         }
-        let listener = match (*sock).state {
-            LISTEN => Sock::new(sock.cast_const().cast()).as_tcp().map(|tcp| listener_seen(&tcp, now)),
-            TIME_WAIT => Some(Listener::UNKNOWN),
-            _ => None,
+        let receiver = match (*sock).state {
+            LISTEN => match Sock::new(sock.cast_const().cast()).as_tcp() {
+                Some(tcp) => Receiver::Listener(listener_seen(&tcp, now)),
+                None => Receiver::Connection,
+            },
+            TIME_WAIT => Receiver::Listener(Listener::UNKNOWN),
+            // Also a request socket: the kernel has answered the SYN before.
+            _ => Receiver::Connection,
         };
         bpf_sk_release(sock.cast());
-        listener
+        receiver
     }
 }
 

@@ -14,7 +14,7 @@ use tracer_common::{
     connection::Connection,
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    rejection::{ArrivalTally, Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Tally},
+    rejection::{ArrivalTally, Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Stray, Tally},
     settings::PORT_WORDS,
     slot::{ACCEPTS_BITS, ACCEPTS_WAYS},
 };
@@ -71,9 +71,9 @@ pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 4> = Slots::new();
 #[map]
 pub static PASSING: Slots<u64, Passing, 11, 4> = Slots::new();
 
-/// When one was last put into [`PASSING`].
+/// When a SYN last came that no listener got, by [`Stray`]; 0: none came.
 #[map]
-pub static PASSING_LATEST: Array<u64> = Array::with_max_entries(1, 0);
+static STRAY_SYNS: Array<u64> = Array::with_max_entries(Stray::COUNT, 0);
 
 /// The same SYNs, counted by the end that they are for.
 #[map]
@@ -323,6 +323,21 @@ pub fn note_arrival(port: u16) {
     if is_wanted_port(port) && ARRIVED_PORTS.get(word).is_some_and(|bits| bits & bit == 0) {
         add_to(&ARRIVED_PORTS, port);
     }
+}
+
+/// Notes that a SYN came that no listener got.
+#[inline(always)]
+pub fn note_stray(stray: Stray, now: u64) {
+    if is_tracing() {
+        // An element of an array: it cannot fail.
+        let _ = STRAY_SYNS.set(stray as u32, now, ANY);
+    }
+}
+
+/// Whether such a SYN has come.
+#[inline(always)]
+pub fn has_stray(stray: Stray) -> bool {
+    STRAY_SYNS.get(stray as u32).is_some_and(|latest| *latest != 0)
 }
 
 #[inline(always)]

@@ -5,10 +5,10 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use tracer_common::{
     endpoint::{Endpoint, Tuple},
-    rejection::ArrivalTally,
+    rejection::{ArrivalTally, Stray},
 };
 
-use crate::maps::{ANY, ARRIVALS, PASSING, PASSING_LATEST, Passing, add, is_tracing};
+use crate::maps::{ARRIVALS, PASSING, Passing, add, has_stray, is_tracing, note_stray};
 
 /// A handshake takes no longer; by then the sequence number may belong to another one.
 const LONGEST_NS: u64 = 10_000_000_000;
@@ -38,7 +38,7 @@ pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
     } else {
         let passing = |place: &mut Passing| *place = Passing { tuple: *tuple, seen: now, last: now, forwarded: 0 };
         PASSING.put(&key(sequence), |passing| passing.last, passing);
-        let _ = PASSING_LATEST.set(0, now, ANY);
+        note_stray(Stray::Nobody, now);
         false
     };
     if let Some(tally) = tally_of(&tuple.local, now) {
@@ -79,7 +79,7 @@ fn find<'a>(sequence: u32, now: u64) -> Option<&'a mut Passing> {
 /// Whether there may be one in [`PASSING`] that matters, for a look that costs little.
 #[inline(always)]
 pub fn are_any() -> bool {
-    PASSING_LATEST.get(0).is_some_and(|latest| *latest != 0)
+    has_stray(Stray::Nobody)
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@ use aya::{
 };
 use tracer_common::{
     endpoint::Endpoint,
-    rejection::{ArrivalTally, Key, ListenerKey, ListenerTally, NamespaceTally, Tally},
+    rejection::{ArrivalTally, Key, ListenerKey, ListenerTally, NamespaceTally, Stray, Tally},
     settings::port_bit,
 };
 
@@ -24,6 +24,8 @@ pub struct Tallies {
     pub listeners: Vec<(ListenerKey, ListenerTally)>,
     /// SYNs for ends at which nothing listens.
     pub arrivals: Vec<(Endpoint, ArrivalTally)>,
+    /// A SYN came that a connection got, open or with its handshake under way.
+    pub resent: bool,
     /// With the port filter: the ports for which a packet came that is no SYN.
     pub arrived: Vec<u16>,
     /// What is held against the kernel's own counters, by the inode number of the network namespace.
@@ -40,6 +42,7 @@ impl Tallies {
             })?,
             listeners: entries(ebpf, "LISTENERS")?,
             arrivals: entries(ebpf, "ARRIVALS")?,
+            resent: has_stray(ebpf, Stray::Connection)?,
             arrived: ports(ebpf, "ARRIVED_PORTS")?,
             namespaces: entries(ebpf, "NAMESPACES")?,
         })
@@ -102,6 +105,12 @@ impl Generations {
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, MapError> {
     ebpf.map_mut(name).ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))
+}
+
+/// Whether a SYN came that no listener got.
+fn has_stray(ebpf: &Ebpf, stray: Stray) -> Result<bool, MapError> {
+    let map = ebpf.map("STRAY_SYNS").ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))?;
+    Ok(Array::<_, u64>::try_from(map)?.get(&(stray as u32), 0)? != 0)
 }
 
 /// The ports in a set of bits.

@@ -32,7 +32,6 @@ const BUDGETS: &[Budget] = &[
     Budget("LISTENERS", "hash", [24, 32, 1024], 21),
     Budget("NAMESPACES", "hash", [4, 16, 1024], 21),
     Budget("PASSING", "array", [4, 72, 2048], 180),
-    Budget("PASSING_LATEST", "array", [4, 8, 1], 2),
     Budget("PEERS", "lpm_trie", [20, 4, 1024], 0),
     Budget("PORTS", "array", [4, 8, 1024], 11),
     Budget("REALTIME_OFFSET", "array", [4, 8, 1], 2),
@@ -42,6 +41,7 @@ const BUDGETS: &[Budget] = &[
     Budget("REJECTIONS_BY_E", "hash", [56, 80, 256], 6),
     Budget("REJECTIONS_BY_L", "hash", [56, 80, 1024], 21),
     Budget("SCRATCH", "percpu_array", [4, 376, 3], 86),
+    Budget("STRAY_SYNS", "array", [4, 8, 2], 2),
     Budget("WANTED_PORTS", "array", [4, 8, 1024], 11),
 ];
 

@@ -2,10 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
-use lab::fault::DropProgram;
+use lab::clock::sleep;
+use lab::fault::{DropProgram, Hook, Rules, Segment, matching, send_segments};
+use lab::target::{Options, Target};
+use lab::topology::LB_V4;
 
 use crate::python::{TCP, client, serve};
-use crate::scene::{settle, trace, verdict};
+use crate::scene::{at, ms, settle, trace, verdict};
 
 /// A native XDP program drops everything: no hook sees it, so the program is named before anybody is sent upstream.
 #[test]
@@ -67,5 +70,22 @@ raw.sendto(header[:16] + struct.pack("!H", checksum) + header[18:], (TARGET[0], 
     ensure!(causes.get("packet_dropped") == Some(&1) && causes.len() == 1, "{:#?}", trace.rejections);
     let told = &trace.rejections[0];
     ensure!(told.packet.as_deref() == Some("SYN") && told.explanation.contains("timestamps behind NAT"), "{told:#?}");
+    Ok(())
+}
+
+/// The SYN is sent again before the handshake is over, and tracing began in between: the socket of the handshake gets it.
+#[test]
+fn a_syn_that_comes_again_is_no_silence_and_was_not_forwarded() -> Result<()> {
+    let lab = Lab::new()?;
+    let _target = Target::start(&lab, "target", &Options::listen(&[at(8080)]))?;
+    let _lost = Rules::start(&lab.lb, Hook::Input, &[&format!("{} drop", matching::SYN_ACKS)])?;
+    let syn = Segment::syn((LB_V4, 40_000).into(), at(8080));
+    send_segments(&lab.lb, &[syn])?;
+    // The kernel sends the SYN-ACK again after one second and after three, and then not for four.
+    sleep(ms(3200));
+    let tracer = trace(&lab, &["--port", "8080"])?;
+    send_segments(&lab.lb, &[syn])?;
+    let trace = settle(tracer)?;
+    ensure!(trace.rejections.is_empty(), "{:#?}", trace.rejections);
     Ok(())
 }

@@ -125,7 +125,8 @@ impl Asker {
         let kernel_saw = reconciliation.iter().flat_map(|it| &it.rows).any(|row| row.kernel != 0);
         let nothing_seen = totals.is_some_and(|it| it.connections() == 0)
             && pipeline.rejections().is_empty()
-            && tallies.listeners.is_empty();
+            && tallies.listeners.is_empty()
+            && !tallies.resent;
         let sees_all = self.would_see_arrivals() && totals.is_some_and(|it| it.untraced() == (0, 0));
         let passed_on = if sees_all { self.passed_on(tallies, nothing_seen, now) } else { Vec::new() };
         for rejection in &passed_on {
