@@ -42,11 +42,13 @@ pub enum Counter {
     /// Connections of which what comes for them is not recognised, because others that closed within two seconds took their
     /// place.
     ClosesForgotten,
+    /// With the port filter: SYNs for which nothing listens and which were not counted, because they were for too many addresses.
+    ArrivalsUncounted,
 }
 
 impl Counter {
     /// All counters, in the order of their indices.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ConnectionsOpened,
         Self::ConnectionsAdopted,
         Self::ConnectionsClosed,
@@ -64,6 +66,7 @@ impl Counter {
         Self::NamespacesUncounted,
         Self::AnswersLost,
         Self::ClosesForgotten,
+        Self::ArrivalsUncounted,
     ];
 
     /// The number of counters.
@@ -91,6 +94,7 @@ impl Counter {
             Self::NamespacesUncounted => "namespaces_uncounted",
             Self::AnswersLost => "answers_lost",
             Self::ClosesForgotten => "closes_forgotten",
+            Self::ArrivalsUncounted => "arrivals_uncounted",
         }
     }
 }

@@ -75,7 +75,7 @@ pub static PASSING: Slots<u64, Passing, 11, 4> = Slots::new();
 #[map]
 static STRAY_SYNS: Array<u64> = Array::with_max_entries(Stray::COUNT, 0);
 
-/// The same SYNs, counted by the end that they are for.
+/// With the port filter: the same SYNs, counted by the end that they are for.
 #[map]
 pub static ARRIVALS: HashMap<Endpoint, ArrivalTally> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 

@@ -4,11 +4,16 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use tracer_common::{
+    counter::Counter,
     endpoint::{Endpoint, Tuple},
     rejection::{ArrivalTally, Stray},
+    settings::Settings,
 };
 
-use crate::maps::{ARRIVALS, PASSING, Passing, add, has_stray, is_tracing, note_stray};
+use crate::{
+    filter::{Filter, Filters},
+    maps::{ARRIVALS, PASSING, Passing, add, count, has_stray, is_tracing, note_stray},
+};
 
 /// A handshake takes no longer; by then the sequence number may belong to another one.
 const LONGEST_NS: u64 = 10_000_000_000;
@@ -41,9 +46,15 @@ pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
         note_stray(Stray::Nobody, now);
         false
     };
-    if let Some(tally) = tally_of(&tuple.local, now) {
-        add(if is_again { &raw mut tally.again } else { &raw mut tally.syns }, 1);
-        tally.last = now;
+    // Only of ports that were asked for user space says what came for them and whither it went.
+    if Filters.has(Settings::PORT_FILTER) {
+        match begun_tally(&tuple.local, now) {
+            Some(tally) => {
+                add(if is_again { &raw mut tally.again } else { &raw mut tally.syns }, 1);
+                tally.last = now;
+            }
+            None => count(Counter::ArrivalsUncounted),
+        }
     }
 }
 
@@ -54,7 +65,7 @@ pub fn forwarded(sequence: u32, to: &Endpoint, now: u64) {
         && passing.forwarded == 0
     {
         passing.forwarded = 1;
-        if let Some(tally) = tally_of(&passing.tuple.local, now) {
+        if let Some(tally) = tally_of(&passing.tuple.local) {
             add(&raw mut tally.forwarded, 1);
             tally.to = *to;
         }
@@ -65,7 +76,7 @@ pub fn forwarded(sequence: u32, to: &Endpoint, now: u64) {
 #[inline(always)]
 pub fn answered(sequence: u32, now: u64) -> Option<(u64, Endpoint)> {
     let passing = find(sequence, now)?;
-    if let Some(tally) = tally_of(&passing.tuple.local, now) {
+    if let Some(tally) = tally_of(&passing.tuple.local) {
         add(&raw mut tally.answered, 1);
     }
     Some((passing.seen, passing.tuple.local))
@@ -82,9 +93,20 @@ pub fn are_any() -> bool {
     has_stray(Stray::Nobody)
 }
 
+/// The tally of the SYNs for that end; `None` without the port filter.
 #[inline(always)]
-fn tally_of<'a>(local: &Endpoint, now: u64) -> Option<&'a mut ArrivalTally> {
-    let tally = ARRIVALS.get_ptr_mut(local).or_else(|| {
+fn tally_of<'a>(local: &Endpoint) -> Option<&'a mut ArrivalTally> {
+    if !Filters.has(Settings::PORT_FILTER) {
+        return None;
+    }
+    // SAFETY: the value of a map, which stays valid while the program runs. Counts are added to atomically.
+    ARRIVALS.get_ptr_mut(local).map(|tally| unsafe { &mut *tally })
+}
+
+/// The same, begun at the first SYN.
+#[inline(always)]
+fn begun_tally<'a>(local: &Endpoint, now: u64) -> Option<&'a mut ArrivalTally> {
+    tally_of(local).or_else(|| {
         let first = ArrivalTally {
             syns: 0,
             again: 0,
@@ -97,8 +119,6 @@ fn tally_of<'a>(local: &Endpoint, now: u64) -> Option<&'a mut ArrivalTally> {
         };
         // Another CPU may be faster.
         let _ = ARRIVALS.insert(local, first, BPF_NOEXIST.into());
-        ARRIVALS.get_ptr_mut(local)
-    });
-    // SAFETY: the value of a map, which stays valid while the program runs. Counts are added to atomically.
-    tally.map(|tally| unsafe { &mut *tally })
+        tally_of(local)
+    })
 }

@@ -291,8 +291,9 @@ pub fn missing(out: &mut impl Write, run: &Run<'_>) -> io::Result<()> {
 
 fn lost(counters: &Counters) -> Vec<String> {
     use Counter::{
-        AcceptsLost, AnswersLost, ClosesForgotten, ConnectionRecordsLost, HandshakesLost, ListenersUncounted,
-        NamespacesUncounted, RejectionRecordsLost, RejectionsUncounted, RequestRecordsLost, StorageFailed,
+        AcceptsLost, AnswersLost, ArrivalsUncounted, ClosesForgotten, ConnectionRecordsLost, HandshakesLost,
+        ListenersUncounted, NamespacesUncounted, RejectionRecordsLost, RejectionsUncounted, RequestRecordsLost,
+        StorageFailed,
     };
     let ended = Plural(counters.get(Counter::RequestsEnded), "request");
     let ended = if counters.has_totals() { format!("; it counted {ended} ended") } else { String::new() };
@@ -320,6 +321,11 @@ fn lost(counters: &Counters) -> Vec<String> {
             NamespacesUncounted,
             "reset or retransmit",
             "not held against the kernel's own counters: there were too many network namespaces",
+        ),
+        (
+            ArrivalsUncounted,
+            "SYN",
+            "for which nothing listens here, not counted: there were too many addresses at once",
         ),
         (AnswersLost, "answer of the firewall", "not noted: what it rejected may be called dropped"),
         (

@@ -22,8 +22,10 @@ pub struct Tallies {
     pub rejections: Vec<(Key, Tally)>,
     /// Accept queues.
     pub listeners: Vec<(ListenerKey, ListenerTally)>,
-    /// SYNs for ends at which nothing listens.
+    /// With the port filter: SYNs for ends at which nothing listens.
     pub arrivals: Vec<(Endpoint, ArrivalTally)>,
+    /// A SYN came for which nothing listens.
+    pub unheard: bool,
     /// A SYN came that a connection got, open or with its handshake under way.
     pub resent: bool,
     /// With the port filter: the ports for which a packet came that is no SYN.
@@ -42,6 +44,7 @@ impl Tallies {
             })?,
             listeners: entries(ebpf, "LISTENERS")?,
             arrivals: entries(ebpf, "ARRIVALS")?,
+            unheard: has_stray(ebpf, Stray::Nobody)?,
             resent: has_stray(ebpf, Stray::Connection)?,
             arrived: ports(ebpf, "ARRIVED_PORTS")?,
             namespaces: entries(ebpf, "NAMESPACES")?,

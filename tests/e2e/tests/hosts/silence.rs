@@ -89,3 +89,25 @@ fn a_syn_that_comes_again_is_no_silence_and_was_not_forwarded() -> Result<()> {
     ensure!(trace.rejections.is_empty(), "{:#?}", trace.rejections);
     Ok(())
 }
+
+/// With a port filter, SYNs for which nothing listens are counted by address and port, and those that find no room are a loss. Without
+/// that filter nobody asks where they went.
+#[test]
+fn syns_for_too_many_addresses_are_a_loss_that_is_counted() -> Result<()> {
+    const ROOM: u16 = 256;
+    const FIRST: u16 = 20_000;
+    let ports = FIRST..FIRST + ROOM + 4;
+    let listed: Vec<_> = ports.clone().map(|port| format!("--port={port}")).collect();
+    for (arguments, lost) in [(listed.iter().map(String::as_str).collect::<Vec<_>>(), 4), (Vec::new(), 0)] {
+        let lab = Lab::new()?;
+        let tracer = trace(&lab, &arguments)?;
+        let syn = |port: u16| Segment { sequence: port.into(), ..Segment::syn((LB_V4, 40_000).into(), at(port)) };
+        let syns: Vec<_> = ports.clone().map(syn).collect();
+        send_segments(&lab.lb, &syns)?;
+        let trace = settle(tracer)?;
+        let refused = u64::try_from(syns.len())?;
+        ensure!(trace.causes() == [("no_listener", refused)].into(), "{:#?}", trace.causes());
+        ensure!(trace.status.counters["arrivals_uncounted"] == lost, "{:#?}", trace.status);
+    }
+    Ok(())
+}

@@ -132,8 +132,7 @@ impl Asker {
         for rejection in &passed_on {
             result = result.and(pipeline.rejection(rejection));
         }
-        let arrived = !tallies.arrivals.is_empty() || !tallies.arrived.is_empty();
-        if nothing_seen && !kernel_saw && sees_all && (!arrived || !self.filters.ports.is_empty()) {
+        if nothing_seen && !kernel_saw && sees_all && (!tallies.unheard || !self.filters.ports.is_empty()) {
             let seen = |port: u16| passed_on.iter().any(|it| it.local.port() == port);
             result = result.and(self.nothing_arrived(now, seen, pipeline));
         }
