@@ -2,30 +2,12 @@
 //!
 //! The program is [`run`]. All else is its own, so that the compiler tells of what nothing uses any more.
 
-mod aggregate;
-#[doc(hidden)]
-pub mod bench;
 mod cli;
 mod clock;
 mod command;
-mod decode;
-mod direct;
-mod duration;
-mod enrich;
-mod explain;
-mod listener;
-mod output;
-mod pipeline;
+mod host;
 mod probe;
-mod recording;
-mod rejection;
-mod request;
-#[cfg(test)]
-mod samples;
-mod selection;
-mod status;
-mod track;
-mod units;
+mod terminal;
 
 use cli::{Cli, Command};
 use probe::{
@@ -38,7 +20,6 @@ use std::{
 };
 
 /// Runs the program: takes its arguments from the command line, and returns its exit code.
-#[must_use]
 pub fn run() -> ExitCode {
     // Not a command: what `clsact` starts to clean up behind itself.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == GUARD_ARGUMENT) {

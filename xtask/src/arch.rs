@@ -13,6 +13,9 @@ pub enum Arch {
     Arm64,
 }
 
+/// Another system, with a standard library from rustup: what is checked for it needs nothing of Linux.
+pub const FOREIGN: &str = "x86_64-apple-darwin";
+
 impl Arch {
     /// Every architecture of a release.
     pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];

@@ -5,7 +5,10 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{arch::Arch, paths, sh};
+use crate::{
+    arch::{Arch, FOREIGN},
+    paths, sh,
+};
 
 /// Links BPF programs.
 const BPF_LINKER: &str = "0.10.0";
@@ -53,7 +56,7 @@ pub fn run() -> Result<()> {
     components("stable toolchain", &[], &["rustfmt", "clippy"])?;
     // For the BPF target: its `core` is compiled from source, and its crate is linted.
     components("nightly toolchain", &["--toolchain", "nightly"], &["rust-src", "clippy"])?;
-    targets(&Arch::ALL)?;
+    targets(&[Arch::Amd64.target(), Arch::Arm64.target(), FOREIGN])?;
     bpf_linker()
 }
 
@@ -61,7 +64,7 @@ pub fn run() -> Result<()> {
 pub fn demo() -> Result<()> {
     packages(&DEMO)?;
     components("nightly toolchain", &["--toolchain", "nightly"], &["rust-src"])?;
-    targets(&[Arch::Amd64])?;
+    targets(&[Arch::Amd64.target()])?;
     bpf_linker()
 }
 
@@ -109,10 +112,10 @@ fn components(place: &str, toolchain: &[&str], names: &[&str]) -> Result<()> {
     sh::run(rustup(&["component", "add"]).args(toolchain).args(missing))
 }
 
-fn targets(wanted: &[Arch]) -> Result<()> {
+fn targets(wanted: &[&str]) -> Result<()> {
     let listed = sh::read(&mut rustup(&["target", "list", "--installed"]))?;
-    let wanted = wanted.iter().map(|arch| arch.target());
-    let missing: Vec<&str> = wanted.filter(|target| !listed.lines().any(|line| line == *target)).collect();
+    let missing: Vec<&str> =
+        wanted.iter().copied().filter(|target| !listed.lines().any(|line| line == *target)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ pub fn run() -> Result<()> {
     cargo.args(["--", "--test-threads=1", "--include-ignored"]).env("KEEP_SITUATIONS", &made);
     privileged::runner(&mut cargo, &binary)?;
     sh::run(cargo.current_dir(paths::root()))?;
-    let kept = paths::root().join("tracer/tests/situations");
+    let kept = paths::root().join("tracer-core/tests/situations");
     empty(&kept)?;
     for entry in fs::read_dir(&made)? {
         let entry = entry?;

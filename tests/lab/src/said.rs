@@ -1,6 +1,6 @@
 //! What tracer said of a situation, without what differs from run to run.
 //!
-//! The end-to-end tests write it beside a recording, and `tracer/tests/situations.rs`, which includes this file, compares
+//! The end-to-end tests write it beside a recording, and `tracer-core/tests/situations.rs`, which includes this file, compares
 //! the report of that recording with it.
 
 use std::collections::BTreeMap;

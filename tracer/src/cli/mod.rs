@@ -4,16 +4,17 @@ mod netns;
 mod network;
 mod parse;
 
-pub use crate::duration::duration;
 use clap::{Args, Parser, Subcommand};
 pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;
+use tracer_core::{duration::duration, output::terminal::Terminal, pipeline::View, report::Show};
 
-use crate::{explain::Limits, probe, selection::Selection};
+use crate::probe;
 use clap::builder::PossibleValuesParser;
 use ipnet::IpNet;
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+use tracer_core::{explain::Limits, model::selection::Selection};
 
 /// Explains the last hop of a web request: load balancer to host to application.
 #[derive(Debug, Parser)]
@@ -101,15 +102,33 @@ pub struct ShowArgs {
 
 impl ShowArgs {
     /// What lets connections and packets through by their ends.
-    #[must_use]
     pub fn selection(&self) -> Selection {
         Selection { ports: self.ports.clone(), peers: self.peers.clone() }
     }
 
     /// What is to be assumed of the load balancer.
-    #[must_use]
     pub fn limits(&self) -> Limits {
-        self.idle_timeout.map_or_else(Limits::default, |idle_timeout| Limits { idle_timeout })
+        self.given_limits().unwrap_or_default()
+    }
+
+    fn given_limits(&self) -> Option<Limits> {
+        self.idle_timeout.map(|idle_timeout| Limits { idle_timeout })
+    }
+
+    /// The least time of a request that is shown, in nanoseconds.
+    pub fn min(&self) -> u64 {
+        self.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The form in which `terminal` gets it.
+    pub fn view(&self, terminal: Terminal) -> View {
+        View::of(self.json, self.summary, terminal).only_rejections(self.rejections)
+    }
+
+    /// What is shown of a recording.
+    pub fn show(&self, terminal: Terminal) -> Show {
+        let (selection, view, min) = (self.selection(), self.view(terminal), self.min());
+        Show { selection, view, min, limits: self.given_limits() }
     }
 }
 

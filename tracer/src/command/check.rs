@@ -6,7 +6,6 @@ use crate::{
         Filters, HookStatus, Probe, ProbeError, Ways,
         host::{self, HostFacts},
     },
-    status::Hook,
 };
 use anyhow::Context;
 use serde::Serialize;
@@ -14,12 +13,9 @@ use std::{
     io::{self, Write},
     process::ExitCode,
 };
+use tracer_core::model::status::Hook;
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If the output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let facts = host::facts().context("reading /proc")?;
     let outcome = examine(&facts, if args.all { Ways::Every } else { Ways::Best });

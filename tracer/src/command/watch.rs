@@ -5,15 +5,10 @@ mod ticker;
 
 use crate::{
     cli::WatchArgs,
-    clock::{Clock, monotonic},
-    decode::{Record, decode, encode_request},
-    enrich::{host::Host, process::Processes},
-    explain::Limits,
-    output::terminal::Terminal,
-    pipeline::{Options, Pipeline, View},
+    clock::{self, monotonic},
+    host::answers::Host,
     probe::{Filters, Probe, ProbeError, SYN, Ways, host, namespace},
-    recording::write::Recorder,
-    status::{Counters, Hook},
+    terminal,
 };
 use anyhow::Context;
 use asker::Asker;
@@ -30,6 +25,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracer_common::{counter::Counter, record::RequestRecord};
+use tracer_core::{
+    decode::{Record, decode, encode_request},
+    explain::Limits,
+    model::status::{Counters, Hook},
+    pipeline::{Options, Pipeline},
+    recording::write::Recorder,
+};
 
 /// How often the records are fetched, unless so many wait that the kernel asks for it.
 const FETCH: Duration = Duration::from_millis(50);
@@ -42,15 +44,11 @@ const FETCHES_A_LOOK: u32 = 10;
 const LOOKS_AFTER_REOPENING: u32 = 4;
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If this host cannot be traced, or the output cannot be written.
 pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     // First: without them even a namespace that is there cannot be found.
     host::require_privileges()?;
     let filters = filters(args)?;
-    let clock = Clock::now()?;
+    let clock = clock::now();
     // Before anything is attached: a file that cannot be written is to be known now.
     let mut recorder = args.write.as_deref().map(|path| Recorder::create(path, clock)).transpose()?;
     let mut probe = Probe::attach(&filters, Ways::Best, args.kernel_log)?;
@@ -59,11 +57,10 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
         recorder.selection(&args.show.selection())?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let view = View::of(args.show.json, args.show.summary, Terminal::of_stdout()).only_rejections(args.show.rejections);
-    let min = args.show.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    let (view, min) = (args.show.view(terminal::of_stdout()), args.show.min());
     let options = Options { view, min, count: args.count.map(Into::into) };
     let out = BufWriter::with_capacity(1 << 16, io::stdout());
-    let mut pipeline = Pipeline::new(clock, options, Processes::of_this_host(), out);
+    let mut pipeline = Pipeline::new(clock, options, out);
     if let Some(recorder) = recorder {
         pipeline.record_to(recorder);
     }
@@ -71,7 +68,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
     let host = Host::new(probe.drop_reasons().to_vec());
     let sees_syns = probe.hooks().iter().any(|hook| hook.name == SYN && hook.through.is_some());
-    let asker = Asker::new(host, filters, sees_syns, monotonic()?);
+    let asker = Asker::new(host, filters, sees_syns, monotonic());
     let mut sink = Sink { pipeline, asker };
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
@@ -98,7 +95,7 @@ impl<W: Write> Sink<W> {
     }
 
     fn tick(&mut self) -> anyhow::Result<()> {
-        self.pipeline.tick(monotonic()?)?;
+        self.pipeline.tick(monotonic())?;
         self.asker.answer(&mut self.pipeline);
         Ok(())
     }
@@ -280,7 +277,8 @@ fn finish(
     first.keep(probe.stop());
     let waiting = first.keep(sweep(probe, records, &mut sink)).unwrap_or_default();
     let counters = first.keep(probe.counts());
-    let counters = counters.map(|it| Counters::new(it).with_events_missed(missed).with_untraced(untraced));
+    let counters = counters
+        .map(|it| Counters::new(it).with_events_missed(missed).with_untraced(untraced.interfaces, untraced.namespaces));
     let Sink { mut pipeline, mut asker } = sink;
     if first.0.as_ref().is_some_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, counters.as_ref()));

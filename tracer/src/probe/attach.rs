@@ -10,6 +10,8 @@ use aya::{
     },
 };
 
+use tracer_core::model::status;
+
 use super::{
     btf::KernelBtf,
     clsact::Clsact,
@@ -38,6 +40,20 @@ pub struct HookStatus {
     pub lost: &'static str,
     /// Without it nothing can be traced.
     pub essential: bool,
+}
+
+impl From<&HookStatus> for status::Hook {
+    fn from(status: &HookStatus) -> Self {
+        let refused: Vec<_> = status.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect();
+        Self {
+            hook: status.name.to_owned(),
+            attached: status.through.clone(),
+            also: status.also.clone(),
+            refused: (!refused.is_empty()).then(|| refused.join("; ")),
+            unwanted: status.unwanted,
+            lost: status.through.is_none().then(|| status.lost.to_owned()),
+        }
+    }
 }
 
 /// What has to be kept for as long as tracing lasts, beside the BPF object itself, whose links die with it.

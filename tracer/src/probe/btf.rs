@@ -168,7 +168,6 @@ impl KernelBtf {
     /// Members of anonymous structs and unions count as members of what contains them. For a bit-field, the offset is
     /// that of the byte which holds its lowest bit. `None` if there is no such member, or if several structs have that
     /// name and the member at different places.
-    #[must_use]
     pub fn offset(&self, structure: &str, member: &str) -> Option<u32> {
         agreed(
             self.named(structure)
@@ -179,13 +178,11 @@ impl KernelBtf {
     }
 
     /// Whether the kernel has the tracepoint, as one that `tp_btf` programs attach to.
-    #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoint_arguments(name).is_some()
     }
 
     /// How many arguments a `tp_btf` program on the tracepoint gets.
-    #[must_use]
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
         let name = format!("btf_trace_{name}");
         let found = self.named(&name).filter(|found| found.kind() == kind::TYPEDEF);
@@ -195,14 +192,12 @@ impl KernelBtf {
 
     /// How many parameters the function has; `...` counts as one. `None` also if several functions have that name and
     /// a different number of them.
-    #[must_use]
     pub fn function_arguments(&self, name: &str) -> Option<usize> {
         agreed(self.named(name).filter(|found| found.kind() == kind::FUNC).filter_map(|found| self.parameters(found)))
     }
 
     /// The names of an enumeration's values, and the values; negative ones in two's complement. Empty if there is no such
     /// enumeration, or if several have that name and differ.
-    #[must_use]
     pub fn enumeration(&self, name: &str) -> Vec<(String, u64)> {
         agreed(self.named(name).map(|found| self.enumerators(found)).filter(|values| !values.is_empty()))
             .unwrap_or_default()

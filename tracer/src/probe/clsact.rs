@@ -33,10 +33,6 @@ pub struct Clsact {
 
 impl Clsact {
     /// Starts the guard in the calling thread's network namespace.
-    ///
-    /// # Errors
-    ///
-    /// If the process cannot be started.
     pub fn new() -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("tracer").arg(GUARD_ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -55,10 +51,6 @@ impl Clsact {
 
     /// Attaches `program` to `interface` of the network namespace that the calling thread is in, `netns` by its inode number,
     /// adding the `clsact` qdisc if there is none. The guard is told first, so that a kill at any moment leaves nothing.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
     pub fn attach(&mut self, program: &mut SchedClassifier, netns: u32, interface: &str) -> anyhow::Result<()> {
         // Somebody else's qdisc stays, also an empty one.
         if !netlink::has_clsact(interface)? {

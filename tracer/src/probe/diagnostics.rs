@@ -54,10 +54,6 @@ mod uapi {
 
 impl Diagnostics {
     /// Tries it once.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
     pub(super) fn new(ebpf: &Ebpf, netns: Option<u32>, pid: u32) -> io::Result<Self> {
         let map = match ebpf.map("CONNECTIONS") {
             Some(aya::maps::Map::SkStorage(map)) => map.fd().as_fd().try_clone_to_owned()?,
@@ -197,10 +193,6 @@ pub struct Listening {
 }
 
 /// The sockets of both address families that listen in the calling thread's network namespace.
-///
-/// # Errors
-///
-/// If the kernel refuses.
 pub fn listening() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {

@@ -10,7 +10,6 @@ pub mod host;
 mod listeners;
 pub mod namespace;
 mod netlink;
-pub mod reasons;
 mod sweep;
 mod tallies;
 mod tcx;
@@ -22,7 +21,6 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use crate::{clock::Clock, units::Plural};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
@@ -36,6 +34,9 @@ use tracer_common::{
     rejection::{Key, Tally},
     settings::{PORT_WORDS, Settings, port_bit},
 };
+use tracer_core::{explain::reasons, units::Plural};
+
+use crate::clock;
 
 pub use self::{
     attach::{HookStatus, Ways},
@@ -73,7 +74,6 @@ pub struct Filters {
 
 impl Filters {
     /// Whether the run is about everything that happens in its network namespaces.
-    #[must_use]
     pub const fn let_all_through(&self) -> bool {
         self.ports.is_empty() && self.peers.is_empty() && self.interfaces.is_empty() && self.pid.is_none()
     }
@@ -144,7 +144,6 @@ pub struct Probe {
 
 impl ProbeError {
     /// What the program's exit code says of it: 2 for wrong use, 3 for a host that cannot be traced.
-    #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Namespace(_) | Self::Interface(_) => 2,
@@ -216,25 +215,21 @@ impl Probe {
     }
 
     /// What became of each hook.
-    #[must_use]
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
     }
 
     /// Kernel struct members that were not found, as `struct.member`.
-    #[must_use]
     pub fn missing_members(&self) -> &[&'static str] {
         &self.missing
     }
 
     /// The ports whose connections were adopted, or are traced if ports were asked for.
-    #[must_use]
     pub fn ports(&self) -> &[u16] {
         &self.ports
     }
 
     /// The running kernel's drop reasons, by name and number.
-    #[must_use]
     pub fn drop_reasons(&self) -> &[(String, u64)] {
         &self.reasons
     }
@@ -315,7 +310,6 @@ impl Probe {
     /// Events that the kernel did not pass on: while a program runs and is interrupted, it is not entered again on that
     /// CPU (`recursion_misses` of `struct bpf_prog_info`, Linux 5.12). Events that another program is there for do not
     /// count.
-    #[must_use]
     pub fn events_missed(&self) -> u64 {
         let misses = |descriptor: i32| -> Option<u64> {
             // aya 0.14 does not pass the number on; the descriptor's own file has it.
@@ -335,16 +329,11 @@ impl Probe {
     }
 
     /// The interfaces and network namespaces whose SYNs are not seen, because there were too many or the kernel refused.
-    #[must_use]
     pub fn untraced(&self) -> Untraced {
         self.keep.follower.as_ref().map(|follower| follower.progress.untraced()).unwrap_or_default()
     }
 
     /// Detaches the programs that watch events. The sweep and the counters stay.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
     pub fn stop(&mut self) -> Result<(), ProbeError> {
         drop(self.keep.follower.take());
         for (_, program) in self.ebpf.programs_mut() {
@@ -377,10 +366,6 @@ impl Probe {
 
     /// Calls `each` with a record for every request that waits, or that was answered further since it
     /// was reported. Nothing if the hook is missing.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
     pub fn sweep(&self, each: impl FnMut(RequestRecord)) -> Result<(), ProbeError> {
         match &self.keep.sweep {
             Some(sweep) => {
@@ -532,7 +517,7 @@ fn fill_reasons(ebpf: &mut Ebpf, reasons: &[(String, u64)]) -> Result<(), ProbeE
 
 fn set_realtime_offset(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
     let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, "REALTIME_OFFSET")?)?;
-    let offset = Clock::now().map_err(|error| ProbeError::Host { what: "reading the clocks", error })?.offset;
+    let offset = clock::now().offset;
     map.set(0, offset.cast_unsigned(), 0)?;
     Ok(())
 }

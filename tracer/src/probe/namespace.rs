@@ -111,7 +111,6 @@ pub fn own() -> io::Result<u32> {
 }
 
 /// The inode numbers of all that have a name or a process.
-#[must_use]
 pub fn all() -> Vec<u32> {
     let inodes = paths().filter_map(|path| u32::try_from(fs::metadata(path).ok()?.ino()).ok());
     inodes.collect::<BTreeSet<_>>().into_iter().collect()
@@ -211,10 +210,6 @@ pub fn index(interface: &str) -> Option<u32> {
 }
 
 /// Moves the calling thread into a network namespace, for good: a thread of its own.
-///
-/// # Errors
-///
-/// If the kernel refuses.
 pub fn enter(netns: &File) -> io::Result<()> {
     // SAFETY: an open file descriptor; the call affects this thread only.
     check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })

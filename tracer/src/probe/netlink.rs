@@ -113,10 +113,6 @@ fn index(interface: &str) -> io::Result<u32> {
 }
 
 /// Whether `interface` has a `clsact` (or `ingress`) qdisc.
-///
-/// # Errors
-///
-/// If the kernel refuses to say.
 pub fn has_clsact(interface: &str) -> io::Result<bool> {
     let mut found = false;
     let get = Request::new(libc::RTM_GETQDISC, libc::NLM_F_ACK, index(interface)?, CLSACT)?;
@@ -150,10 +146,6 @@ pub fn first_priority(interface: &str) -> io::Result<Option<u16>> {
 
 /// Deletes the `clsact` qdisc of `interface`, unless a filter is left in it, which is somebody else's. No error if the
 /// interface is gone.
-///
-/// # Errors
-///
-/// If the kernel refuses.
 pub fn delete_empty_clsact(interface: &str) -> io::Result<()> {
     let index = index(interface)?;
     if index == 0 {

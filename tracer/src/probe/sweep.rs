@@ -13,10 +13,8 @@ use aya::{
 use tracer_common::record::RequestRecord;
 
 use super::diagnostics::Diagnostics;
-use crate::{
-    clock::monotonic,
-    decode::{Record, decode},
-};
+use crate::clock::monotonic;
+use tracer_core::decode::{Record, decode};
 
 /// The way to the requests that no event has reported.
 #[derive(Debug)]
@@ -29,10 +27,6 @@ pub enum Sweep {
 
 impl Sweep {
     /// Calls `each` with every request that was not reported or was answered further since.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
     pub fn run(&self, ebpf: &Ebpf, mut each: impl FnMut(RequestRecord)) -> io::Result<()> {
         match self {
             Self::Iterator(iteration) => iteration.run(|bytes| {
@@ -40,7 +34,7 @@ impl Sweep {
                     each(record);
                 }
             }),
-            Self::Diagnostics(diagnostics) => diagnostics.run(ebpf, monotonic()?, each),
+            Self::Diagnostics(diagnostics) => diagnostics.run(ebpf, monotonic(), each),
         }
     }
 }
@@ -122,10 +116,6 @@ impl Iteration {
 
     /// Calls `each` with the bytes of a [`RequestRecord`] for every request that was not reported or was answered
     /// further since.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
     fn run(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         const BPF_ITER_CREATE: libc::c_long = 33;
         let attributes = IterCreate { link_fd: self.link.as_raw_fd().cast_unsigned(), flags: 0 };

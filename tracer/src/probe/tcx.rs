@@ -25,10 +25,6 @@ const BPF_F_BEFORE: u32 = 1 << 3;
 
 /// Attaches `program` to ingress of the interface with that index in the calling thread's network namespace, before all
 /// other programs: what these do not pass on is to be seen as well. Dropping the link detaches it.
-///
-/// # Errors
-///
-/// If the kernel refuses.
 pub fn attach(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
     let program = u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?;
     let (attach_type, flags) = (BPF_TCX_INGRESS, BPF_F_BEFORE);

@@ -2,7 +2,7 @@
 //! that they answer early, and what only looks like a request. Needs root; `TRACER_BIN` names the program.
 //!
 //! With `KEEP_SITUATIONS=DIR` each recording and what was decided of it is kept in DIR: `cargo xtask situations` does that.
-//! `tracer/tests/situations.rs` replays them without a kernel.
+//! `tracer-core/tests/situations.rs` replays them without a kernel.
 
 mod deaths;
 mod deploys;

@@ -3,22 +3,11 @@
 
 use crate::{
     clock::monotonic,
-    enrich::{
-        application::Application,
-        host::{Host, HostFacts},
-        netns::names::Namer,
-        netstat::{self, NotRead, Reconciliation, Seen},
-        peer::socket,
-        xdp,
-    },
-    explain::{classify, connection},
-    pipeline::{Pipeline, rejections::Question},
+    host::{answers::Host, names::Namer, netstat, process::ControlGroups, xdp},
     probe::{
         Filters, Tallies,
         namespace::{self, Netns},
     },
-    rejection::{Cause, Rejection},
-    status::Counters,
 };
 use foldhash::fast::FixedState;
 use std::{
@@ -28,6 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 use tracer_common::rejection::{ArrivalTally, Event, Key, RejectionRecord, Tally};
+use tracer_core::{
+    explain::{classify, connection},
+    model::{
+        application::Application,
+        facts::HostFacts,
+        peer::socket,
+        reconciliation::{NotRead, Reconciliation, Seen, TcpCounters},
+        rejection::{Cause, Rejection},
+        status::Counters,
+    },
+    pipeline::{Pipeline, rejections::Question},
+};
 
 /// For how long an answer about a process holds: a flood of closes asks about it once.
 const LIFETIME: Duration = Duration::from_millis(500);
@@ -37,9 +38,10 @@ const CAPACITY: usize = 256;
 /// This host, and what it said lately.
 pub struct Asker {
     host: Host,
+    groups: ControlGroups,
     applications: HashMap<(u32, u32, SocketAddr), (Instant, Application), FixedState>,
     /// The kernel's own counters when tracing began, by network namespace.
-    counters: Vec<(u32, netstat::Counters)>,
+    counters: Vec<(u32, TcpCounters)>,
     began: u64,
     filters: Filters,
     /// The hook for SYNs is attached.
@@ -54,7 +56,8 @@ impl Asker {
     pub fn new(host: Host, filters: Filters, sees_syns: bool, began: u64) -> Self {
         let namer = Namer::start().inspect_err(|error| log::warn!("network namespaces have no names: {error}")).ok();
         let counters = counters_of(filters.netns);
-        Self { host, applications: HashMap::default(), counters, began, filters, sees_syns, namer }
+        let groups = ControlGroups::of_this_host();
+        Self { host, groups, applications: HashMap::default(), counters, began, filters, sees_syns, namer }
     }
 
     /// What this host says about an event.
@@ -67,6 +70,11 @@ impl Asker {
         if let Some(namer) = &self.namer {
             pipeline.unnamed().into_iter().for_each(|netns| namer.ask(netns));
             namer.found().for_each(|(netns, name)| pipeline.name_namespace(netns, &name));
+        }
+        for process in pipeline.unplaced() {
+            if let Some(fact) = self.groups.find(&process) {
+                pipeline.learn(&fact);
+            }
         }
         for question in pipeline.questions() {
             let answer = self.application(question);
@@ -100,7 +108,7 @@ impl Asker {
         pipeline: &mut Pipeline<impl Write>,
     ) -> io::Result<()> {
         let counters = counters_of(self.filters.netns).into_iter().collect();
-        let now = monotonic()?;
+        let now = monotonic();
         for netns in self.moved(&counters) {
             pipeline.notice_namespace(netns, now);
         }
@@ -200,8 +208,8 @@ impl Asker {
     }
 
     /// The namespaces in which a counter of the kernel's rose until `now`.
-    fn moved(&self, now: &BTreeMap<u32, netstat::Counters>) -> Vec<u32> {
-        let is_same = |(netns, before): &(u32, netstat::Counters)| now.get(netns).is_none_or(|now| now == before);
+    fn moved(&self, now: &BTreeMap<u32, TcpCounters>) -> Vec<u32> {
+        let is_same = |(netns, before): &(u32, TcpCounters)| now.get(netns).is_none_or(|now| now == before);
         self.counters.iter().filter(|it| !is_same(it)).map(|(netns, _)| *netns).collect()
     }
 
@@ -209,12 +217,12 @@ impl Asker {
     /// which something was seen.
     fn reconcile(
         &self,
-        now: &BTreeMap<u32, netstat::Counters>,
+        now: &BTreeMap<u32, TcpCounters>,
         tallies: &Tallies,
         pipeline: &Pipeline<impl Write>,
     ) -> Vec<Reconciliation> {
         let filtered = !self.filters.let_all_through();
-        let before: BTreeMap<u32, netstat::Counters> = self.counters.iter().copied().collect();
+        let before: BTreeMap<u32, TcpCounters> = self.counters.iter().copied().collect();
         let counted = tallies.namespaces.iter().map(|(netns, _)| *netns);
         let seen: BTreeSet<u32> = counted.chain(pipeline.rejections().namespaces()).filter(|&it| it != 0).collect();
         let all: BTreeSet<u32> = seen.iter().chain(before.keys()).copied().collect();
@@ -275,9 +283,9 @@ fn seen_in(netns: u32, tallies: &Tallies, pipeline: &Pipeline<impl Write>) -> Se
 }
 
 /// The counters of the network namespace `netns`, or of all that a process is in. What vanishes meanwhile is left out.
-fn counters_of(netns: Option<u32>) -> Vec<(u32, netstat::Counters)> {
+fn counters_of(netns: Option<u32>) -> Vec<(u32, TcpCounters)> {
     let all = netns.map_or_else(namespace::all, |netns| vec![netns]);
-    all.into_iter().filter_map(|netns| Some((netns, netstat::Counters::read(netns).ok()?))).collect()
+    all.into_iter().filter_map(|netns| Some((netns, netstat::read(netns).ok()?))).collect()
 }
 
 /// A record that stands for what `key` counts.

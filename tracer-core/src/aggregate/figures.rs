@@ -1,0 +1,169 @@
+//! The figures of a set of requests and connections.
+
+use super::distribution::Distribution;
+use crate::{
+    explain::verdict::Totals,
+    model::request::{Outcome, Request},
+};
+use tracer_common::{
+    record::ConnectionRecord,
+    stage::{RequestStage, Split},
+};
+
+/// Whether something is counted or no longer counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is added.
+    Add,
+    /// It was added and is taken out.
+    Remove,
+}
+
+impl Change {
+    /// Adds `amount` to `counter`, or takes it out.
+    pub fn count(self, counter: &mut u64, amount: u64) {
+        *counter = match self {
+            Self::Add => counter.saturating_add(amount),
+            Self::Remove => counter.saturating_sub(amount),
+        };
+    }
+
+    fn time(self, distribution: &mut Distribution, time: u64) {
+        match self {
+            Self::Add => distribution.add(time),
+            Self::Remove => distribution.remove(time),
+        }
+    }
+}
+
+/// The figures.
+#[derive(Debug)]
+pub struct Figures {
+    /// Requests.
+    pub requests: u64,
+    /// Of these, those to which the application wrote nothing.
+    pub unanswered: u64,
+    /// Of these, those whose response was not wholly acknowledged.
+    pub cut: u64,
+    /// Payload bytes received.
+    pub bytes_in: u64,
+    /// Payload bytes written.
+    pub bytes_out: u64,
+    /// Packets of responses that were sent again.
+    pub retransmits: u64,
+    /// The totals of the requests.
+    pub total: Distribution,
+    /// Their stages.
+    pub stages: [Distribution; 7],
+    /// How often each stage could not be told from the one before it.
+    pub merged: [u64; 7],
+    /// Nanoseconds of stages that could not be told apart, by the first and the last of them.
+    pub spans: [[u64; 7]; 7],
+    /// Nanoseconds of `download` for which packets waited in a queue of this host.
+    pub held: u64,
+    /// Requests that may not have come whole: see [`Request::may_be_incomplete`].
+    pub incomplete: u64,
+    /// Nanoseconds that they spent in the stage `service`.
+    pub incomplete_service: u64,
+    /// Nanoseconds for which requests waited for `accept()`.
+    pub accept_wait: u64,
+    /// Connections whose stages are known as far as they were measured.
+    pub connections: u64,
+    /// Their stages.
+    pub connection_stages: [Distribution; 3],
+}
+
+impl Figures {
+    /// No figures yet; quantiles will have `digits` significant digits.
+    pub fn new(digits: u8) -> Self {
+        Self {
+            requests: 0,
+            unanswered: 0,
+            cut: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            retransmits: 0,
+            total: Distribution::new(digits),
+            stages: std::array::from_fn(|_| Distribution::new(digits)),
+            merged: [0; 7],
+            spans: [[0; 7]; 7],
+            held: 0,
+            incomplete: 0,
+            incomplete_service: 0,
+            accept_wait: 0,
+            connections: 0,
+            connection_stages: std::array::from_fn(|_| Distribution::new(digits)),
+        }
+    }
+
+    /// The time of all requests in nanoseconds.
+    pub const fn whole(&self) -> u64 {
+        self.total.sum()
+    }
+
+    /// The nanoseconds of a stage (its index) in the requests in which it was measured apart from those after it.
+    pub fn apart(&self, stage: usize) -> u64 {
+        self.stages[stage].sum().saturating_sub(self.spans[stage].iter().sum())
+    }
+
+    /// Counts the bytes and packets of a turn.
+    pub fn bytes(&mut self, request: &Request<'_>, change: Change) {
+        let record = request.record;
+        change.count(&mut self.bytes_in, record.bytes_in);
+        change.count(&mut self.bytes_out, record.bytes_out);
+        change.count(&mut self.retransmits, record.retransmits.into());
+    }
+
+    /// Counts a request.
+    pub fn request(&mut self, request: &Request<'_>, change: Change) {
+        change.count(&mut self.requests, 1);
+        self.bytes(request, change);
+        match request.outcome {
+            Outcome::Complete => {}
+            Outcome::Unanswered => change.count(&mut self.unanswered, 1),
+            Outcome::Cut => change.count(&mut self.cut, 1),
+        }
+        if let Some(total) = request.total() {
+            change.time(&mut self.total, total);
+        }
+        change.count(&mut self.held, request.record.held());
+        if let Some(wait) = request.accept {
+            change.count(&mut self.accept_wait, wait);
+        }
+        if request.may_be_incomplete {
+            let wait = request.split.stages[RequestStage::Service as usize].unwrap_or(0);
+            change.count(&mut self.incomplete, 1);
+            change.count(&mut self.incomplete_service, wait);
+        }
+        count_split(&request.split, &mut self.stages, change);
+        if request.split.merged != 0 {
+            for stage in (0..self.merged.len()).filter(|&stage| request.split.is_merged(stage)) {
+                change.count(&mut self.merged[stage], 1);
+            }
+            for (first, last, time) in request.split.spans() {
+                change.count(&mut self.spans[first][last], time);
+            }
+        }
+    }
+
+    /// Counts a connection.
+    pub fn connection(&mut self, record: &ConnectionRecord) {
+        self.connections += 1;
+        count_split(&record.moments.split(), &mut self.connection_stages, Change::Add);
+    }
+}
+
+impl From<&Figures> for Totals {
+    fn from(figures: &Figures) -> Self {
+        Self { requests: figures.requests, connections: figures.connections }
+    }
+}
+
+fn count_split<const N: usize>(split: &Split<N>, stages: &mut [Distribution; N], change: Change) {
+    let times = stages.iter_mut().zip(split.stages).filter_map(|(distribution, time)| Some((distribution, time?)));
+    // Decided once, not for every stage.
+    match change {
+        Change::Add => times.for_each(|(distribution, time)| distribution.add(time)),
+        Change::Remove => times.for_each(|(distribution, time)| distribution.remove(time)),
+    }
+}

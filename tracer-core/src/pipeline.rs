@@ -1,0 +1,503 @@
+//! From bytes to what is shown: one way for the ring buffer and for recordings.
+
+pub mod rejections;
+
+use crate::{
+    aggregate::{Summary, figures::Change, rejections::total},
+    decode::{DecodeError, Record, decode, encode_request},
+    explain::{Limits, explain},
+    model::{
+        application::Application,
+        clock::Clock,
+        facts::HostFacts,
+        namespaces::Namespaces,
+        place::{Fact, Places},
+        reconciliation::Reconciliation,
+        rejection::Rejection,
+        request::Request,
+        status::{Counters, Hook, Run, Shortfalls},
+    },
+    output::{
+        json, json::Objects, json_rejection, json_summary, reconciliation, summary, terminal::Terminal, text::Lines,
+        verdict,
+    },
+    recording::write::{Recorder, WriteError},
+    track::{Event, Tracker},
+};
+use rejections::{Question, Rejections, Unreported};
+use std::io::{self, Write};
+use tracer_common::{
+    record::{ConnectionRecord, Process, RequestRecord},
+    rejection::{Key, Tally},
+    turn::Turn,
+};
+
+/// What is shown while records come in; the figures follow at the end in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A line a request and a rejection.
+    Lines(Terminal),
+    /// A JSON object a request, a connection and a rejection.
+    Json,
+    /// A line a rejection.
+    Rejections(Terminal),
+    /// A JSON object a rejection.
+    JsonRejections,
+    /// Only the figures.
+    Figures(Terminal),
+    /// Only the figures, as JSON.
+    JsonFigures,
+}
+
+impl View {
+    /// The view for the flags `--json` and `--summary`.
+    pub fn of(json: bool, only_summary: bool, terminal: Terminal) -> Self {
+        match (json, only_summary) {
+            (false, false) => Self::Lines(terminal),
+            (true, false) => Self::Json,
+            (false, true) => Self::Figures(terminal),
+            (true, true) => Self::JsonFigures,
+        }
+    }
+
+    /// The same without requests and connections, if `only`: for the flag `--rejections`.
+    pub fn only_rejections(self, only: bool) -> Self {
+        match self {
+            Self::Lines(terminal) if only => Self::Rejections(terminal),
+            Self::Json if only => Self::JsonRejections,
+            view => view,
+        }
+    }
+}
+
+/// What is wanted of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What is shown.
+    pub view: View,
+    /// Requests that took less are not shown, in nanoseconds; the figures count all.
+    pub min: u64,
+    /// Ends after so many requests that took at least `min`.
+    pub count: Option<u64>,
+}
+
+/// The pipeline. Methods that return [`io::Result`] fail only if `out` cannot be written to.
+#[derive(Debug)]
+pub struct Pipeline<W> {
+    tracker: Tracker,
+    rejections: Rejections,
+    /// What the host says about the next rejection record.
+    host: HostFacts,
+    shown: Shown<W>,
+    recorder: Option<Recorder>,
+    hooks: Vec<Hook>,
+    reconciliation: Vec<Reconciliation>,
+    undecodable: u64,
+}
+
+/// The part that the join hands its events to.
+#[derive(Debug)]
+struct Shown<W> {
+    out: W,
+    clock: Clock,
+    options: Options,
+    lines: Option<Lines>,
+    objects: Objects,
+    places: Places,
+    namespaces: Namespaces,
+    summary: Summary,
+    limits: Limits,
+    /// Something was shown.
+    any: bool,
+    /// Requests that were shown or would have been.
+    matched: u64,
+    /// The first error of `out`.
+    error: Option<io::Error>,
+}
+
+impl<W: Write> Pipeline<W> {
+    /// Shows on `out` what `options` ask for.
+    pub fn new(clock: Clock, options: Options, out: W) -> Self {
+        let lines = match options.view {
+            View::Lines(terminal) | View::Rejections(terminal) => Some(Lines::new(clock, terminal)),
+            _ => None,
+        };
+        let (summary, limits) = (Summary::default(), Limits::default());
+        let objects = Objects::new(clock);
+        let (any, matched, error) = (false, 0, None);
+        let (places, namespaces) = (Places::default(), Namespaces::default());
+        let shown =
+            Shown { out, clock, options, lines, objects, places, namespaces, summary, limits, any, matched, error };
+        Self {
+            tracker: Tracker::default(),
+            rejections: Rejections::default(),
+            host: HostFacts::default(),
+            shown,
+            recorder: None,
+            hooks: Vec::new(),
+            reconciliation: Vec::new(),
+            undecodable: 0,
+        }
+    }
+
+    /// Records, too: everything from here on.
+    pub fn record_to(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Notes what is assumed of the load balancer, for what is said of rejections and for the recording.
+    pub fn assume(&mut self, limits: Limits) {
+        self.keep(|recorder| recorder.limits(limits));
+        self.rejections.assume(limits);
+        self.shown.limits = limits;
+    }
+
+    /// Notes the state of the hooks, for the end and for the recording.
+    pub fn hooks(&mut self, hooks: Vec<Hook>) {
+        self.keep(|recorder| recorder.hooks(&hooks));
+        self.hooks = hooks;
+    }
+
+    /// Notes what was seen held against the kernel's own counters, for the end and for the recording. A recording of many
+    /// namespaces gives them in several parts.
+    pub fn reconciliation(&mut self, namespaces: Vec<Reconciliation>) {
+        self.keep(|recorder| recorder.reconciliation(&namespaces));
+        self.reconciliation.extend(namespaces);
+    }
+
+    /// The processes whose control groups have become of interest since the last call.
+    pub fn unplaced(&mut self) -> Vec<Process> {
+        self.shown.places.wanted()
+    }
+
+    /// Notes what is known about a control group.
+    pub fn learn(&mut self, fact: &Fact) {
+        if !self.shown.places.is_news(fact) {
+            return;
+        }
+        self.keep(|recorder| recorder.fact(fact));
+        self.shown.places.learn(fact);
+    }
+
+    /// The network namespaces whose names have become of interest since the last call, by inode number.
+    pub fn unnamed(&mut self) -> Vec<u32> {
+        self.shown.namespaces.wanted()
+    }
+
+    /// Notes that a network namespace, by inode number, may be named at the end.
+    pub fn notice_namespace(&mut self, netns: u32, now: u64) {
+        self.shown.namespaces.notice(netns, now);
+    }
+
+    /// Notes the name of a network namespace.
+    pub fn name_namespace(&mut self, netns: u32, name: &str) {
+        if !self.shown.namespaces.is_news(netns, name) {
+            return;
+        }
+        self.keep(|recorder| recorder.namespace(netns, name));
+        self.shown.namespaces.learn(netns, name);
+    }
+
+    /// Notes what the host says about the rejection record that comes next.
+    pub fn host_says(&mut self, facts: HostFacts) {
+        self.keep(|recorder| recorder.host(&facts));
+        self.host = facts;
+    }
+
+    /// Takes a record as the kernel made it. Its time moves the time of the requests on, not that of the rejections.
+    pub fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.decoded(&decode(bytes), bytes)
+    }
+
+    /// The same for a record that was decoded before.
+    pub fn decoded(&mut self, record: &Result<Record, DecodeError>, bytes: &[u8]) -> io::Result<()> {
+        let Ok(record) = record else {
+            self.undecodable += 1;
+            return Ok(());
+        };
+        if let Record::Request(record) = record {
+            self.shown.places.notice(&record.process, record.reported);
+        }
+        self.shown.namespaces.notice(record.netns(), record.reported());
+        self.keep(|recorder| recorder.record(bytes));
+        let reported = match record {
+            Record::Request(record) => {
+                if Rejections::is_of_interest(record) {
+                    self.rejections.ended(record);
+                }
+                record.reported
+            }
+            Record::Opened(record) => record.reported,
+            Record::Closed(record) => {
+                self.rejections.closed(record);
+                record.reported
+            }
+            Record::Listener(record) => {
+                self.rejections.listener_closed(record);
+                return Ok(());
+            }
+            Record::Rejection(record) => {
+                self.rejections.event(record, std::mem::take(&mut self.host));
+                return Ok(());
+            }
+        };
+        let Self { tracker, shown, rejections, .. } = self;
+        tracker.record(record, &mut |event| match event {
+            Event::Survived { record, idle } => rejections.survived(record, idle),
+            event => shown.event(&event),
+        });
+        tracker.tick(reported, &mut |event| shown.event(&event));
+        self.shown.result()
+    }
+
+    /// Takes a request that waits at this moment: `record.reported` is now.
+    pub fn look(&mut self, record: &RequestRecord) {
+        if self.rejections.waits(record) {
+            self.keep(|recorder| recorder.look(encode_request(record)));
+        }
+    }
+
+    /// The questions about processes that have come up.
+    pub fn questions(&mut self) -> Vec<Question> {
+        self.rejections.questions()
+    }
+
+    /// Takes the answer to the question of that number.
+    pub fn answer(&mut self, number: u64, answer: Application) {
+        self.keep(|recorder| recorder.answer(number, &answer));
+        self.rejections.answer(number, answer);
+    }
+
+    /// Asks and decides about rejections what is due at `now` (monotonic nanoseconds), and shows it. [`u64::MAX`]: the
+    /// end, at which everything is decided.
+    pub fn decide(&mut self, now: u64) -> io::Result<()> {
+        self.keep(|recorder| recorder.moment(now));
+        if now == u64::MAX {
+            self.rejections.decide_all();
+        } else {
+            self.rejections.tick(now);
+        }
+        self.show_rejections()
+    }
+
+    /// Asks the questions that are still to be asked, before the end.
+    pub fn ask_all(&mut self) {
+        self.rejections.ask_all();
+    }
+
+    /// Takes a rejection, resolved and classified.
+    pub fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
+        self.keep(|recorder| recorder.rejection(rejection));
+        self.rejections.take(rejection.clone());
+        self.show_rejections()
+    }
+
+    /// The kernel side's tallies of `generation` have been taken out of its maps: records of that generation count no more.
+    pub const fn generation_ends(&mut self, generation: u8) {
+        self.rejections.generation_ends(generation);
+    }
+
+    /// What of the events of `key` was not reported one by one.
+    pub fn unreported(&mut self, key: &Key, tally: &Tally) -> Option<Unreported> {
+        self.rejections.unreported(key, tally)
+    }
+
+    /// The rejections so far.
+    pub const fn rejections(&self) -> &Rejections {
+        &self.rejections
+    }
+
+    fn show_rejections(&mut self) -> io::Result<()> {
+        self.rejections.ready().iter().try_for_each(|rejection| self.shown.rejection(rejection))
+    }
+
+    /// Whether the request of `record` is still the latest of its connection, and the connection still open, as far as
+    /// the records tell that were taken.
+    pub fn is_current(&self, record: &RequestRecord) -> bool {
+        self.tracker.is_current(record)
+    }
+
+    /// Moves the time on to `now` (monotonic nanoseconds) and hands on what is buffered. To be called a few times a
+    /// second while tracing live; a replay needs it not.
+    pub fn tick(&mut self, now: u64) -> io::Result<()> {
+        if self.rejections.is_due(now) {
+            self.decide(now)?;
+        }
+        self.show_rejections()?;
+        self.keep(Recorder::flush);
+        let shown = &mut self.shown;
+        self.tracker.tick(now, &mut |event| shown.event(&event));
+        self.shown.result()?;
+        self.shown.out.flush()
+    }
+
+    /// Whether as many requests were shown as were asked for.
+    pub fn is_done(&self) -> bool {
+        self.shown.is_done()
+    }
+
+    /// Ends: shows what is held back, `waiting` (requests that have not ended; `reported` is when they were looked at),
+    /// the figures, and what is missing from them. `counters` are the kernel's. True if the recording, if there is
+    /// one, is whole.
+    pub fn finish(mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> io::Result<bool> {
+        let whole = self.end_recording(waiting, counters);
+        // A recording that is cut off ends before everything was decided.
+        self.rejections.decide_all();
+        self.rejections.finish();
+        self.show_rejections()?;
+        let shown = &mut self.shown;
+        self.tracker.finish(&mut |event| shown.event(&event));
+        self.shown.result()?;
+        let (evicted, unmatched) = (self.tracker.evicted, self.tracker.unmatched);
+        let shortfalls = Shortfalls { undecodable: self.undecodable, evicted, unmatched };
+        let run = Run { counters, hooks: &self.hooks, shortfalls, reconciliation: &self.reconciliation };
+        self.shown.finish(waiting, &run)?;
+        Ok(whole)
+    }
+
+    /// Ends without showing anything more, because nobody reads `out`. True if the recording, if there is one, is whole.
+    pub fn abandon(mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> bool {
+        self.end_recording(waiting, counters)
+    }
+
+    fn end_recording(&mut self, waiting: &[RequestRecord], counters: Option<&Counters>) -> bool {
+        for record in waiting {
+            self.keep(|recorder| recorder.waiting(encode_request(record)));
+        }
+        self.keep(|recorder| recorder.end(counters));
+        self.recorder.as_ref().is_none_or(Recorder::is_whole)
+    }
+
+    /// Records something. An error ends the recording, not the tracing, and is told at once.
+    fn keep(&mut self, write: impl FnOnce(&mut Recorder) -> Result<(), WriteError>) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(write) {
+            let _ = writeln!(io::stderr(), "tracer: {error}");
+        }
+    }
+}
+
+impl<W: Write> Shown<W> {
+    fn result(&mut self) -> io::Result<()> {
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    fn is_done(&self) -> bool {
+        self.options.count.is_some_and(|count| self.matched >= count)
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        let result = match event {
+            Event::Request { record, amends } => self.request(record, *amends),
+            Event::Connection(record) => {
+                self.namespaces.see(record.netns);
+                self.summary.connection(record);
+                Ok(())
+            }
+            Event::Closed(record) => self.closed(record),
+            Event::Survived { .. } => Ok(()),
+        };
+        if let Err(error) = result {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn request(&mut self, record: &RequestRecord, amends: Option<&RequestRecord>) -> io::Result<()> {
+        // What comes after the last one that was asked for is neither shown nor counted.
+        if self.is_done() {
+            return Ok(());
+        }
+        self.namespaces.see(record.netns);
+        let mut request = Request::of(record);
+        request.place = self.places.of(&record.process);
+        request.namespace = self.namespaces.label(record.netns);
+        request.amended = amends.is_some();
+        if let Some(amends) = amends {
+            self.summary.request(&Request::of(amends), Change::Remove);
+        }
+        self.summary.request(&request, Change::Add);
+        if matches!(request.turn, Turn::Control | Turn::Farewell | Turn::Rest) {
+            return Ok(());
+        }
+        if request.total().unwrap_or(0) < self.options.min {
+            return Ok(());
+        }
+        if !request.amended && request.turn == Turn::Request {
+            self.matched += 1;
+        }
+        match (self.options.view, &mut self.lines) {
+            (View::Lines(_), Some(lines)) => {
+                self.any = true;
+                lines.request(&mut self.out, &request)
+            }
+            (View::Json, _) => self.objects.request(&mut self.out, &request),
+            _ => Ok(()),
+        }
+    }
+
+    fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
+        self.namespaces.see(rejection.netns);
+        self.summary.rejections.add(rejection);
+        // Unlike a request it is counted also after the last one that was asked for, as its count is of what came before.
+        if self.is_done() {
+            return Ok(());
+        }
+        match (self.options.view, &mut self.lines) {
+            (View::Lines(_) | View::Rejections(_), Some(lines)) => {
+                self.any = true;
+                let namespace = self.namespaces.label(rejection.netns);
+                lines.rejection(&mut self.out, rejection, &explain(rejection, self.limits), namespace)
+            }
+            (View::Json | View::JsonRejections, _) => {
+                json_rejection::rejection(&mut self.out, self.clock, rejection, &explain(rejection, self.limits))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn closed(&mut self, record: &ConnectionRecord) -> io::Result<()> {
+        let wanted = self.options.view == View::Json && record.moments.split().total >= self.options.min;
+        if wanted && !self.is_done() { self.objects.connection(&mut self.out, record) } else { Ok(()) }
+    }
+
+    fn finish(mut self, waiting: &[RequestRecord], run: &Run<'_>) -> io::Result<()> {
+        let places = &self.places;
+        for record in waiting {
+            self.namespaces.see(record.netns);
+        }
+        let place = |request: Request<'_>| places.of(&request.record.process);
+        let waiting = waiting.iter().map(Request::of);
+        let waiting = waiting.filter(|request| matches!(request.turn, Turn::Request | Turn::Body | Turn::Stream));
+        let namespace = |request: Request<'_>| self.namespaces.label(request.record.netns);
+        let waiting =
+            waiting.map(|request| Request { place: place(request), namespace: namespace(request), ..request });
+        let waiting: Vec<_> = waiting.collect();
+        let rejected = self.summary.rejections.explained(self.limits);
+        let namespaces = &self.namespaces;
+        let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run, namespaces);
+        let (summary, clock) = (&self.summary, self.clock);
+        let ending = summary::Ending { summary, rejected: &rejected, verdict: &verdict, clock, namespaces };
+        let out = &mut self.out;
+        match self.options.view {
+            View::Json | View::JsonRejections | View::JsonFigures => {
+                waiting.iter().try_for_each(|request| self.objects.waiting(out, request))?;
+                json_summary::summary(out, &ending)?;
+                json::status(out, total(&rejected), run, &namespaces.named())?;
+            }
+            View::Lines(terminal) | View::Rejections(terminal) | View::Figures(terminal) => {
+                if self.any {
+                    writeln!(out)?;
+                }
+                let mut text = Vec::new();
+                summary::summary(&mut text, terminal, &ending)?;
+                summary::waiting(&mut text, self.clock, &waiting)?;
+                reconciliation::lines(&mut text, run.reconciliation, namespaces)?;
+                summary::missing(&mut text, run)?;
+                out.write_all(terminal.fold(&String::from_utf8_lossy(&text)).as_bytes())?;
+            }
+        }
+        out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What this host says about a rejection when it is asked: names, listeners, firewall rules, connection tracking, routes.
+
+use super::{
+    application, conntrack,
+    listener::Listeners,
+    route::Routes,
+    ruleset::{Dropped, Rulesets, search},
+    symbols::Symbols,
+};
+use foldhash::fast::FixedState;
+use std::{collections::HashMap, net::SocketAddr};
+use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
+use tracer_core::{
+    explain::reasons::PREFIX,
+    model::{application::Application, facts::HostFacts, peer, rejection::ProcessName},
+};
+
+/// At most this many of the processes that listen on a port are named.
+const MOST_ELDERS: usize = 64;
+
+/// This host. Its answers are kept for about a second, so that a flood of rejections costs a look-up each.
+#[derive(Debug)]
+pub struct Host {
+    reasons: HashMap<u32, String, FixedState>,
+    symbols: Symbols,
+    listeners: Listeners,
+    rulesets: Rulesets,
+    conntrack: conntrack::Tables,
+    routes: Routes,
+}
+
+impl Host {
+    /// With the values of the running kernel's `enum skb_drop_reason`.
+    pub fn new(reasons: Vec<(String, u64)>) -> Self {
+        let reason =
+            |(name, value): (String, u64)| Some((value.try_into().ok()?, name.strip_prefix(PREFIX)?.to_owned()));
+        Self {
+            reasons: reasons.into_iter().filter_map(reason).collect(),
+            symbols: Symbols::of_this_host(),
+            listeners: Listeners::default(),
+            rulesets: Rulesets::default(),
+            conntrack: conntrack::Tables::default(),
+            routes: Routes::default(),
+        }
+    }
+
+    /// Finds the functions at these addresses of the kernel in one go, ahead of the events that name them.
+    pub fn locate(&mut self, addresses: &[u64]) {
+        self.symbols.look_up(addresses);
+    }
+
+    /// What this host says about the event; asked is only what such an event needs.
+    pub fn facts(&mut self, record: &RejectionRecord) -> HostFacts {
+        let key = &record.key;
+        let location = if key.location == 0 { None } else { self.symbols.name(key.location).map(str::to_owned) };
+        let mut facts = HostFacts { reason: self.reasons.get(&key.reason).cloned(), location, ..HostFacts::default() };
+        let event = Event::of(key.event);
+        // A SYN, or the last ACK of a handshake.
+        let is_about_listener = Packet::numbered(key.packet) == Some(Packet::Syn)
+            || key.flags & Key::QUEUE_FULL != 0
+            || facts.reason.as_deref() == Some("TCP_LISTEN_OVERFLOW");
+        if is_about_listener && key.flags & Key::OUTGOING == 0 || event == Some(Event::SynackUnanswered) {
+            facts.listens = self.listeners.on(key.netns, key.local.port);
+            facts.only_v6 = self.listeners.is_only_v6(key.netns, key.local.port);
+            let inode = record.listener();
+            facts.owner = inode.and_then(|inode| self.listeners.owner(key.netns, key.local.port, inode));
+            let first = || facts.listens.iter().find_map(|(_, process)| process.as_ref());
+            let owner = facts.owner.as_ref().or_else(first);
+            facts.open_files = owner.and_then(|process| application::open_files_of(process.pid));
+        }
+        if key.flags & Key::STEERED != 0 {
+            let full = self.listeners.full(key.netns, key.local.port);
+            facts.full = full.map(|(queue, process)| (queue.length, queue.limit, process));
+        }
+        if event == Some(Event::SynUnanswered) {
+            let (local, peer) = (peer::address(&key.local), peer::address(&record.peer));
+            facts.route = self.routes.missing(key.netns, local, peer);
+        }
+        if event == Some(Event::Dropped) && facts.is_by_netfilter() {
+            self.ask_netfilter(record, &mut facts);
+        }
+        facts
+    }
+
+    /// The process that listens on `local`, in the network namespace with inode number `netns`.
+    pub fn listener(&mut self, netns: u32, local: SocketAddr) -> Option<ProcessName> {
+        let listens = self.listeners.on(netns, local.port());
+        listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
+    }
+
+    /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`; 0: about the one
+    /// that listens there, if it is only one and has no workers that serve.
+    pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
+        let mut listeners = self.listeners.all(netns, local.port());
+        listeners.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
+        let pids = listeners.iter().filter_map(|(_, process)| process.as_ref().map(|process| process.pid));
+        let elders = pids.filter(|&pid| application::is_elder(pid)).take(MOST_ELDERS).collect();
+        let listens = !listeners.is_empty();
+        let process = match listeners.split_first() {
+            Some(((_, process), rest)) if pid == 0 && rest.iter().all(|(_, it)| it == process) => process.clone(),
+            _ => None,
+        };
+        let process = process.filter(|process| !application::shares_sockets(process.pid));
+        let pid = process.as_ref().map_or(pid, |process| process.pid);
+        Application { listens, elders, process, ..application::read(pid) }
+    }
+
+    fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {
+        let key = &record.key;
+        let outgoing = key.flags & Key::OUTGOING != 0;
+        let (local, peer) = (peer::socket(&key.local), peer::socket(&record.peer));
+        let (source, destination) = if outgoing { (local, peer) } else { (peer, local) };
+        let kind = Packet::numbered(key.packet).unwrap_or(Packet::Other);
+        let dropped = Dropped {
+            packet: search::Packet { source, destination, kind, outgoing },
+            location: facts.location.as_deref(),
+            answered: key.flags & (Key::REJECTED_WITH_RESET | Key::REJECTED_WITH_ICMP) != 0,
+        };
+        let found = self.rulesets.suspects(key.netns, &dropped);
+        (facts.rule, facts.candidates, facts.rule_rejects) = (found.rule, found.candidates, found.rejects);
+        if let Some(table) = self.conntrack.of(key.netns) {
+            facts.conntrack = Some((table.entries, table.limit));
+            facts.conntrack_dropped = table.dropped;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, net::TcpListener, os::unix::fs::MetadataExt};
+    use tracer_common::endpoint::Endpoint;
+
+    fn host() -> Host {
+        let reasons = [
+            ("SKB_NOT_DROPPED_YET", 0),
+            ("SKB_CONSUMED", 1),
+            ("SKB_DROP_REASON_NO_SOCKET", 3),
+            ("SKB_DROP_REASON_NETFILTER_DROP", 12),
+        ];
+        Host::new(reasons.map(|(name, value)| (name.to_owned(), value)).to_vec())
+    }
+
+    fn record(event: Event, packet: Packet, reason: u32, port: u16) -> RejectionRecord {
+        let mut record = RejectionRecord::EMPTY;
+        record.key.event = event as u8;
+        record.key.packet = packet as u8;
+        record.key.reason = reason;
+        record.key.local = Endpoint::v4([127, 0, 0, 1], port);
+        record.key.netns = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
+        record.peer = Endpoint::v4([127, 0, 0, 1], 41234);
+        record
+    }
+
+    #[test]
+    fn a_refused_syn_is_told_with_who_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let facts = host().facts(&record(Event::Dropped, Packet::Syn, 3, address.port()));
+        assert_eq!(facts.reason.as_deref(), Some("NO_SOCKET"));
+        assert_eq!(facts.listens.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [address]);
+        let (open, limit) = facts.open_files.unwrap();
+        assert!(open != 0 && limit != 0, "{open} of {limit}");
+        let (reason, listens) = (facts.reason.clone(), facts.listens.clone());
+        let asked = HostFacts { reason, listens, open_files: facts.open_files, ..HostFacts::default() };
+        assert_eq!(facts, asked);
+    }
+
+    #[test]
+    fn what_an_event_does_not_need_is_not_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut host = host();
+        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, 0, port)), HostFacts::default());
+        // Not dropped: the first names of the enumeration are no reasons.
+        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, 1, port)).reason, None);
+        assert_eq!(host.facts(&record(Event::SynUnanswered, Packet::Syn, 0, port)).route, None);
+        let mut full = record(Event::Dropped, Packet::Ack, 3, port);
+        assert_eq!(host.facts(&full).listens, []);
+        full.key.flags = Key::QUEUE_FULL;
+        assert_eq!(host.facts(&full).listens.len(), 1);
+    }
+}
