@@ -3,6 +3,7 @@
 mod arch;
 mod bench;
 mod build;
+mod cargo;
 mod demo;
 mod elf;
 mod lint;

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
     process::{Command, ExitStatus, Stdio},
 };
 
@@ -56,6 +56,20 @@ pub fn run_and_read(command: &mut Command, mut on_line: impl FnMut(&str)) -> Res
         }
     }
     check(command, child.wait()?)
+}
+
+/// Runs the command silently to its end. Returns what it wrote, standard output and standard error as they came, and whether
+/// it succeeded.
+pub fn collect(mut command: Command) -> Result<(String, Result<()>)> {
+    let (mut reader, writer) = io::pipe().context("cannot make a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().context("cannot duplicate a pipe")?).stderr(writer);
+    let mut child = command.spawn().with_context(|| cannot_run(&command))?;
+    // The command holds the pipe's other end: without this, reading would never end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut output = Vec::new();
+    reader.read_to_end(&mut output).with_context(|| format!("output of `{}`", display(&command)))?;
+    let outcome = check(&command, child.wait()?);
+    Ok((String::from_utf8_lossy(&output).into_owned(), outcome))
 }
 
 /// Runs the command silently and returns what it wrote to standard output, without the last newline.
@@ -130,6 +144,13 @@ mod tests {
             run_and_read(&mut command("sh", ["-c", "echo one; echo two; exit 1"]), |line| lines.push(line.to_owned()));
         assert_eq!(lines, ["one", "two"]);
         assert!(result.is_err());
+    }
+
+    #[test]
+    fn output_is_collected_with_the_errors_in_it() {
+        let (output, outcome) = collect(command("sh", ["-c", "echo one; echo two >&2; echo three; exit 1"])).unwrap();
+        assert_eq!(output, "one\ntwo\nthree\n");
+        assert!(outcome.is_err());
     }
 
     #[test]

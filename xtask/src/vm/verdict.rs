@@ -9,7 +9,7 @@ use super::{
     qemu::Run,
     transcript::{self, Section},
 };
-use crate::{arch::Arch, test::passed_in};
+use crate::{arch::Arch, cargo::passed_in};
 
 /// What a kernel cannot yield, by design.
 #[derive(Clone, Copy)]
