@@ -9,6 +9,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+mod fill;
+
+pub use fill::{Fill, fills};
+
 /// Bytes of an instruction.
 const INSTRUCTION: u64 = 8;
 

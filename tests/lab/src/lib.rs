@@ -25,6 +25,7 @@ pub mod bpf;
 pub mod capture;
 pub mod client;
 pub mod clock;
+pub mod container;
 pub mod counters;
 pub mod fault;
 pub mod flood;

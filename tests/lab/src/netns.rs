@@ -84,15 +84,7 @@ impl Namespace {
     /// # Errors
     /// Where the namespace cannot be entered, or `action` fails.
     pub fn enter<T: Send>(&self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let run = || {
-            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                .with_context(|| format!("cannot enter the namespace {}: run as root", self.name))?;
-            action()
-        };
-        match thread::scope(|scope| scope.spawn(run).join()) {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        enter(&self.file, &self.name, action)
     }
 
     /// A command that starts `program` inside the namespace. Only the network namespace changes: unlike under
@@ -209,6 +201,19 @@ pub fn join(one: End, other: End) -> Result<()> {
         ip(&["-n", namespace.name(), "link", "set", interface, "up"])?;
     }
     Ok(())
+}
+
+/// Runs `action` in the network namespace behind `file`, which errors call `name`, on a thread of its own.
+pub(crate) fn enter<T: Send>(file: &File, name: &str, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let run = || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("cannot enter the namespace {name}: run as root"))?;
+        action()
+    };
+    match thread::scope(|scope| scope.spawn(run).join()) {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Whether `name` was given by the lab and the process that gave it is gone.
