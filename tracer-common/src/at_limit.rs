@@ -4,6 +4,8 @@
 //! listener waits for its SYN-ACK. It leaves in the same softirq. If none has left when the next SYN comes on the same CPU, or
 //! on any CPU a moment later, the kernel drops.
 
+use crate::shared::Shared;
+
 /// Nanoseconds within which a SYN-ACK has left, on whichever CPU.
 const SETTLED_NS: u64 = 1_000_000;
 
@@ -13,16 +15,16 @@ const DROPS: u32 = 2;
 
 /// What is known of it, for one listener.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct AtLimit {
     /// When the latest of the SYNs came that wait for a SYN-ACK.
-    since: u64,
+    since: Shared<u64>,
     /// SYNs that wait for a SYN-ACK.
-    waiting: u32,
+    waiting: Shared<u32>,
     /// The CPU on which the latest of them came.
-    cpu: u32,
-    rule: u32,
-    padding: u32,
+    cpu: Shared<u32>,
+    rule: Shared<u32>,
+    padding: Shared<u32>,
 }
 
 /// What becomes of a SYN.
@@ -37,28 +39,29 @@ pub struct Verdict {
 impl AtLimit {
     /// A SYN came on the CPU `cpu`, for a SYN queue that is longer than it may be (`is_full`), or exactly as long.
     #[inline(always)]
-    pub fn syn(&mut self, is_full: bool, cpu: u32, now: u64) -> Verdict {
+    pub fn syn(&self, is_full: bool, cpu: u32, now: u64) -> Verdict {
+        let (mut rule, mut waiting) = (self.rule.get(), self.waiting.get());
         let mut before = 0;
-        if self.rule == UNKNOWN && self.waiting != 0 {
-            let is_settled = self.cpu == cpu || now.wrapping_sub(self.since) >= SETTLED_NS;
-            if is_settled {
-                before = self.waiting;
-                self.waiting = 0;
-                self.rule = DROPS;
+        if rule == UNKNOWN {
+            let is_settled = self.cpu.get() == cpu || now.wrapping_sub(self.since.get()) >= SETTLED_NS;
+            if waiting != 0 && is_settled {
+                (before, waiting, rule) = (waiting, 0, DROPS);
+                self.rule.set(rule);
+            } else if !is_full {
+                waiting += 1;
+                self.cpu.set(cpu);
+                self.since.set(now);
             }
+            self.waiting.set(waiting);
         }
-        if self.rule == UNKNOWN && !is_full {
-            self.waiting += 1;
-            (self.cpu, self.since) = (cpu, now);
-        }
-        Verdict { drops: is_full || self.rule == DROPS, before }
+        Verdict { drops: is_full || rule == DROPS, before }
     }
 
     /// A SYN-ACK left for a SYN that came for a SYN queue as long as it may be. That is proof, whatever was thought before.
     #[inline(always)]
-    pub const fn answered(&mut self) {
-        self.waiting = 0;
-        self.rule = ANSWERS;
+    pub fn answered(&self) {
+        self.waiting.set(0);
+        self.rule.set(ANSWERS);
     }
 }
 
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_answers_drops_only_beyond_the_limit() {
-        let mut rule = AtLimit::default();
+        let rule = AtLimit::default();
         assert_eq!(rule.syn(false, 0, 10), ANSWERED);
         rule.answered();
         assert_eq!(rule.syn(true, 0, 20), DROPPED);
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn a_kernel_that_drops_is_known_at_the_next_syn_and_the_first_is_counted_too() {
         for is_full in [false, true] {
-            let mut rule = AtLimit::default();
+            let rule = AtLimit::default();
             assert_eq!(rule.syn(false, 0, 10), ANSWERED);
             assert_eq!(rule.syn(is_full, 0, 20), Verdict { drops: true, before: 1 });
             assert_eq!(rule.syn(false, 1, 20), DROPPED);
@@ -92,12 +95,12 @@ mod tests {
 
     #[test]
     fn two_cpus_at_once_prove_nothing() {
-        let mut rule = AtLimit::default();
+        let rule = AtLimit::default();
         assert_eq!(rule.syn(false, 0, 10), ANSWERED);
         assert_eq!(rule.syn(false, 1, 11), ANSWERED);
         rule.answered();
         assert_eq!(rule.syn(false, 1, 12), ANSWERED);
-        let mut rule = AtLimit::default();
+        let rule = AtLimit::default();
         rule.syn(false, 0, 10);
         rule.syn(false, 1, 11);
         assert_eq!(rule.syn(false, 0, 11 + SETTLED_NS), Verdict { drops: true, before: 2 });
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_syn_ack_undoes_a_wrong_guess() {
-        let mut rule = AtLimit::default();
+        let rule = AtLimit::default();
         rule.syn(false, 0, 10);
         rule.syn(false, 0, 20);
         rule.answered();

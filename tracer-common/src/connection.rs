@@ -13,9 +13,10 @@
 //! begins or the connection closes, or from user space's sweep (`tracer_ebpf::sweep`). A later report replaces an earlier
 //! one.
 //!
-//! The kernel calls all of this under the socket's lock, except [`Connection::sent`], [`Connection::accepted`] and,
-//! where the hook is a function's entry, [`Connection::write`]: these write fields that nothing else writes while they
-//! can run, and tolerate a stale view of the others. Where a moment is often not needed the clock is passed, and not the
+//! The kernel calls all of this under the socket's lock, except [`Connection::sent`], [`Connection::advertised`],
+//! [`Connection::accepted`] and, where the hook is a function's entry, [`Connection::write`]. These write members that nothing else
+//! writes while they can run, and tolerate a stale view of the others. The sweep reads without the lock, too. So a connection is never
+//! borrowed as `&mut`: its members are cells ([`crate::shared`]). Where a moment is often not needed the clock is passed, and not the
 //! time: reading it is what costs most in the smallest of the programs.
 
 mod events;
@@ -25,9 +26,10 @@ use core::mem::offset_of;
 use crate::{
     endpoint::Tuple,
     opening::Opening,
-    record::Process,
-    rejection::Ender,
-    stage::{ConnectionMoments, RequestMoments},
+    record::SharedProcess,
+    rejection::{Ender, SharedEnder},
+    shared::Shared,
+    stage::{SharedConnectionMoments, SharedRequestMoments},
 };
 
 /// The connection was open before tracing began; what came before its first event is not known.
@@ -103,24 +105,24 @@ const ENDS: u32 = CLOSED_BY_APPLICATION | CLOSED_BY_PEER | RESET_BY_PEER | RESET
 
 /// A turn of a connection: a request and its response.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Request {
     /// The moments between its stages.
-    pub moments: RequestMoments,
+    pub moments: SharedRequestMoments,
     /// Payload bytes received.
-    pub bytes_in: u64,
+    pub bytes_in: Shared<u64>,
     /// Payload bytes that the application wrote.
-    pub bytes_out: u64,
+    pub bytes_out: Shared<u64>,
     /// Nanoseconds for which the window was closed, but for [`Connection::zero_since`].
-    pub zero_window: u64,
+    pub zero_window: Shared<u64>,
     /// Nanoseconds between its first packet and its last one for which packets of it waited in a queue of this host.
-    pub held: u64,
+    pub held: Shared<u64>,
     /// How often it was reported.
-    pub reports: u32,
+    pub reports: Shared<u32>,
     /// Packets of the response that were sent again.
-    pub retransmits: u16,
+    pub retransmits: Shared<u16>,
     /// Payload bytes of the one that was sent again last.
-    pub resent: u16,
+    pub resent: Shared<u16>,
 }
 
 /// A connection that a listener of this host accepted.
@@ -129,62 +131,62 @@ pub struct Request {
 /// them twice a request. So what an event looks at comes first: with the kernel's own head of the value (8 bytes) it fills
 /// one line, the moments of the request the next. What follows is written seldom, or on one side only.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Connection {
     /// [`ADOPTED`] and the like.
-    pub flags: u32,
+    pub flags: Shared<u32>,
     /// Requests begun.
-    pub sequence: u32,
+    pub sequence: Shared<u32>,
     /// The end of the bytes received, as a sequence number.
-    pub input_end: u32,
+    pub input_end: Shared<u32>,
     /// The end of the bytes written when the current request began.
-    pub answer_start: u32,
+    pub answer_start: Shared<u32>,
     /// The end of the bytes written when it was last looked at.
-    pub written_end: u32,
+    pub written_end: Shared<u32>,
     /// The end of the bytes given to the device.
-    pub output_end: u32,
+    pub output_end: Shared<u32>,
     /// The end of the bytes written when all of them were last seen acknowledged.
-    pub acknowledged_end: u32,
+    pub acknowledged_end: Shared<u32>,
     /// Who read the latest request that was read: [`Process::pid`] of `process`.
-    pub reader: u32,
+    pub reader: Shared<u32>,
     /// Since when the peer has been told that there is no room for more (zero window); 0: it may send.
-    pub zero_since: u64,
+    pub zero_since: Shared<u64>,
     /// The socket cookie; 0: nothing but the moment of `accept()` is known yet.
-    pub id: u64,
+    pub id: Shared<u64>,
     /// Network namespace, by inode number.
-    pub netns: u32,
+    pub netns: Shared<u32>,
     /// Bytes that the application had not read when the connection closed.
-    pub unread: u32,
+    pub unread: Shared<u32>,
     /// The current request; meaningful once one has begun.
     pub request: Request,
     /// Who read the current request.
-    pub process: Process,
+    pub process: SharedProcess,
     /// Both ends.
-    pub tuple: Tuple,
+    pub tuple: Shared<Tuple>,
     /// The moments between its own stages.
-    pub moments: ConnectionMoments,
+    pub moments: SharedConnectionMoments,
     /// The address of its socket in the kernel.
-    pub address: u64,
+    pub address: Shared<u64>,
     /// When it first ended; 0: it has not.
-    pub ended: u64,
+    pub ended: Shared<u64>,
     /// Nanoseconds without an event before that; 0: not known.
-    pub idle: u64,
+    pub idle: Shared<u64>,
     /// The process that ended it on this side.
-    pub by: Ender,
+    pub by: SharedEnder,
     /// When the response was acknowledged before its latest piece, if that was as long as a TLS close alert.
-    pub before_alert: u64,
+    pub before_alert: Shared<u64>,
     /// The end of that piece.
-    pub alert_end: u32,
+    pub alert_end: Shared<u32>,
     /// Its bytes.
-    pub alert_length: u32,
+    pub alert_length: Shared<u32>,
     /// Bytes of a TLS close alert that the application wrote behind its last response.
-    pub farewell: u32,
+    pub farewell: Shared<u32>,
     /// Bytes that came after this host's FIN, and that the socket still took.
-    pub late: u32,
+    pub late: Shared<u32>,
     /// The port that the peer asked for, if this host maps it to another one; otherwise 0.
-    pub asked: u32,
+    pub asked: Shared<u32>,
     /// Always 0.
-    pub padding: u32,
+    pub padding: Shared<u32>,
 }
 
 const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 24 + 8);

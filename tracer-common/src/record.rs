@@ -9,6 +9,7 @@ use crate::{
     connection::{self, Connection, TURN_MARKS},
     endpoint::{Endpoint, Tuple},
     rejection::Ender,
+    shared::{Shared, shared},
     stage::{ConnectionMoments, RequestMoments},
     turn::{Facts, Marks},
 };
@@ -41,6 +42,16 @@ pub struct Process {
     pub padding: u32,
     /// The name of the thread that read first, of those of this process on the connection; NUL-terminated.
     pub comm: [u8; 16],
+}
+
+shared! {
+    /// [`Process`] in a map.
+    SharedProcess of Process {
+        cgroup: Shared<u64>,
+        pid: Shared<u32>,
+        padding: Shared<u32>,
+        comm: Shared<[u8; 16]>,
+    }
 }
 
 /// A request, from its first byte to the last acknowledgement of its response.
@@ -122,17 +133,17 @@ impl RequestRecord {
     pub unsafe fn write(slot: *mut Self, connection: &Connection, last: bool, srtt_us: u32, now: u64) {
         let request = &connection.request;
         let is_answered = connection.is_answered();
-        let mut flags = connection.asked << Self::ASKED_SHIFT;
+        let mut flags = connection.asked.get() << Self::ASKED_SHIFT;
         if is_answered {
             flags |= Self::COMPLETE;
         }
         if last {
             flags |= Self::FINAL;
         }
-        if connection.flags & connection::ADOPTED != 0 {
+        if connection.flags.has(connection::ADOPTED) {
             flags |= Self::ADOPTED;
         }
-        if connection.flags & connection::ACCEPT_UNSEEN != 0 {
+        if connection.flags.has(connection::ACCEPT_UNSEEN) {
             flags |= Self::ACCEPT_UNSEEN;
         }
         if connection.peer_left_right_behind() {
@@ -141,38 +152,38 @@ impl RequestRecord {
         if connection.is_abandoned() {
             flags |= Self::ABANDONED;
         }
-        if connection.flags & connection::CLOSED_BY_APPLICATION != 0 {
+        if connection.flags.has(connection::CLOSED_BY_APPLICATION) {
             flags |= Self::CLOSED;
         }
         // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
         let record = unsafe { &mut *slot };
         record.kind = Kind::Request as u32;
         record.flags = flags;
-        record.connection = connection.id;
+        record.connection = connection.id.get();
         record.reported = now;
-        record.accepted = if connection.sequence == 1 { connection.moments.accepted } else { 0 };
-        record.moments = request.moments;
+        record.accepted = if connection.sequence.get() == 1 { connection.moments.accepted.get() } else { 0 };
+        record.moments = request.moments.get();
         if !is_answered {
             // While more is to come, an earlier piece's acknowledgement ends nothing.
             record.moments.acknowledged = 0;
         }
-        record.bytes_in = request.bytes_in;
-        record.bytes_out = request.bytes_out;
+        record.bytes_in = request.bytes_in.get();
+        record.bytes_out = request.bytes_out.get();
         record.zero_window = connection.zero_window(now);
-        if request.moments.first_read == 0 {
+        if request.moments.first_read.get() == 0 {
             // The reader of the request before it is not known to be that of this one.
             record.process = Process::default();
         } else {
-            record.process = connection.process;
+            record.process = connection.process.get();
         }
-        record.tuple = connection.tuple;
-        record.sequence = connection.sequence;
-        record.revision = request.reports;
+        record.tuple = connection.tuple.get();
+        record.sequence = connection.sequence.get();
+        record.revision = request.reports.get();
         record.srtt_us = srtt_us;
-        record.retransmits = request.retransmits;
-        record.resent = request.resent;
-        record.netns = connection.netns;
-        record.marks = connection.flags & TURN_MARKS | Self::milliseconds(request.held);
+        record.retransmits = request.retransmits.get();
+        record.resent = request.resent.get();
+        record.netns = connection.netns.get();
+        record.marks = connection.flags.get() & TURN_MARKS | Self::milliseconds(request.held.get());
     }
 
     /// In 16 bits.
@@ -286,27 +297,27 @@ impl ConnectionRecord {
         // SAFETY: the caller's promise; plain integers, so that nothing is dropped.
         let record = unsafe { &mut *slot };
         record.kind = kind as u32;
-        record.flags = connection.flags;
-        record.connection = connection.id;
+        record.flags = connection.flags.get();
+        record.connection = connection.id.get();
         record.reported = now;
-        record.moments = connection.moments;
-        record.process = connection.process;
-        record.tuple = connection.tuple;
-        record.requests = connection.sequence;
-        record.netns = connection.netns;
-        record.ended = connection.ended;
-        record.idle = connection.idle;
-        record.by = connection.by;
+        record.moments = connection.moments.get();
+        record.process = connection.process.get();
+        record.tuple = connection.tuple.get();
+        record.requests = connection.sequence.get();
+        record.netns = connection.netns.get();
+        record.ended = connection.ended.get();
+        record.idle = connection.idle.get();
+        record.by = connection.by.get();
         record.pending = connection.pending();
-        record.unread = connection.unread;
-        record.queued = connection.request.moments.queued;
-        record.bytes_in = connection.request.bytes_in;
-        record.bytes_out = connection.request.bytes_out;
+        record.unread = connection.unread.get();
+        record.queued = connection.request.moments.queued.get();
+        record.bytes_in = connection.request.bytes_in.get();
+        record.bytes_out = connection.request.bytes_out.get();
         let moments = &connection.request.moments;
-        record.download = moments.last_out.saturating_sub(moments.first_out);
-        record.reports = connection.request.reports;
+        record.download = moments.last_out.get().saturating_sub(moments.first_out.get());
+        record.reports = connection.request.reports.get();
         record.peer_left = u16::from(connection.peer_left_right_behind());
-        record.late = u16::try_from(connection.late).unwrap_or(u16::MAX);
+        record.late = u16::try_from(connection.late.get()).unwrap_or(u16::MAX);
     }
 
     /// What is known of the latest turn.

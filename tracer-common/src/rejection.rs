@@ -7,6 +7,7 @@
 use crate::{
     endpoint::{Address, Endpoint, Tuple},
     record::Kind,
+    shared::{Shared, shared},
 };
 
 /// What happened.
@@ -235,37 +236,100 @@ const AT_ONCE: u64 = 3;
 /// Nanoseconds between two reports of a key.
 const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
 
-impl Tally {
+shared! {
+    /// A [`Tally`] in a map.
+    SharedTally of Tally {
+        count: Shared<u64>,
+        first: Shared<u64>,
+        last: Shared<u64>,
+        recorded: Shared<u64>,
+        reported: Shared<u64>,
+        local: Shared<Endpoint>,
+        network: Shared<Address>,
+        mixed: Shared<u8>,
+        padding: Shared<[u8; 3]>,
+    }
+    /// A [`ListenerTally`] in a map.
+    SharedListenerTally of ListenerTally {
+        syns: Shared<u64>,
+        last: Shared<u64>,
+        queue: Shared<Queue>,
+        longest: Shared<Queue>,
+    }
+    /// An [`ArrivalTally`] in a map.
+    SharedArrivalTally of ArrivalTally {
+        syns: Shared<u64>,
+        again: Shared<u64>,
+        answered: Shared<u64>,
+        forwarded: Shared<u64>,
+        first: Shared<u64>,
+        last: Shared<u64>,
+        to: Shared<Endpoint>,
+        padding: Shared<u32>,
+    }
+    /// A [`NamespaceTally`] in a map.
+    SharedNamespaceTally of NamespaceTally {
+        resets: Shared<u64>,
+        retransmits: Shared<u64>,
+    }
+    /// An [`Ender`] in a map.
+    SharedEnder of Ender {
+        pid: Shared<u32>,
+        how: Shared<u16>,
+        signal: Shared<u16>,
+        comm: Shared<[u8; 16]>,
+    }
+    /// An [`Ended`] in a map.
+    SharedEnded of Ended {
+        connection: Shared<u64>,
+        ended: Shared<u64>,
+        idle: Shared<u64>,
+        by: SharedEnder,
+        netns: Shared<u32>,
+        requests: Shared<u32>,
+        flags: Shared<u32>,
+        expected: Shared<u32>,
+        written: Shared<u32>,
+        met: Shared<u32>,
+    }
+}
+
+impl SharedTally {
     /// Notes the event of `record`, of which `count` are counted now. True if it is to be reported: then the record says in
     /// what the events since the report before differ.
     ///
     /// Fields besides the count are not exact where several CPUs count at once. That costs one report more or less.
     #[inline(always)]
-    pub fn note(&mut self, record: &mut RejectionRecord, count: u64, now: u64) -> bool {
+    pub fn note(&self, record: &mut RejectionRecord, count: u64, now: u64) -> bool {
         let key = &record.key;
         // The first event since the latest report has nothing to differ from.
-        if count.wrapping_sub(self.reported) > u64::from(record.repeats) + 1 {
+        if count.wrapping_sub(self.reported.get()) > u64::from(record.repeats) + 1 {
             let mut mixed = 0;
-            if self.local.address != key.local.address {
+            let local = self.local.get();
+            if local.address != key.local.address {
                 mixed |= Folded::LOCAL | Folded::PORT;
             }
-            if self.local.port != key.local.port {
+            if local.port != key.local.port {
                 mixed |= Folded::PORT;
             }
-            if self.network != key.network {
+            if self.network.get() != key.network {
                 mixed |= Folded::NETWORK;
             }
-            self.mixed |= mixed;
+            self.mixed.set(self.mixed.get() | mixed);
         }
-        (self.local, self.network, self.last) = (key.local, key.network, now);
+        self.local.set(key.local);
+        self.network.set(key.network);
+        self.last.set(now);
         record.count = count;
         // Each of these belongs to a connection of its own, of which the end is reported, too: there are no more of them.
         let is_each_reported = key.event == Event::DataAfterClose as u8;
-        if !is_each_reported && count > AT_ONCE && now.wrapping_sub(self.recorded) < REPORT_INTERVAL_NS {
+        if !is_each_reported && count > AT_ONCE && now.wrapping_sub(self.recorded.get()) < REPORT_INTERVAL_NS {
             return false;
         }
-        record.mixed = self.mixed;
-        (self.recorded, self.reported, self.mixed) = (now, count, 0);
+        record.mixed = self.mixed.get();
+        self.recorded.set(now);
+        self.reported.set(count);
+        self.mixed.set(0);
         true
     }
 }
@@ -278,6 +342,15 @@ pub struct Queue {
     pub length: u32,
     /// The least of the application's backlog and `net.core.somaxconn` (`sk_max_ack_backlog`).
     pub limit: u32,
+}
+
+impl Queue {
+    /// Whether TCP drops what comes for the listener.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.length > self.limit
+    }
 }
 
 /// How a process ended a connection.
@@ -550,15 +623,15 @@ mod tests {
             assert_eq!(counted.local.port == 0, folded & (Folded::PORT | Folded::LOCAL) != 0);
             assert_eq!(counted.local.address == Address::NONE, folded & Folded::LOCAL != 0);
             assert_eq!(counted.network == Address::NONE, folded & Folded::NETWORK != 0);
-            let mut tally = Tally::default();
+            let tally = SharedTally::default();
             tally.note(&mut record, 1, 1);
-            assert_eq!(counted.unfolded(&tally), record.key);
+            assert_eq!(counted.unfolded(&tally.get()), record.key);
         }
     }
 
     #[test]
     fn what_is_counted_together_says_in_what_it_differs() {
-        let mut tally = Tally::default();
+        let tally = SharedTally::default();
         let mut count = 0;
         let mut note = |port, network, now| {
             let mut record = syn(port, network);
@@ -580,7 +653,7 @@ mod tests {
 
     #[test]
     fn an_event_that_stands_for_two_differs_from_none() {
-        let mut tally = Tally::default();
+        let tally = SharedTally::default();
         let mut record = RejectionRecord { repeats: 1, ..syn(1, 1) };
         assert!(tally.note(&mut record, 2, 1));
         assert_eq!((record.mixed, record.count), (0, 2));

@@ -1,5 +1,7 @@
 //! The stages of a request and of a connection, and how moments become stages that add up exactly.
 
+use crate::shared::{Shared, shared};
+
 /// The stages of a request, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RequestStage {
@@ -99,6 +101,27 @@ pub struct ConnectionMoments {
     pub established: u64,
     /// `accept()` returned it.
     pub accepted: u64,
+}
+
+shared! {
+    /// [`RequestMoments`] in a map.
+    SharedRequestMoments of RequestMoments {
+        arrived: Shared<u64>,
+        queued: Shared<u64>,
+        first_read: Shared<u64>,
+        last_read: Shared<u64>,
+        first_write: Shared<u64>,
+        first_out: Shared<u64>,
+        last_out: Shared<u64>,
+        acknowledged: Shared<u64>,
+    }
+    /// [`ConnectionMoments`] in a map.
+    SharedConnectionMoments of ConnectionMoments {
+        syn: Shared<u64>,
+        synack: Shared<u64>,
+        established: Shared<u64>,
+        accepted: Shared<u64>,
+    }
 }
 
 /// An interval cut into `N` stages.

@@ -97,8 +97,9 @@ fn store(address: u64) {
     }
     // The address of a socket that is gone may come again.
     if let Some(moment) = ACCEPTS.find(&address) {
-        *moment = now();
-    } else if !ACCEPTS.put_free(&address, now()) && ACCEPTS_MORE.insert(address, now(), ANY).is_err() {
+        moment.set(now());
+    } else if !ACCEPTS.put_free(&address, |place| place.set(now())) && ACCEPTS_MORE.insert(address, now(), ANY).is_err()
+    {
         count(Counter::AcceptsLost);
     }
 }

@@ -5,6 +5,7 @@ use tracer_common::{
     connection::{CLOSED_BY_APPLICATION, Connection, RESET_BY_HOST},
     counter::Counter,
     endpoint::Tuple,
+    handshake::SharedHandshake,
     record::ConnectionRecord,
     rejection::{Ended, Event, Key, Packet as Sort, Queue, RejectionRecord},
     settings::{Settings, class},
@@ -15,8 +16,8 @@ use crate::{
     handshake,
     kernel::{Headers, Packet, accept_queue_at, inode_at, netns_at},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, Handshake, REASONS, Scratch, add_port, count,
-        is_known_port, is_tracing,
+        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, REASONS, Scratch, add_port, count, is_known_port,
+        is_tracing,
     },
     passing,
     rejections::{Builder, begin, pass_on, reject, scratch},
@@ -79,7 +80,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
         && matches!(sort, Sort::Ack | Sort::Data)
         && let Some(handshake) = HANDSHAKES.find(tuple)
     {
-        record.key.netns = netns_at(handshake.listener);
+        record.key.netns = netns_at(handshake.listener.get());
     }
     if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
         if class & class::FIREWALL != 0 {
@@ -91,7 +92,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
         }
         // A SYN that comes again although it was answered is dropped without a reason, and harmless.
         let may_be_answered = class & (class::ALWAYS | class::SYN) == 0;
-        if may_be_answered && HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.synack != 0) {
+        if may_be_answered && HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.synack.get() != 0) {
             return;
         }
         let handshake = explain(tuple, sort);
@@ -99,7 +100,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             && let Some(queue) = queue_of(handshake, tuple)
         {
             record.queue = queue;
-            record.ended.connection = inode_at(handshake.listener).into();
+            record.ended.connection = inode_at(handshake.listener.get()).into();
             record.key.flags |= answer(tuple, now) & Key::RESET_BY_LISTENER;
         }
     } else if late
@@ -109,18 +110,18 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     {
         if queue.length <= queue.limit {
             // There was room: the listener waits for the first data (`TCP_DEFER_ACCEPT`).
-            if handshake.acknowledged == 0 {
-                handshake.acknowledged = now;
+            if handshake.acknowledged.get() == 0 {
+                handshake.acknowledged.set(now);
             }
             return;
         }
         record.key.flags |= Key::QUEUE_FULL | (answer(tuple, now) & Key::RESET_BY_LISTENER);
         record.queue = queue;
-        record.ended.connection = inode_at(handshake.listener).into();
+        record.ended.connection = inode_at(handshake.listener.get()).into();
     } else {
         return;
     }
-    let is_known = || HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.syn != 0);
+    let is_known = || HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.syn.get() != 0);
     if Filters.wants_packet(record.key.netns, || packet.received_by(), is_known) {
         reject(scratch, now);
     }
@@ -131,23 +132,24 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
 #[inline(always)]
 fn came_after_close(packet: Packet, headers: &Headers, scratch: &mut Scratch, now: u64) -> bool {
     let Some(ended) = CLOSED.find(&scratch.tuple) else { return false };
-    if now.wrapping_sub(ended.ended) >= CLOSED_NS {
+    if now.wrapping_sub(ended.ended.get()) >= CLOSED_NS {
         return false;
     }
     // Never 0, which stands for "not yet".
     let moment = (now / 1_000_000) as u32 | 1;
     let record = &mut scratch.record;
-    record.key.netns = ended.netns;
-    record.ended = *ended;
-    if ended.met == 0 && matches!(headers.sort, Sort::Data) {
-        ended.met = moment;
+    record.ended = ended.get();
+    record.key.netns = record.ended.netns;
+    let met = record.ended.met;
+    if met == 0 && matches!(headers.sort, Sort::Data) {
+        ended.met.set(moment);
         record.key.event = Event::DataAfterClose as u8;
         record.opening = packet.opening(headers.payload_at) as u32;
         reject(scratch, now);
         if headers.is_fin {
             note_fin(&mut scratch.record, now);
         }
-    } else if headers.is_fin && ended.met != 0 && moment.wrapping_sub(ended.met) <= TOGETHER_MS {
+    } else if headers.is_fin && met != 0 && moment.wrapping_sub(met) <= TOGETHER_MS {
         note_fin(record, now);
     }
     true
@@ -165,25 +167,25 @@ fn note_fin(record: &mut RejectionRecord, now: u64) {
 fn as_asked_for(tuple: &Tuple) -> Tuple {
     let is_mapped = Filters.has(Settings::PORT_FILTER) && is_known_port(tuple.local.port);
     let handshake = if is_mapped { HANDSHAKES.find(tuple) } else { None };
-    handshake::asked_for(tuple, handshake.map_or(0, |handshake| handshake.asked))
+    handshake::asked_for(tuple, handshake.map_or(0, |handshake| handshake.asked.get()))
 }
 
 /// Notes that a drop explains why nothing came of the handshake of `tuple`, and returns the handshake.
 #[inline(always)]
-fn explain<'a>(tuple: &Tuple, sort: Sort) -> Option<&'a mut Handshake> {
+fn explain<'a>(tuple: &Tuple, sort: Sort) -> Option<&'a SharedHandshake> {
     let handshake = HANDSHAKES.find(tuple)?;
     // Without a SYN-ACK, an ACK belongs to something else.
-    if !matches!(sort, Sort::Syn | Sort::SynAck) && handshake.synack == 0 {
+    if !matches!(sort, Sort::Syn | Sort::SynAck) && handshake.synack.get() == 0 {
         return None;
     }
-    handshake.explained = 1;
+    handshake.explained.set(1);
     Some(handshake)
 }
 
 /// The accept queue of the listener of a handshake.
 #[inline(always)]
-fn queue_of(handshake: &Handshake, tuple: &Tuple) -> Option<Queue> {
-    accept_queue_at(handshake.listener, tuple.local.port)
+fn queue_of(handshake: &SharedHandshake, tuple: &Tuple) -> Option<Queue> {
+    accept_queue_at(handshake.listener.get(), tuple.local.port)
 }
 
 /// How netfilter, or a listener without room, answered the packet that is dropped now.
@@ -249,28 +251,28 @@ fn answered(tuple: &Tuple, flag: u16) {
 /// it now is lost, and no other event reports it. `expected` is the sequence number behind the last byte received.
 #[inline(always)]
 pub fn remember(connection: &Connection, expected: u32, now: u64) {
-    if connection.flags & (CLOSED_BY_APPLICATION | RESET_BY_HOST) == 0
-        || !Filters.wants_reader(connection.reader)
+    if !connection.flags.has(CLOSED_BY_APPLICATION | RESET_BY_HOST)
+        || !Filters.wants_reader(connection.reader.get())
         || !matches!(connection.pending(), ConnectionRecord::NOTHING | ConnectionRecord::CUT)
     {
         return;
     }
     let forgotten = CLOSED.put(
-        &connection.tuple,
-        |ended| ended.ended,
+        &connection.tuple.get(),
+        |ended| ended.ended.get(),
         |place| {
-            *place = Ended {
-                connection: connection.id,
-                ended: connection.ended,
-                idle: connection.idle,
-                by: connection.by,
-                netns: connection.netns,
-                requests: connection.sequence,
-                flags: connection.flags,
+            place.set(Ended {
+                connection: connection.id.get(),
+                ended: connection.ended.get(),
+                idle: connection.idle.get(),
+                by: connection.by.get(),
+                netns: connection.netns.get(),
+                requests: connection.sequence.get(),
+                flags: connection.flags.get(),
                 expected,
                 written: connection.response_end(),
                 met: 0,
-            };
+            });
         },
     );
     if forgotten != 0 && now.saturating_sub(forgotten) < MEETS_NS {
@@ -285,7 +287,7 @@ pub fn remember(connection: &Connection, expected: u32, now: u64) {
 pub fn forget(tuple: &Tuple, now: u64) {
     let latest = CLOSED_LATEST.get(0).copied().unwrap_or(0);
     if latest != 0 && now.saturating_sub(latest) < CLOSED_NS {
-        let _ = CLOSED.take(tuple);
+        let _ = CLOSED.take(tuple, |_| ());
     }
 }
 

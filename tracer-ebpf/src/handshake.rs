@@ -13,21 +13,19 @@ use tracer_common::{
     at_limit::{AtLimit, Verdict},
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    rejection::{Event, Key, ListenerKey, ListenerTally, Packet as Sort, Queue, Stray},
+    handshake::{Handshake, SharedHandshake, Syn, Unserved, full},
+    rejection::{Key, ListenerKey, ListenerTally, Packet as Sort, Queue, Stray},
     settings::Settings,
 };
 
 use crate::{
     filter::{Filter, Filters},
     kernel::{Packet, Sock, SynQueue, TcpSock},
-    maps::{AT_LIMIT, HANDSHAKES, Handshake, LISTENERS, add, add_port, count, is_known_port, note_arrival, note_stray},
+    maps::{AT_LIMIT, HANDSHAKES, LISTENERS, add, add_port, count, is_known_port, note_arrival, note_stray, value_or},
     passing,
     rejections::{Builder, begin, in_namespace, reject, scratch},
     traced::now,
 };
-
-/// A SYN-ACK is sent for at most about two minutes; one that is older belongs to an earlier attempt from the same port.
-const STALE_NS: u64 = 130_000_000_000;
 
 /// `tcx` or `clsact` ingress, for every packet that an interface receives. It looks at SYNs for listeners of this host.
 #[classifier]
@@ -46,9 +44,6 @@ pub fn tc_ingress(context: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// No SYN is sent again so soon.
-const SAME_NS: u64 = 10_000_000;
-
 /// Which socket of this host gets a SYN.
 enum Receiver {
     /// A listener. Also where a connection with the same ends has just ended (`TIME_WAIT`) and makes way.
@@ -59,7 +54,8 @@ enum Receiver {
     Nobody,
 }
 
-/// The listener that gets a SYN.
+/// The listener that gets a SYN. Without padding: LLVM would copy that from a map of its own.
+#[repr(C)]
 struct Listener {
     /// The address of the socket; 0: it is found only once a connection that has just ended makes way.
     address: u64,
@@ -68,8 +64,8 @@ struct Listener {
     netns: u32,
     /// The inode number of the socket, if a SYN may find no room there; otherwise 0.
     inode: u32,
-    /// A BPF program picks the socket, so the queue is not known.
-    is_steered: bool,
+    /// [`Key::STEERED`] if a BPF program picks the socket, so that the queue is not known; otherwise 0.
+    flags: u32,
 }
 
 impl Listener {
@@ -80,68 +76,41 @@ impl Listener {
         syn_queue: SynQueue::HasRoom,
         netns: 0,
         inode: 0,
-        is_steered: false,
+        flags: 0,
     };
 }
 
 #[inline(always)]
 fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
-    let handshake = HANDSHAKES.find(tuple);
-    // A bridge's port and the bridge, or a VLAN's two devices: the same packet passes both. Forwarded into a container, it
-    // passes a device there, where another listener gets it.
-    let passes_again = if let Some(handshake) = &handshake
-        && handshake.sequence == sequence
-        && now.wrapping_sub(handshake.seen) < SAME_NS
-    {
-        // One that is steered may be another one each time that it is asked for.
-        if handshake.listener == listener.address || listener.is_steered {
-            return;
-        }
-        true
-    } else {
-        false
-    };
-    let syn_queue = syn_queue_drops(listener, now);
     let at_limit = matches!(listener.syn_queue, SynQueue::AtLimit);
-    let refused = if syn_queue.drops {
-        Some(Event::SynQueueFull)
-    } else if listener.queue.length > listener.queue.limit {
-        Some(Event::AcceptQueueFull)
-    } else {
-        None
-    };
-    let mut repeats = if syn_queue.drops { syn_queue.before } else { 0 };
-    let mut event = refused;
-    if let Some(handshake) = handshake {
-        handshake.seen = now;
-        if handshake.sequence != sequence || passes_again {
-            let syn = if passes_again { handshake.syn } else { now };
-            *handshake =
-                Handshake { syn, seen: now, listener: listener.address, sequence, at_limit, ..Handshake::NONE };
-        } else if handshake.synack == 0 && handshake.explained & !AGAIN == 0 && refused.is_none() {
-            // Sent again, and the one before was not answered although nothing was seen to refuse it.
-            event = Some(Event::SynUnanswered);
-            repeats = u32::from(handshake.explained == 0);
-            handshake.explained = AGAIN;
-        }
-        if refused.is_some() {
-            handshake.explained = 1;
-        }
-    } else {
-        let explained = u8::from(refused.is_some());
-        let (syn, seen, listener) = (now, now, listener.address);
-        let times = Handshake { syn, listener, seen, sequence, explained, at_limit, ..Handshake::NONE };
-        store(tuple, times);
+    let syn = Syn { sequence, listener: listener.address, is_steered: listener.flags != 0, at_limit };
+    let handshake = HANDSHAKES.find(tuple);
+    if handshake.is_some_and(|handshake| handshake.has_seen(&syn, now)) {
+        return;
     }
-    if let Some(event) = event
-        && Filters.wants_handshake(tuple, listener.netns, true)
+    let full = full(syn_queue_drops(listener, now), listener.queue);
+    let event = if let Some(handshake) = handshake {
+        handshake.syn(&syn, full, now)
+    } else {
+        store(tuple, Handshake::begun(&syn, full.is_some(), now));
+        full
+    };
+    if let Some(event) = event {
+        report(tuple, listener, event, now);
+    }
+}
+
+/// Reports what became of a SYN. Not inlined: the verifier would walk through it for each way in which that is found out.
+#[inline(never)]
+fn report(tuple: &Tuple, listener: &Listener, unserved: Unserved, now: u64) {
+    if Filters.wants_handshake(tuple, listener.netns, true)
         && let Some(scratch) = scratch(Builder::Syn)
     {
         scratch.tuple = *tuple;
-        let record = begin(scratch, event, Sort::Syn);
+        let record = begin(scratch, unserved.event, Sort::Syn);
         record.key.netns = listener.netns;
-        record.key.flags = if listener.is_steered { Key::STEERED } else { 0 };
-        record.repeats = repeats;
+        record.key.flags = listener.flags as u16;
+        record.repeats = unserved.before;
         record.queue = listener.queue;
         record.ended.connection = listener.inode.into();
         reject(scratch, now);
@@ -156,18 +125,22 @@ fn syn_queue_drops(listener: &Listener, now: u64) -> Verdict {
         SynQueue::AtLimit => false,
         SynQueue::Full => true,
     };
-    let rule = AT_LIMIT.get_ptr_mut(listener.address).or_else(|| {
+    let rule = at_limit(listener.address).or_else(|| {
         // Another CPU may be faster.
         let _ = AT_LIMIT.insert(listener.address, AtLimit::default(), BPF_NOEXIST.into());
-        AT_LIMIT.get_ptr_mut(listener.address)
+        at_limit(listener.address)
     });
     let Some(rule) = rule else { return Verdict { drops: is_full, before: 0 } };
-    // SAFETY: the value of a map, which stays valid while the program runs; the helper has no argument.
-    unsafe { (*rule).syn(is_full, bpf_get_smp_processor_id(), now) }
+    // SAFETY: the helper has no argument.
+    rule.syn(is_full, unsafe { bpf_get_smp_processor_id() }, now)
 }
 
-/// [`Handshake::explained`]: it is not, and this was told.
-const AGAIN: u8 = 2;
+/// What is known of that listener's SYN queue.
+#[inline(always)]
+fn at_limit<'a>(listener: u64) -> Option<&'a AtLimit> {
+    // SAFETY: the value of a map, which stays valid while the program runs; it consists of cells.
+    AT_LIMIT.get_ptr_mut(listener).map(|rule| unsafe { &*rule })
+}
 
 /// Notes that a SYN-ACK of the request socket `sock` left. Not inlined: it is not to lie in the way of other packets.
 #[inline(never)]
@@ -176,7 +149,7 @@ pub fn synack_sent(packet: Packet, sock: Sock, now: u64) {
     let known = HANDSHAKES.find(&tuple);
     let mut first = Handshake { synack: now, listener: sock.listener(), ..Handshake::NONE };
     // The SYN may have passed an interface of the host, and then one of the container's.
-    if known.as_ref().is_none_or(|times| times.synack == 0 && passing::are_any()) {
+    if known.is_none_or(|times| times.synack.get() == 0 && passing::are_any()) {
         mapped(packet, &tuple, &mut first, now);
     }
     if known.is_none() {
@@ -187,25 +160,14 @@ pub fn synack_sent(packet: Packet, sock: Sock, now: u64) {
             add_port(tuple.local.port);
         }
     }
-    if let Some(times) = known {
-        if times.synack == 0 {
-            times.synack = now;
-            if times.at_limit
-                && let Some(rule) = AT_LIMIT.get_ptr_mut(times.listener)
-            {
-                // SAFETY: the value of a map, which stays valid while the program runs.
-                unsafe { (*rule).answered() };
-            }
-            // A BPF program may have picked another one than the look-up by the SYN found.
-            times.listener = first.listener;
-            if first.syn != 0 {
-                (times.syn, times.asked) = (first.syn, first.asked);
-            }
-        } else if times.syn == 0 && now.saturating_sub(times.synack) > STALE_NS {
-            *times = first;
-        }
-    } else {
+    let Some(known) = known else {
         store(&tuple, first);
+        return;
+    };
+    if let Some(listener) = known.synack(first, now)
+        && let Some(rule) = at_limit(listener)
+    {
+        rule.answered();
     }
 }
 
@@ -227,9 +189,10 @@ fn mapped(packet: Packet, tuple: &Tuple, first: &mut Handshake, now: u64) {
     let Some(headers) = packet.headers(&mut sent.local, &mut sent.peer) else { return };
     // A sidecar: something listens on the port that was asked for as well.
     if sent.local.port != tuple.local.port
-        && let Some(other) = HANDSHAKES.take(&sent)
+        && let Some((syn, seen, sequence)) =
+            HANDSHAKES.take(&sent, |it| (it.syn.get(), it.seen.get(), it.sequence.get()))
     {
-        (first.syn, first.seen, first.sequence) = (other.syn, other.seen, other.sequence);
+        (first.syn, first.seen, first.sequence) = (syn, seen, sequence);
         first.asked = sent.local.port;
     } else if passing::are_any()
         && let Some((seen, asked)) = passing::answered(headers.acknowledges.wrapping_sub(1), now)
@@ -242,10 +205,8 @@ fn mapped(packet: Packet, tuple: &Tuple, first: &mut Handshake, now: u64) {
 /// Notes that a SYN-ACK without a socket left: with a SYN cookie there is no request socket.
 #[inline(always)]
 pub fn cookie_sent(tuple: &Tuple, now: u64) {
-    if let Some(times) = HANDSHAKES.find(tuple)
-        && times.synack == 0
-    {
-        times.synack = now;
+    if let Some(handshake) = HANDSHAKES.find(tuple) {
+        handshake.cookie(now);
     }
 }
 
@@ -253,39 +214,27 @@ pub fn cookie_sent(tuple: &Tuple, now: u64) {
 /// come for a second, three seconds, and so on.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
-    /// Once may be a packet that was lost, as happens.
-    const TWICE: u8 = 2;
     let (listener, request) = (Sock::new(context.arg(0)), Sock::new(context.arg(1)));
     let netns = listener.netns();
-    in_namespace(netns, |tally| &mut tally.retransmits);
+    in_namespace(netns, |tally| &tally.retransmits);
     let tuple = request.tuple();
     let Some(handshake) = HANDSHAKES.find(&tuple) else { return 0 };
-    handshake.resent = handshake.resent.saturating_add(1);
-    // One that never left this host, or whose ACK was dropped here, is another cause.
-    if handshake.resent == TWICE
-        && handshake.synack != 0
-        && handshake.explained == 0
-        && Filters.wants_handshake(&asked_for(&tuple, handshake.asked), netns, handshake.syn != 0)
+    if let Some(event) = handshake.resent()
+        && Filters.wants_handshake(&asked_for(&tuple, handshake.asked.get()), netns, handshake.syn.get() != 0)
         && let Some(scratch) = scratch(Builder::SynAck)
     {
         scratch.tuple = tuple;
-        let record = begin(scratch, Event::SynackUnanswered, Sort::SynAck);
+        let record = begin(scratch, event, Sort::SynAck);
         record.key.netns = netns;
         reject(scratch, now());
     }
     0
 }
 
-/// The handshake's times of the connection `tuple`, which is established now.
-#[inline(always)]
-pub fn take(tuple: &Tuple) -> Option<Handshake> {
-    HANDSHAKES.take(tuple)
-}
-
 #[inline(always)]
 fn store(tuple: &Tuple, times: Handshake) {
     // One that makes way is most often a SYN to which nothing follows: a connection that misses its own is counted.
-    HANDSHAKES.put(tuple, |handshake| handshake.seen.max(handshake.synack), |place| *place = times);
+    HANDSHAKES.put(tuple, SharedHandshake::latest, |place| place.set(times));
 }
 
 /// Loads words of the packet, in network byte order, from `offset` behind the start of its network header.
@@ -448,31 +397,24 @@ fn listener_seen(tcp: &TcpSock, now: u64) -> Listener {
     let has_room = matches!(syn_queue, SynQueue::HasRoom) && queue.length <= queue.limit;
     let inode = if has_room { 0 } else { tcp.inode() };
     let address = if is_steered { 0 } else { tcp.address() };
-    let listener = Listener { address, queue, syn_queue, netns, inode, is_steered };
+    let flags = if is_steered { Key::STEERED.into() } else { 0 };
+    let listener = Listener { address, queue, syn_queue, netns, inode, flags };
     if !Filters.wants_unread() || !Filters.wants_netns(netns) {
         return listener;
     }
     let key = ListenerKey { netns, local: sock.tuple().local };
-    let tally = LISTENERS.get_ptr_mut(key).or_else(|| {
-        // Another CPU may be faster.
-        let _ = LISTENERS.insert(key, ListenerTally::default(), BPF_NOEXIST.into());
-        LISTENERS.get_ptr_mut(key)
-    });
-    if tally.is_none() {
-        count(Counter::ListenersUncounted);
-    }
-    if let Some(tally) = tally {
-        // SAFETY: the value of a map, which stays valid while the program runs. Several CPUs may write at once: then
-        // the latest or the longest is one of theirs.
-        let tally = unsafe { &mut *tally };
-        add(&raw mut tally.syns, 1);
-        tally.last = now;
+    if let Some(tally) = value_or(&LISTENERS, &key, ListenerTally::default) {
+        // Several CPUs may write at once: then the latest or the longest is one of theirs.
+        add(&tally.syns, 1);
+        tally.last.set(now);
         if !is_steered {
-            tally.queue = queue;
+            tally.queue.set(queue);
         }
-        if !is_steered && queue.length >= tally.longest.length {
-            tally.longest = queue;
+        if !is_steered && queue.length >= tally.longest.get().length {
+            tally.longest.set(queue);
         }
+    } else {
+        count(Counter::ListenersUncounted);
     }
     listener
 }

@@ -390,6 +390,7 @@ impl TcpSock {
 }
 
 /// A listener's SYN queue.
+#[repr(u32)]
 #[derive(Clone, Copy)]
 pub enum SynQueue {
     /// A SYN is taken, or answered with a cookie.

@@ -1,9 +1,11 @@
 //! The maps, and the two ways out of the kernel: counters and records.
+//!
+//! What is in them is shared with other CPUs: nothing is borrowed as `&mut` ([`tracer_common::shared`]).
 
-use core::arch::asm;
+use core::{arch::asm, borrow::Borrow};
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::SkStorage,
     helpers::generated::bpf_ringbuf_query,
     macros::{btf_map, map},
@@ -14,8 +16,13 @@ use tracer_common::{
     connection::Connection,
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    rejection::{ArrivalTally, Ended, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, Stray, Tally},
+    handshake::SharedHandshake,
+    passing::Passing,
+    rejection::{
+        ArrivalTally, Key, ListenerKey, ListenerTally, NamespaceTally, RejectionRecord, SharedEnded, Stray, Tally,
+    },
     settings::PORT_WORDS,
+    shared::{Plain, Shared},
     slot::{ACCEPTS_BITS, ACCEPTS_WAYS},
 };
 
@@ -64,7 +71,7 @@ pub static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_N
 
 /// When a handshake's packets passed. A SYN flood leaves entries that no connection takes out.
 #[map]
-pub static HANDSHAKES: Slots<Tuple, Handshake, 15, 4> = Slots::new();
+pub static HANDSHAKES: Slots<Tuple, SharedHandshake, 15, 4> = Slots::new();
 
 /// SYNs for an end at which nothing listens, by sequence number. The SYN-ACK has the same sequence number, whatever
 /// the addresses have become until then.
@@ -79,24 +86,10 @@ static STRAY_SYNS: Array<u64> = Array::with_max_entries(Stray::COUNT, 0);
 #[map]
 pub static ARRIVALS: HashMap<Endpoint, ArrivalTally> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 
-/// A SYN for an end at which nothing listens.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Passing {
-    /// Both ends, as in the packet.
-    pub tuple: Tuple,
-    /// When the first one came.
-    pub seen: u64,
-    /// When the latest one came.
-    pub last: u64,
-    /// It was seen to leave through another interface: 0 or 1.
-    pub forwarded: u64,
-}
-
 /// When `accept()` returned a socket, by its address: for hooks to which the kernel gives no typed socket. Many may wait
 /// for their first request; those for which no slot is free are in [`ACCEPTS_MORE`].
 #[map]
-pub static ACCEPTS: Slots<u64, u64, ACCEPTS_BITS, ACCEPTS_WAYS> = Slots::new();
+pub static ACCEPTS: Slots<u64, Shared<u64>, ACCEPTS_BITS, ACCEPTS_WAYS> = Slots::new();
 
 /// The same, as [`ACCEPTS`] fills up.
 #[map]
@@ -155,7 +148,7 @@ pub static NAMESPACES: HashMap<u32, NamespaceTally> = HashMap::with_max_entries(
 
 /// Connections that this host closed while no request waited for its response: the next one may be on its way already.
 #[map]
-pub static CLOSED: Slots<Tuple, Ended, 13, 2> = Slots::new();
+pub static CLOSED: Slots<Tuple, SharedEnded, 13, 2> = Slots::new();
 
 /// When one was last put into [`CLOSED`].
 #[map]
@@ -173,51 +166,6 @@ pub struct Answer {
     pub sent: u64,
     /// [`Key::REJECTED_WITH_RESET`], [`Key::REJECTED_WITH_ICMP`] or [`Key::RESET_BY_LISTENER`].
     pub flag: u64,
-}
-
-/// The handshake of a connection for which there is no socket yet.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Handshake {
-    /// The first SYN arrived.
-    pub syn: u64,
-    /// The first SYN-ACK was given to the device.
-    pub synack: u64,
-    /// The address of the listener; 0: not known.
-    pub listener: u64,
-    /// When the latest SYN passed an interface.
-    pub seen: u64,
-    /// The SYN's sequence number: one that is sent again has the same, another attempt from the same port has not.
-    pub sequence: u32,
-    /// The port that the peer asked for, if this host maps it to another one; otherwise 0.
-    pub asked: u16,
-    /// How often the SYN-ACK was sent again.
-    pub resent: u8,
-    /// Non-zero once a drop or a full queue explains why this handshake failed.
-    pub explained: u8,
-    /// The SYN came when the listener's SYN queue was as long as it may be.
-    pub at_limit: bool,
-    /// Always 0. Linux 6.1 refuses a program that copies what was not written.
-    pub padding: [u8; 7],
-    /// When a listener that waits for the first data (`TCP_DEFER_ACCEPT`) dropped the handshake's last ACK; 0: it did not.
-    pub acknowledged: u64,
-}
-
-impl Handshake {
-    /// A handshake of which nothing is known.
-    pub const NONE: Self = Self {
-        syn: 0,
-        synack: 0,
-        listener: 0,
-        seen: 0,
-        sequence: 0,
-        resent: 0,
-        explained: 0,
-        asked: 0,
-        at_limit: false,
-        padding: [0; 7],
-        acknowledged: 0,
-    };
 }
 
 /// The kernel counts each event that it keeps from an interrupted program, also those that the program would have left
@@ -249,6 +197,28 @@ pub fn not_by_process() {
     }
 }
 
+/// The value of `key` in a hash map.
+#[inline(always)]
+pub fn value_of<'a, K, V: Plain>(map: &'a HashMap<K, V>, key: &K) -> Option<&'a V::Shared> {
+    // SAFETY: the value of a map, which stays valid while the program runs; it consists of cells.
+    map.get_ptr_mut(key).map(|value| unsafe { &*value.cast() })
+}
+
+/// The same; a key that is not there gets the value that `first` returns. `None` if there is no room for it.
+#[inline(always)]
+pub fn value_or<'a, K, V: Plain, B: Borrow<V>>(
+    map: &'a HashMap<K, V>,
+    key: &K,
+    first: impl FnOnce() -> B,
+) -> Option<&'a V::Shared> {
+    if let Some(value) = value_of(map, key) {
+        return Some(value);
+    }
+    // Another CPU may be faster.
+    let _ = map.insert(key, first(), BPF_NOEXIST.into());
+    value_of(map, key)
+}
+
 /// The generation in which rejections are counted.
 #[inline(always)]
 pub fn generation() -> u8 {
@@ -259,14 +229,19 @@ pub fn generation() -> u8 {
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        add(value, 1);
+        add_at(value, 1);
     }
 }
 
 /// Adds `number` to a value in a map. Atomically, because another CPU, or a program in a softirq above this one, may do
 /// the same.
 #[inline(always)]
-pub fn add(value: *mut u64, number: u64) {
+pub fn add(value: &Shared<u64>, number: u64) {
+    add_at(value.as_ptr(), number);
+}
+
+#[inline(always)]
+fn add_at(value: *mut u64, number: u64) {
     // In assembler, because core offers no such addition for a target without compare-and-swap.
     // SAFETY: the value of a map: valid and aligned; nothing else is touched.
     unsafe { asm!("lock *(u64 *)({value} + 0) += {number}", value = in(reg) value, number = in(reg) number) };

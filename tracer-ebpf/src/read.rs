@@ -26,8 +26,8 @@ pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
             note_opening(connection, tcp);
         }
         in_use(connection, now);
-    } else if connection.flags & PEEKED != 0 {
-        connection.flags &= !PEEKED;
+    } else if connection.flags.has(PEEKED) {
+        connection.flags.remove(PEEKED);
         note_opening(connection, tcp);
     }
     0
@@ -36,10 +36,10 @@ pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
 /// Notes the class of the current turn's first bytes, which the current task has just read, or peeked at. Not inlined: most
 /// reads are not looked at.
 #[inline(never)]
-fn note_opening(connection: &mut Connection, tcp: TcpSock) {
+fn note_opening(connection: &Connection, tcp: TcpSock) {
     let (start, read) = (connection.turn_start(), tcp.unread());
     if read == start {
-        connection.flags |= PEEKED;
+        connection.flags.insert(PEEKED);
     } else if !after(start.wrapping_add(3), read) && !tcp.is_read_by_kernel() {
         connection.opened_with(first_bytes().map_or(Opening::Unknown, Opening::of));
     }

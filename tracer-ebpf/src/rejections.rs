@@ -1,16 +1,16 @@
 //! Counting rejections exactly, and reporting some of them.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, maps::HashMap};
 use tracer_common::{
     counter::Counter,
-    rejection::{Event, Folded, Key, NamespaceTally, Packet, RejectionRecord, Tally},
+    rejection::{Event, Folded, Key, NamespaceTally, Packet, RejectionRecord, SharedNamespaceTally, Tally},
+    shared::Shared,
 };
 
 use crate::{
     filter::{Filter, Filters},
     maps::{
         NAMESPACES, REJECTIONS, REJECTIONS_BY_EVENT, REJECTIONS_BY_LISTENER, SCRATCH, Scratch, add, count, emit,
-        generation, is_known_port, is_tracing,
+        generation, is_known_port, is_tracing, value_or,
     },
 };
 
@@ -56,27 +56,24 @@ pub fn reject(scratch: &mut Scratch, now: u64) {
     record.folded = if is_for_no_listener(record) { Folded::PORT } else { 0 };
     *first = Tally { first: now, ..Tally::default() };
     *key = record.counted_by();
-    let mut tally = tally_of(&REJECTIONS, key, first);
+    let mut tally = value_or(&REJECTIONS, key, || &*first);
     if tally.is_none() {
         // No room for another network: those that come now are counted together, and in the end those of all ports.
         record.folded |= Folded::NETWORK;
         key.fold(record.generation, record.folded);
-        tally = tally_of(&REJECTIONS_BY_LISTENER, key, first);
+        tally = value_or(&REJECTIONS_BY_LISTENER, key, || &*first);
     }
     if tally.is_none() {
         record.folded |= Folded::LOCAL;
         key.fold(record.generation, record.folded);
-        tally = tally_of(&REJECTIONS_BY_EVENT, key, first);
+        tally = value_or(&REJECTIONS_BY_EVENT, key, || &*first);
     }
     let Some(tally) = tally else {
         count(Counter::RejectionsUncounted);
         return;
     };
-    // SAFETY: the value of a map, which stays valid while the program runs.
-    let tally = unsafe { &mut *tally };
-    add(&raw mut tally.count, u64::from(record.repeats) + 1);
-    let counted = tally.count;
-    if tally.note(record, counted, now) {
+    add(&tally.count, u64::from(record.repeats) + 1);
+    if tally.note(record, tally.count.get(), now) {
         pass_on(record, now);
     }
 }
@@ -98,31 +95,14 @@ pub fn pass_on(record: &mut RejectionRecord, now: u64) {
     emit::<RejectionRecord>(Counter::RejectionRecordsLost, now, |slot| unsafe { *slot = *record });
 }
 
-#[inline(always)]
-fn tally_of(map: &HashMap<Key, Tally>, key: &Key, first: &Tally) -> Option<*mut Tally> {
-    if let Some(tally) = map.get_ptr_mut(key) {
-        return Some(tally);
-    }
-    // Another CPU may be faster.
-    let _ = map.insert(key, first, BPF_NOEXIST.into());
-    map.get_ptr_mut(key)
-}
-
 /// Counts one more of what is held against the kernel's own counters.
 #[inline(always)]
-pub fn in_namespace(netns: u32, field: impl FnOnce(&mut NamespaceTally) -> &mut u64) {
+pub fn in_namespace(netns: u32, field: impl FnOnce(&SharedNamespaceTally) -> &Shared<u64>) {
     if !is_tracing() || !Filters.wants_all_of(netns) {
         return;
     }
-    let tally = NAMESPACES.get_ptr_mut(netns).or_else(|| {
-        // Another CPU may be faster.
-        let _ = NAMESPACES.insert(netns, NamespaceTally::default(), BPF_NOEXIST.into());
-        NAMESPACES.get_ptr_mut(netns)
-    });
-    let Some(tally) = tally else {
-        count(Counter::NamespacesUncounted);
-        return;
-    };
-    // SAFETY: the value of a map, which stays valid while the program runs.
-    add(field(unsafe { &mut *tally }), 1);
+    match value_or(&NAMESPACES, &netns, NamespaceTally::default) {
+        Some(tally) => add(field(tally), 1),
+        None => count(Counter::NamespacesUncounted),
+    }
 }

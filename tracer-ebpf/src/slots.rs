@@ -4,11 +4,10 @@
 //! that nobody takes make way in the end; those of [`Slots::put_free`] keep their slot. Two CPUs may be at one slot at
 //! once, as in the kernel's own maps that evict; who takes an entry sees whether it was overwritten meanwhile.
 
-use core::ptr::{read_volatile, write_volatile};
-
 use aya_ebpf::maps::Array;
 use tracer_common::{
     endpoint::{Address, Endpoint, Tuple},
+    shared::Shared,
     slot::{first, mixed},
 };
 
@@ -24,24 +23,21 @@ pub trait Key: Copy {
     fn is(&self, other: &Self) -> bool;
 }
 
-/// A place for an entry.
+/// A place for an entry. Its value is made of cells.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub struct Slot<K, V> {
     /// Whose it is; [`Key::NONE`] if it is free.
-    key: K,
+    key: Shared<K>,
     value: V,
 }
 
 impl<K: Key, V> Slot<K, V> {
     /// Writes the value, and the key behind it: a CPU that finds the key finds no value of the entry before.
     #[inline(always)]
-    fn fill(&mut self, key: &K, write: impl FnOnce(&mut V)) {
-        // SAFETY: references. Volatile, so that the order stays: other CPUs read the slot meanwhile.
-        unsafe { write_volatile(&raw mut self.key, K::NONE) };
-        write(&mut self.value);
-        // SAFETY: likewise.
-        unsafe { write_volatile(&raw mut self.key, *key) };
+    fn fill(&self, key: &K, write: impl FnOnce(&V)) {
+        self.key.set(K::NONE);
+        write(&self.value);
+        self.key.set(*key);
     }
 }
 
@@ -57,36 +53,33 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
 
     /// The value of `key`.
     #[inline(always)]
-    pub fn find(&self, key: &K) -> Option<&mut V> {
-        self.slot(key).map(|slot| &mut slot.value)
+    pub fn find(&self, key: &K) -> Option<&V> {
+        self.slot(key).map(|slot| &slot.value)
     }
 
-    /// Takes the value of `key` out.
+    /// Takes the value of `key` out, as `read` reads it.
     #[inline(always)]
-    pub fn take(&self, key: &K) -> Option<V>
-    where
-        V: Copy,
-    {
+    pub fn take<T>(&self, key: &K, read: impl FnOnce(&V) -> T) -> Option<T> {
         let slot = self.slot(key)?;
-        let value = slot.value;
-        // SAFETY: a reference. Volatile, because another CPU may have given the slot to another key meanwhile.
-        if !unsafe { read_volatile(&raw const slot.key) }.is(key) {
+        let value = read(&slot.value);
+        // Another CPU may have given the slot to another key meanwhile.
+        if !slot.key.reread().is(key) {
             return None;
         }
-        slot.key = K::NONE;
+        slot.key.set(K::NONE);
         Some(value)
     }
 
-    /// Puts a value into a slot for `key`, which has none, if one is free. True if one was.
+    /// Puts the value that `write` writes into a slot for `key`, which has none, if one is free. True if one was.
     #[inline(always)]
-    pub fn put_free(&self, key: &K, value: V) -> bool {
+    pub fn put_free(&self, key: &K, write: impl FnOnce(&V)) -> bool {
         let index = Self::index(key);
         let mut way = 0;
         while way < WAYS
             && let Some(slot) = self.at(index ^ way)
         {
-            if slot.key.is(&K::NONE) {
-                slot.fill(key, |place| *place = value);
+            if slot.key.get().is(&K::NONE) {
+                slot.fill(key, write);
                 return true;
             }
             way += 1;
@@ -97,18 +90,18 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
     /// Puts the value that `write` writes into a slot for `key`, which has none. That is one that is free, or else that of the
     /// entry with the least `moment`, which is returned; 0: none made way.
     #[inline(always)]
-    pub fn put(&self, key: &K, moment: impl Fn(&V) -> u64, write: impl FnOnce(&mut V)) -> u64 {
+    pub fn put(&self, key: &K, moment: impl Fn(&V) -> u64, write: impl FnOnce(&V)) -> u64 {
         self.replace(key, moment, write).unwrap_or(0)
     }
 
     #[inline(always)]
-    fn replace(&self, key: &K, moment: impl Fn(&V) -> u64, write: impl FnOnce(&mut V)) -> Option<u64> {
+    fn replace(&self, key: &K, moment: impl Fn(&V) -> u64, write: impl FnOnce(&V)) -> Option<u64> {
         let index = Self::index(key);
         let (mut best, mut least) = (self.at(index)?, u64::MAX);
         let mut way = 0;
         while way < WAYS && least != 0 {
             let slot = self.at(index ^ way)?;
-            let age = if slot.key.is(&K::NONE) { 0 } else { moment(&slot.value) };
+            let age = if slot.key.get().is(&K::NONE) { 0 } else { moment(&slot.value) };
             if age < least {
                 (best, least) = (slot, age);
             }
@@ -119,12 +112,12 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
     }
 
     #[inline(always)]
-    fn slot(&self, key: &K) -> Option<&mut Slot<K, V>> {
+    fn slot(&self, key: &K) -> Option<&Slot<K, V>> {
         let index = Self::index(key);
         let mut way = 0;
         while way < WAYS {
             let slot = self.at(index ^ way)?;
-            if slot.key.is(key) {
+            if slot.key.get().is(key) {
                 return Some(slot);
             }
             way += 1;
@@ -133,10 +126,8 @@ impl<K: Key + 'static, V: 'static, const BITS: u32, const WAYS: u32> Slots<K, V,
     }
 
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the value of a map is everybody's")]
-    fn at(&self, index: u32) -> Option<&mut Slot<K, V>> {
-        // SAFETY: the value of a map: it stays valid while the program runs.
-        self.0.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
+    fn at(&self, index: u32) -> Option<&Slot<K, V>> {
+        self.0.get(index)
     }
 
     #[inline(always)]

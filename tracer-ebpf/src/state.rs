@@ -82,11 +82,11 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     // A socket that closes has given back its port already.
     let found = if new == state::CLOSE { storage(sock, GET) } else { known(sock) };
     let Some(connection) = found else { return };
-    if new == state::CLOSE || connection.moments.accepted == 0 {
+    if new == state::CLOSE || connection.moments.accepted.get() == 0 {
         take_accept_time(connection);
         note_unseen_accept(sock, connection);
     }
-    if connection.flags & connection::IGNORED != 0 || connection.id == 0 {
+    if connection.flags.has(connection::IGNORED) || connection.id.get() == 0 {
         return;
     }
     let Some(tcp) = sock.as_tcp() else { return };
@@ -106,7 +106,7 @@ fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {
     if new == state::CLOSE {
         drops::remember(connection, view.1.expected, now);
         report_closed(connection, now);
-        debug!(context, "closed connection {} with flags {:x}", connection.id, connection.flags);
+        debug!(context, "closed connection {} with flags {:x}", connection.id.get(), connection.flags.get());
     }
 }
 
@@ -132,7 +132,7 @@ pub fn tcp_send_reset(context: BtfTracePointContext) -> u32 {
     } else {
         return 0;
     };
-    in_namespace(netns, |tally| &mut tally.resets);
+    in_namespace(netns, |tally| &tally.resets);
     if !sock.is_null() && !packet.is_null() && sock.state() == state::LISTEN {
         drops::reset_by_listener(packet);
     }

@@ -1,7 +1,7 @@
 //! The sweep: user space reads the requests that no event will report soon.
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_seq_write};
-use tracer_common::{connection::Connection, record::RequestRecord};
+use tracer_common::{connection::Connection, record::RequestRecord, shared::Shared};
 
 use crate::{
     kernel::Sock,
@@ -46,8 +46,8 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
             let mut record = RequestRecord::of(connection, false, tcp.smoothed_round_trip(), now());
             // Until the first read the moment may wait where the hook could leave it.
             if record.sequence == 1 && record.accepted == 0 && record.flags & RequestRecord::ADOPTED == 0 {
-                let more = || ACCEPTS_MORE.get(connection.address).copied();
-                let moment = ACCEPTS.find(&connection.address).map(|moment| *moment).or_else(more);
+                let more = || ACCEPTS_MORE.get(connection.address.get()).copied();
+                let moment = ACCEPTS.find(&connection.address.get()).map(Shared::get).or_else(more);
                 record.accepted = moment.unwrap_or(0);
                 // A process has it although no hook saw `accept()`, as that of an io_uring.
                 if record.accepted == 0 && Sock::new(sock).is_held() {

@@ -12,6 +12,8 @@ use tracer_common::{
     endpoint::Tuple,
     record::{ConnectionRecord, Kind, ListenerRecord, Process, RequestRecord},
     sequence::after,
+    shared::Shared,
+    stage::ConnectionMoments,
 };
 
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
     filter::{Filter, Filters, may_want},
     handshake,
     kernel::{self, Sock, TcpSock},
-    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, Handshake, add_port, count, emit, is_known_port, is_tracing},
+    maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, HANDSHAKES, add_port, count, emit, is_known_port, is_tracing},
 };
 
 /// [`storage`] looks only.
@@ -37,44 +39,44 @@ pub fn now() -> u64 {
 
 /// The state of `sock`, wanted or not.
 #[inline(always)]
-pub fn storage<'a>(sock: Sock, flags: u64) -> Option<&'a mut Connection> {
-    // SAFETY: a typed socket; the value lives as long as the socket does, which is longer than this program runs.
+pub fn storage<'a>(sock: Sock, flags: u64) -> Option<&'a Connection> {
+    // SAFETY: a typed socket; the value lives as long as the socket does, which is longer than this program runs, and consists of cells.
     unsafe {
         let map = (&raw const CONNECTIONS).cast_mut().cast();
-        bpf_sk_storage_get(map, sock.pointer(), core::ptr::null_mut(), flags).cast::<Connection>().as_mut()
+        bpf_sk_storage_get(map, sock.pointer(), core::ptr::null_mut(), flags).cast::<Connection>().as_ref()
     }
 }
 
 /// The connection of `sock`, if it is traced and wanted.
 #[inline(always)]
-pub fn find<'a>(sock: Sock) -> Option<&'a mut Connection> {
-    known(sock).filter(|connection| connection.flags & connection::IGNORED == 0)
+pub fn find<'a>(sock: Sock) -> Option<&'a Connection> {
+    known(sock).filter(|connection| !connection.flags.has(connection::IGNORED))
 }
 
 /// The state of `sock`, wanted or not, if it is on a port that is served: that costs no call, and keeps the connections
 /// that this host opens itself from costing one.
 #[inline(always)]
-pub fn known<'a>(sock: Sock) -> Option<&'a mut Connection> {
+pub fn known<'a>(sock: Sock) -> Option<&'a Connection> {
     if is_known_port(sock.local_port()) { storage(sock, GET) } else { None }
 }
 
 /// The connection of the established socket `sock`; one that was open before tracing began is adopted.
 #[inline(always)]
-pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a mut Connection, TcpSock)> {
+pub fn find_or_adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<(&'a Connection, TcpSock)> {
     if !is_known_port(sock.local_port()) {
         return None;
     }
     let connection = match storage(sock, GET) {
-        Some(connection) if connection.id != 0 || connection.flags != 0 => connection,
+        Some(connection) if connection.id.get() != 0 || connection.flags.get() != 0 => connection,
         _ => adopt(context, sock)?,
     };
-    let wanted = connection.flags & connection::IGNORED == 0;
+    let wanted = !connection.flags.has(connection::IGNORED);
     if wanted { Some((connection, sock.as_tcp()?)) } else { None }
 }
 
 /// Not inlined: what happens once in the life of a connection is not to lie between what happens at each of its packets.
 #[inline(never)]
-fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connection> {
+fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a Connection> {
     // Through which interface an open connection came is not known.
     if !Filters.wants_adopted() || !is_tracing() {
         return None;
@@ -82,7 +84,7 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
     let tcp_sock = sock.as_tcp()?;
     let tcp = tcp_sock.tcp();
     let connection = create(sock, &sock.tuple(), 0)?;
-    connection.flags |= connection::ADOPTED;
+    connection.flags.insert(connection::ADOPTED);
     let unread = after(tcp.expected, tcp_sock.unread());
     let answered = tcp_sock.acknowledgement().unacknowledged != tcp.written;
     if unread || answered {
@@ -90,11 +92,11 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
     } else {
         connection.follow(tcp);
     }
-    if connection.flags & connection::IGNORED == 0 {
+    if !connection.flags.has(connection::IGNORED) {
         if Filters.wants_unread() {
             count(Counter::ConnectionsAdopted);
         }
-        debug!(context, "adopted connection {} on port {}", connection.id, connection.tuple.local.port);
+        debug!(context, "adopted connection {} on port {}", connection.id.get(), connection.tuple.get().local.port);
     }
     Some(connection)
 }
@@ -105,7 +107,7 @@ fn adopt<'a>(context: &impl EbpfContext, sock: Sock) -> Option<&'a mut Connectio
 pub fn born_early(sock: Sock) {
     if sock.state() == state::SYN_RECV
         && is_known_port(sock.local_port())
-        && storage(sock, GET).is_none_or(|connection| connection.id == 0)
+        && storage(sock, GET).is_none_or(|connection| connection.id.get() == 0)
     {
         begin(sock);
     }
@@ -115,7 +117,7 @@ pub fn born_early(sock: Sock) {
 #[inline(always)]
 pub fn born(sock: Sock) {
     match known(sock) {
-        Some(connection) if connection.id != 0 => established_late(sock, connection),
+        Some(connection) if connection.id.get() != 0 => established_late(sock, connection),
         _ => begin(sock),
     }
 }
@@ -123,10 +125,10 @@ pub fn born(sock: Sock) {
 /// The handshake of a connection is over whose request came with the SYN, and has been read. The handshake's last ACK may
 /// acknowledge the response.
 #[inline(never)]
-fn established_late(sock: Sock, connection: &mut Connection) {
+fn established_late(sock: Sock, connection: &Connection) {
     let now = now();
-    connection.moments.established = now;
-    if connection.flags & connection::IGNORED != 0 {
+    connection.moments.established.set(now);
+    if connection.flags.has(connection::IGNORED) {
         return;
     }
     let Some(tcp) = sock.as_tcp() else { return };
@@ -152,14 +154,17 @@ fn begin(sock: Sock) {
     let Some(tcp_sock) = sock.as_tcp() else { return };
     let tuple = sock.tuple();
     // Not kept as an `Option`: Linux 6.1 refuses a program that copies one that is `None`.
-    let mut times = Handshake::NONE;
-    if let Some(found) = handshake::take(&tuple) {
-        times = found;
+    let (mut syn, mut synack, mut acknowledged, mut asked) = (0, 0, 0, 0);
+    let found = HANDSHAKES.take(&tuple, |it| {
+        (syn, synack, acknowledged, asked) = (it.syn.get(), it.synack.get(), it.acknowledged.get(), it.asked.get());
+    });
+    if found.is_none() {
+        (syn, synack, acknowledged, asked) = (0, 0, 0, 0);
     }
-    let Some(connection) = create(sock, &tuple, times.asked) else { return };
+    let Some(connection) = create(sock, &tuple, asked) else { return };
     let tcp = tcp_sock.tcp();
     let now = now();
-    connection.moments.established = now;
+    connection.moments.established.set(now);
     drops::forget(&tuple, now);
     // Only what came with the SYN has been received now.
     match tcp_sock.bytes_received() {
@@ -167,17 +172,18 @@ fn begin(sock: Sock) {
         received => {
             let is_early = sock.state() == state::SYN_RECV;
             let answered = if is_early { tcp_sock.acknowledgement().unacknowledged } else { tcp.written };
-            let queued = if times.syn == 0 { now } else { times.syn };
+            let queued = if syn == 0 { now } else { syn };
             counted(connection, |connection| connection.follow_fast_open(tcp, received, answered, queued));
         }
     }
-    connection.moments.syn = times.syn;
-    connection.moments.synack = times.synack;
-    connection.moments.leave_deferral_out(times.acknowledged);
-    if !Filters.wants_arrival(connection.moments.syn != 0) {
-        connection.flags |= connection::IGNORED;
+    let mut moments = ConnectionMoments { syn, synack, established: now, accepted: 0 };
+    moments.leave_deferral_out(acknowledged);
+    connection.moments.syn.set(moments.syn);
+    connection.moments.synack.set(moments.synack);
+    if !Filters.wants_arrival(connection.moments.syn.get() != 0) {
+        connection.flags.insert(connection::IGNORED);
     }
-    if connection.flags & connection::IGNORED == 0 && Filters.wants_unread() {
+    if !connection.flags.has(connection::IGNORED) && Filters.wants_unread() {
         count_opened(connection);
     }
 }
@@ -185,12 +191,12 @@ fn begin(sock: Sock) {
 /// Counts a connection that the filters let through: at once, but with a process filter when that process first uses it.
 #[inline(always)]
 fn count_opened(connection: &Connection) {
-    if connection.flags & connection::ADOPTED != 0 {
+    if connection.flags.has(connection::ADOPTED) {
         count(Counter::ConnectionsAdopted);
         return;
     }
     count(Counter::ConnectionsOpened);
-    if connection.moments.syn == 0 && connection.moments.synack == 0 {
+    if connection.moments.syn.get() == 0 && connection.moments.synack.get() == 0 {
         count(Counter::HandshakesLost);
     }
 }
@@ -202,24 +208,24 @@ pub fn ignore_outgoing(sock: Sock) {
     if is_known_port(sock.local_port())
         && let Some(connection) = storage(sock, CREATE)
     {
-        connection.flags = connection::IGNORED;
+        connection.flags.set(connection::IGNORED);
     }
 }
 
 #[inline(always)]
-fn create<'a>(sock: Sock, tuple: &Tuple, asked: u16) -> Option<&'a mut Connection> {
+fn create<'a>(sock: Sock, tuple: &Tuple, asked: u16) -> Option<&'a Connection> {
     let Some(connection) = storage(sock, CREATE) else {
         storage_failed(sock);
         return None;
     };
-    connection.id = sock.cookie();
-    connection.address = sock.pointer() as u64;
-    connection.tuple = *tuple;
-    connection.asked = asked.into();
-    connection.netns = sock.netns();
-    let is_wanted = Filters.wants_connection(&handshake::asked_for(tuple, asked), connection.netns);
+    connection.id.set(sock.cookie());
+    connection.address.set(sock.pointer() as u64);
+    connection.tuple.set(*tuple);
+    connection.asked.set(asked.into());
+    connection.netns.set(sock.netns());
+    let is_wanted = Filters.wants_connection(&handshake::asked_for(tuple, asked), connection.netns.get());
     let unseen = if kernel::is_accept_unseen() { connection::ACCEPT_UNSEEN } else { 0 };
-    connection.flags = if is_wanted { unseen } else { connection::IGNORED };
+    connection.flags.set(if is_wanted { unseen } else { connection::IGNORED });
     Some(connection)
 }
 
@@ -233,16 +239,16 @@ fn storage_failed(sock: Sock) {
 
 /// Runs `event` and counts the request that it began, or that it saw answered further.
 #[inline(always)]
-pub fn counted<T>(connection: &mut Connection, event: impl FnOnce(&mut Connection) -> T) -> T {
-    let (sequence, acknowledged) = (connection.sequence, connection.acknowledged_end);
+pub fn counted<T>(connection: &Connection, event: impl FnOnce(&Connection) -> T) -> T {
+    let (sequence, acknowledged) = (connection.sequence.get(), connection.acknowledged_end.get());
     let result = event(connection);
-    if connection.sequence != sequence {
+    if connection.sequence.get() != sequence {
         // Who reads the first one is not known yet: `note_reader` counts that.
         if is_wanted_reader(connection) {
             count(Counter::RequestsBegun);
         }
-    } else if connection.flags & REOPENED != 0
-        && connection.acknowledged_end != acknowledged
+    } else if connection.flags.has(REOPENED)
+        && connection.acknowledged_end.get() != acknowledged
         && is_wanted_reader(connection)
     {
         count(Counter::RequestsReopened);
@@ -253,37 +259,37 @@ pub fn counted<T>(connection: &mut Connection, event: impl FnOnce(&mut Connectio
 /// Notes the current task as the reader of the current request. Only in process context: in a softirq the current
 /// task is whoever was interrupted.
 #[inline(always)]
-pub fn note_reader(context: &impl EbpfContext, connection: &mut Connection) {
+pub fn note_reader(context: &impl EbpfContext, connection: &Connection) {
     let pid = context.tgid();
-    if connection.reader == pid {
+    if connection.reader.get() == pid {
         return;
     }
     if !is_wanted_reader(connection) && Filters.wants_reader(pid) {
         count(Counter::RequestsBegun);
     }
-    connection.reader = pid;
+    connection.reader.set(pid);
     // SAFETY: no argument.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    connection.process = Process { cgroup, pid, padding: 0, comm: context.command().unwrap_or_default() };
+    connection.process.set(Process { cgroup, pid, padding: 0, comm: context.command().unwrap_or_default() });
 }
 
 /// The application has begun to use the connection: reports it, if it was not.
 #[inline(always)]
-pub fn in_use(connection: &mut Connection, now: u64) {
-    if connection.flags & connection::OPENED == 0 {
+pub fn in_use(connection: &Connection, now: u64) {
+    if !connection.flags.has(connection::OPENED) {
         first_used(connection, now);
     }
 }
 
 /// Not inlined, like [`adopt`].
 #[inline(never)]
-fn first_used(connection: &mut Connection, now: u64) {
+fn first_used(connection: &Connection, now: u64) {
     take_accept_time(connection);
     if is_wanted_reader(connection) {
         if !Filters.wants_unread() {
             count_opened(connection);
         }
-        connection.flags |= connection::OPENED;
+        connection.flags.insert(connection::OPENED);
         report_connection(connection, Kind::Opened, now);
     }
 }
@@ -298,12 +304,13 @@ fn take_more(address: u64) -> Option<u64> {
 
 /// Takes over the accept time that was stored under the socket's address, where no hook gave it with the socket.
 #[inline(always)]
-pub fn take_accept_time(connection: &mut Connection) {
+pub fn take_accept_time(connection: &Connection) {
     // An outgoing connection has no address here.
-    if connection.moments.accepted == 0
-        && connection.address != 0
-        && let Some(moment) = ACCEPTS.take(&connection.address).or_else(|| take_more(connection.address))
-        && connection.flags & connection::ADOPTED == 0
+    if connection.moments.accepted.get() == 0
+        && connection.address.get() != 0
+        && let Some(moment) =
+            ACCEPTS.take(&connection.address.get(), Shared::get).or_else(|| take_more(connection.address.get()))
+        && !connection.flags.has(connection::ADOPTED)
     {
         connection.accepted(moment);
     }
@@ -312,9 +319,9 @@ pub fn take_accept_time(connection: &mut Connection) {
 /// Notes that a process has the connection although no hook saw `accept()`: some see a system call only, and an `io_uring`
 /// accepts without one.
 #[inline(always)]
-pub fn note_unseen_accept(sock: Sock, connection: &mut Connection) {
-    if connection.moments.accepted == 0 && sock.is_held() {
-        connection.flags |= connection::ACCEPT_UNSEEN;
+pub fn note_unseen_accept(sock: Sock, connection: &Connection) {
+    if connection.moments.accepted.get() == 0 && sock.is_held() {
+        connection.flags.insert(connection::ACCEPT_UNSEEN);
     }
 }
 
@@ -356,7 +363,7 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
     if !is_wanted_reader(connection) {
         return;
     }
-    if connection.request.reports == 0 {
+    if connection.request.reports.get() == 0 {
         count(Counter::RequestsEnded);
     }
     let last = matches!(why, Report::Over);
@@ -370,5 +377,5 @@ pub fn report_request(connection: &Connection, why: Report, tcp: TcpSock, now: u
 /// Whether the process filter lets the connection's latest reader through.
 #[inline(always)]
 pub fn is_wanted_reader(connection: &Connection) -> bool {
-    Filters.wants_reader(connection.reader)
+    Filters.wants_reader(connection.reader.get())
 }

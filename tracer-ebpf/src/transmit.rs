@@ -47,7 +47,7 @@ pub fn tcp_retransmit_skb(context: BtfTracePointContext) -> u32 {
         return 0;
     }
     let sock = Sock::new(context.arg(0));
-    in_namespace(sock.netns(), |tally| &mut tally.retransmits);
+    in_namespace(sock.netns(), |tally| &tally.retransmits);
     if let Some(connection) = find(sock) {
         connection.retransmitted(Packet::new(context.arg(1)).length());
     }

@@ -68,7 +68,8 @@ proptest! {
         begin in (number(), number()),
         events in prop::collection::vec((event(), (number(), number()), moment()), 0..40),
     ) {
-        let mut connection = Connection { flags, ..Connection::default() };
+        let connection = Connection::default();
+        connection.flags.set(flags);
         connection.follow(Tcp { expected: begin.0, written: begin.1, window: WINDOW });
         let reports = RefCell::new(Vec::new());
         let report = |connection: &Connection, why, _| {
@@ -100,8 +101,8 @@ proptest! {
         }
         let reports = reports.into_inner();
         check_reports(&reports);
-        assert_eq!(reports.last().map_or(0, |last| last.sequence), connection.sequence, "every request was reported");
-        assert_eq!(connection.flags & ACTIVE, 0);
+        assert_eq!(reports.last().map_or(0, |last| last.sequence), connection.sequence.get(), "every request was reported");
+        assert_eq!(connection.flags.get() & ACTIVE, 0);
     }
 
     #[test]
@@ -122,7 +123,7 @@ proptest! {
                 2 => scenario.read(),
                 3 | 4 => {
                     // Before the first request there is nothing to answer.
-                    written += if scenario.connection.sequence == 0 { 0 } else { u64::from(length) };
+                    written += if scenario.connection.sequence.get() == 0 { 0 } else { u64::from(length) };
                     scenario.write(length)
                 }
                 5 => scenario.send(),
@@ -141,7 +142,7 @@ proptest! {
         };
         check_reports(&scenario.reports());
         let requests = scenario.requests();
-        assert_eq!(requests.len(), scenario.connection.sequence as usize);
+        assert_eq!(requests.len(), scenario.connection.sequence.get() as usize);
         assert_eq!(requests.iter().map(|request| request.bytes_in).sum::<u64>(), received);
         assert_eq!(requests.iter().map(|request| request.bytes_out).sum::<u64>(), written);
         let (last, earlier) = requests.split_last().map_or((None, requests.as_slice()), |(last, rest)| (Some(last), rest));

@@ -108,19 +108,22 @@ fn the_process_that_closes_is_noted_and_no_other() {
     scenario.close();
     scenario.by = Ender { pid: 1, ..WORKER };
     scenario.fin_acknowledged().gone();
-    assert_eq!(scenario.connection.by, WORKER);
+    assert_eq!(scenario.connection.by.get(), WORKER);
     // The peer resets while a process holds the lock: the process ends nothing.
     let mut scenario = Scenario::new();
     scenario.by = WORKER;
     scenario.handshake().request(10).peer_resets();
-    assert_eq!((scenario.connection.by, scenario.connection.flags & RESET_BY_PEER), (Ender::default(), RESET_BY_PEER));
+    assert_eq!(
+        (scenario.connection.by.get(), scenario.connection.flags.get() & RESET_BY_PEER),
+        (Ender::default(), RESET_BY_PEER)
+    );
     // The peer closes; then the application does.
     let mut scenario = Scenario::new();
     scenario.by = WORKER;
     scenario.handshake().peer_closes();
-    assert_eq!(scenario.connection.by, Ender::default());
+    assert_eq!(scenario.connection.by.get(), Ender::default());
     scenario.close();
-    assert_eq!(scenario.connection.by, WORKER);
+    assert_eq!(scenario.connection.by.get(), WORKER);
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn what_happened_after_the_first_end_is_told_too() {
     assert_eq!((record.pending, record.unread), (ConnectionRecord::CUT, 7));
     let mut scenario = Scenario::new();
     scenario.handshake().request(10).read().write(10).send_lost().close().peer_resets();
-    assert_eq!(scenario.connection.flags & RESET_ARRIVED, RESET_ARRIVED);
+    assert_eq!(scenario.connection.flags.get() & RESET_ARRIVED, RESET_ARRIVED);
 }
 
 #[test]
@@ -158,7 +161,7 @@ fn the_time_with_a_closed_window_belongs_to_the_request() {
     scenario.handshake();
     // Nothing is under way: there is nobody to wait.
     scenario.connection.advertised(true, || scenario.now);
-    assert_eq!(scenario.connection.zero_since, 0);
+    assert_eq!(scenario.connection.zero_since.get(), 0);
     scenario.request(10);
     let begun = scenario.now;
     scenario.connection.advertised(true, || begun);
@@ -195,13 +198,16 @@ fn whether_anything_was_written_before_the_end_is_told() {
 fn a_peer_that_sends_on_during_the_response_is_noted_for_the_next_turn() {
     let mut scenario = Scenario::new();
     scenario.handshake().request(1000).read().write(200).request(1000);
-    assert_eq!(scenario.connection.flags & (SENT_ON | CONTINUES), SENT_ON);
+    assert_eq!(scenario.connection.flags.get() & (SENT_ON | CONTINUES), SENT_ON);
     scenario.send().request(1000);
-    assert_eq!((scenario.connection.sequence, scenario.connection.flags & (SENT_ON | CONTINUES)), (2, CONTINUES));
+    assert_eq!(
+        (scenario.connection.sequence.get(), scenario.connection.flags.get() & (SENT_ON | CONTINUES)),
+        (2, CONTINUES)
+    );
     assert!(closed(&scenario.connection).turn().marks.0 & CONTINUES != 0);
     // The next request, which waits for the response, continues nothing.
     scenario.read().respond(10).request(1000);
-    assert_eq!((scenario.connection.sequence, scenario.connection.flags & (SENT_ON | CONTINUES)), (3, 0));
+    assert_eq!((scenario.connection.sequence.get(), scenario.connection.flags.get() & (SENT_ON | CONTINUES)), (3, 0));
 }
 
 #[test]
@@ -249,7 +255,7 @@ fn most_requests_of_a_plain_connection_are_not_looked_at() {
             let wanted = scenario.connection.is_opening_wanted();
             if wanted {
                 scenario.connection.opened_with(opening);
-                looks.push(scenario.connection.sequence);
+                looks.push(scenario.connection.sequence.get());
             }
             scenario.respond(40);
         }
@@ -297,7 +303,7 @@ fn the_time_for_which_packets_wait_in_a_queue_of_this_host_counts_once() {
         scenario.write(100).wait(after * MS - STEP);
         scenario.passed_on = scenario.now - waited * MS;
         scenario.send_lost();
-        scenario.connection.request.held
+        scenario.connection.request.held.get()
     };
     // Before the first packet leaves, the time is that of `egress`.
     assert_eq!(send(5, 5), 0);
@@ -306,19 +312,19 @@ fn the_time_for_which_packets_wait_in_a_queue_of_this_host_counts_once() {
     assert!(held[0] == 4 * MS && held[1].abs_diff(6 * MS) <= 3 * STEP && held[2] == held[1], "{held:?}");
     scenario.acknowledge();
     scenario.retransmit();
-    assert_eq!((scenario.connection.request.resent, scenario.connection.request.held), (400, held[2]));
+    assert_eq!((scenario.connection.request.resent.get(), scenario.connection.request.held.get()), (400, held[2]));
 }
 
 #[test]
 fn a_request_in_the_syn_is_one() {
-    let mut scenario = Scenario::new();
+    let scenario = Scenario::new();
     // The socket has 200 bytes of the request, and nothing was written.
     let tcp = scenario.tcp();
     let early = Tcp { expected: tcp.expected.wrapping_add(200), ..tcp };
     scenario.connection.follow_fast_open(early, 200, early.written, 7);
     let request = &scenario.connection.request;
-    assert_eq!((request.moments.queued, request.bytes_in, scenario.connection.sequence), (7, 200, 1));
-    assert_eq!(scenario.connection.input_end, early.expected);
+    assert_eq!((request.moments.queued.get(), request.bytes_in.get(), scenario.connection.sequence.get()), (7, 200, 1));
+    assert_eq!(scenario.connection.input_end.get(), early.expected);
     // The application reads and answers before the handshake is over.
     assert_eq!(scenario.connection.read(early, || 9), Some(9));
     let answered = Tcp { written: early.written.wrapping_add(50), ..early };
@@ -326,5 +332,5 @@ fn a_request_in_the_syn_is_one() {
     let segment = Segment { start: answered.expected, end: answered.expected, acknowledges: answered.written };
     scenario.connection.segment(segment, answered, || Times { arrived: 0, queued: 12 }, |_, _, _| {});
     let request = &scenario.connection.request;
-    assert_eq!((request.bytes_out, request.moments.acknowledged, request.reports), (50, 12, 1));
+    assert_eq!((request.bytes_out.get(), request.moments.acknowledged.get(), request.reports.get()), (50, 12, 1));
 }

@@ -20,7 +20,7 @@ fn fin_of_peer_is_no_request_byte() {
 fn fin_of_peer_begins_no_request() {
     let mut s = Scenario::new();
     s.adopted().peer_closes().read().gone();
-    assert_eq!(s.connection.sequence, 0);
+    assert_eq!(s.connection.sequence.get(), 0);
 }
 
 /// A lingering close, as nginx does it, shuts down and reads the rest: `write_seq` counts the host's own FIN.
@@ -99,7 +99,7 @@ fn second_segment_does_not_hide_that_the_first_came_with_the_handshake() {
     s.handshake().request_with_handshake(1448).wait(200 * STEP).request(100).read().respond(5);
     let r = s.requests()[0];
     assert_eq!(r.bytes_in, 1548);
-    assert_eq!((r.moments.arrived, r.moments.queued), (0, s.connection.moments.established));
+    assert_eq!((r.moments.arrived, r.moments.queued), (0, s.connection.moments.established.get()));
 }
 
 /// A segment outside of the window, which TCP refuses, moves nothing.
@@ -128,7 +128,7 @@ fn overflow_in_accept() {
 fn process_of_previous() {
     let mut s = Scenario::new();
     s.handshake().request(10).read();
-    s.connection.process.pid = 42; // what note_reader does
+    s.connection.process.pid.set(42); // what note_reader does
     s.respond(20).request(10).peer_resets();
     assert_eq!(s.requests()[1].process.pid, 0);
 }
@@ -163,7 +163,7 @@ fn read_after_close_begins_no_request() {
         .request_with_handshake(10)
         .gone()
         .read();
-    assert_eq!(s.connection.sequence, 1);
+    assert_eq!(s.connection.sequence.get(), 1);
 }
 
 /// All of a short request, and its FIN, come with the handshake's last ACK.
@@ -173,6 +173,6 @@ fn request_and_fin_with_the_handshake() {
     let mut s = Scenario::new();
     s.handshake().request_with_handshake(77).peer_closes().read().write(50).send().close().fin_acknowledged();
     assert_eq!(s.bytes(), [(77, 50)]);
-    assert_eq!(s.requests()[0].moments.queued, s.connection.moments.established);
+    assert_eq!(s.requests()[0].moments.queued, s.connection.moments.established.get());
     assert_ne!(s.requests()[0].moments.first_read, 0);
 }

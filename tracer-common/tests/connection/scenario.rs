@@ -83,9 +83,9 @@ impl Scenario {
     /// The handshake, seen.
     pub fn handshake(&mut self) -> &mut Self {
         self.state = state::ESTABLISHED;
-        self.connection.moments.syn = self.now;
-        self.connection.moments.synack = self.now + STEP;
-        self.connection.moments.established = self.now + 2 * STEP;
+        self.connection.moments.syn.set(self.now);
+        self.connection.moments.synack.set(self.now + STEP);
+        self.connection.moments.established.set(self.now + 2 * STEP);
         self.connection.follow(self.tcp());
         self.wait(3 * STEP)
     }
@@ -93,7 +93,7 @@ impl Scenario {
     /// Tracing begins on the open connection.
     pub fn adopted(&mut self) -> &mut Self {
         self.state = state::ESTABLISHED;
-        self.connection.flags |= ADOPTED;
+        self.connection.flags.insert(ADOPTED);
         self.connection.follow(self.tcp());
         self
     }

@@ -10,7 +10,7 @@ use tracer_common::{
 
 /// What the marks of the current turn say about the response before it.
 fn number(scenario: &Scenario) -> u32 {
-    scenario.connection.flags >> OPENING_SHIFT & 15
+    scenario.connection.flags.get() >> OPENING_SHIFT & 15
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_body_behind_an_interim_response_is_noted() {
         assert!(scenario.connection.is_opening_wanted());
         scenario.connection.opened_with(opening);
         assert_eq!(number(&scenario), BODY, "{opening:?}");
-        let marks = Marks(scenario.connection.flags);
+        let marks = Marks(scenario.connection.flags.get());
         assert!(marks.has_seen(Opening::Http) && !marks.has_seen(opening), "a body says nothing about the protocol");
         // What follows its response is a request again.
         scenario.respond(300).request(500).read();
@@ -65,7 +65,7 @@ fn a_request_without_a_body_is_http() {
     let mut scenario = Scenario::new();
     scenario.handshake().request(200).read();
     scenario.connection.opened_with(Opening::Bodiless);
-    let marks = Marks(scenario.connection.flags);
+    let marks = Marks(scenario.connection.flags.get());
     assert_eq!((marks.opening(), marks.is_bodiless(), marks.has_seen(Opening::Http)), (Opening::Http, true, true));
     assert!(!marks.is_tls() && !marks.has_seen(Opening::Text));
     // Behind an interim response it is the next request.

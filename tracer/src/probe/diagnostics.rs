@@ -77,9 +77,9 @@ impl Diagnostics {
                 let mut found = Vec::new();
                 for family in [libc::AF_INET, libc::AF_INET6] {
                     dump(family, &self.map, &mut |connection| {
-                        let is_wanted = self.pid == 0 || self.pid == connection.reader;
+                        let is_wanted = self.pid == 0 || self.pid == connection.reader.get();
                         if connection.is_to_be_looked_at() && is_wanted {
-                            found.push(*connection);
+                            found.push(connection);
                         }
                     })?;
                 }
@@ -89,7 +89,7 @@ impl Diagnostics {
                 let mut record = RequestRecord::of(&connection, false, 0, now);
                 // Until the first read the moment may wait where the hook could leave it.
                 if record.sequence == 1 && record.accepted == 0 && record.flags & RequestRecord::ADOPTED == 0 {
-                    record.accepted = accepted(ebpf, connection.address).unwrap_or(0);
+                    record.accepted = accepted(ebpf, connection.address.get()).unwrap_or(0);
                 }
                 each(record);
             }
@@ -139,8 +139,8 @@ fn request(family: libc::c_int, map: &OwnedFd) -> io::Result<Vec<u8>> {
 }
 
 /// Calls `each` with the state of every connection of that address family in the calling thread's network namespace.
-fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(&Connection)) -> io::Result<()> {
-    ask(request(family, map)?, |message| connection(message).iter().for_each(&mut *each))
+fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(Connection)) -> io::Result<()> {
+    ask(request(family, map)?, |message| connection(message).into_iter().for_each(&mut *each))
 }
 
 /// Sends the request in the calling thread's network namespace and calls `each` with each message that comes back.
@@ -220,10 +220,10 @@ fn connection(message: &[u8]) -> Option<Connection> {
         return None;
     }
     // SAFETY: the length was checked, the read needs no alignment, and any bit pattern is a valid `Connection`.
-    let mut connection = unsafe { value.as_ptr().cast::<Connection>().read_unaligned() };
+    let connection = unsafe { value.as_ptr().cast::<Connection>().read_unaligned() };
     // A socket has an inode as long as a process has it, although perhaps no hook saw `accept()`.
-    if connection.moments.accepted == 0 && word(message, uapi::HEADER + uapi::INODE) != Some(0) {
-        connection.flags |= ACCEPT_UNSEEN;
+    if connection.moments.accepted.get() == 0 && word(message, uapi::HEADER + uapi::INODE) != Some(0) {
+        connection.flags.insert(ACCEPT_UNSEEN);
     }
     Some(connection)
 }
@@ -278,7 +278,7 @@ mod tests {
         let storage = [wrapped(2, &9_u32.to_ne_bytes()), wrapped(3, &value)].concat();
         let storages = wrapped(uapi::INET_DIAG_SK_BPF_STORAGES | uapi::NESTED, &wrapped(1, &storage));
         let message = [vec![0; uapi::HEADER + uapi::MESSAGE], wrapped(8, &[1]), storages].concat();
-        assert_eq!(connection(&message).unwrap().sequence, 7);
+        assert_eq!(connection(&message).unwrap().sequence.get(), 7);
         assert!(connection(&message[..message.len() - 8]).is_none());
         assert!(connection(&message[..uapi::HEADER + uapi::MESSAGE + 8]).is_none());
         assert!(connection(&[]).is_none());
