@@ -116,7 +116,6 @@ pub fn encode_connection(record: &ConnectionRecord) -> &[u8] {
 }
 
 /// The bytes of a record that [`decode`] turns back into it.
-#[cfg(test)]
 pub fn encode_rejection(record: &RejectionRecord) -> &[u8] {
     bytes_of(record)
 }

@@ -1,6 +1,7 @@
 //! From bytes to what is shown: one way for the ring buffer and for recordings.
 
 pub mod rejections;
+pub mod totals;
 
 use crate::{
     aggregate::{Summary, figures::Change, rejections::total},
@@ -24,8 +25,9 @@ use crate::{
     recording::write::{Recorder, WriteError},
     track::{Event, Tracker},
 };
-use rejections::{Question, Rejections, Unreported};
+use rejections::{Question, Rejections};
 use std::io::{self, Write};
+use totals::OfKey;
 use tracer_common::{
     record::{ConnectionRecord, Process, RequestRecord},
     rejection::{Key, Tally},
@@ -165,6 +167,11 @@ impl<W: Write> Pipeline<W> {
         self.reconciliation.extend(namespaces);
     }
 
+    /// Notes a request that will be shown as one that waits at the end.
+    pub fn notice_waiting(&mut self, record: &RequestRecord) {
+        self.shown.places.notice(&record.process, record.reported);
+    }
+
     /// The processes whose control groups have become of interest since the last call.
     pub fn unplaced(&mut self) -> Vec<Process> {
         self.shown.places.wanted()
@@ -297,9 +304,9 @@ impl<W: Write> Pipeline<W> {
         self.rejections.generation_ends(generation);
     }
 
-    /// What of the events of `key` was not reported one by one.
-    pub fn unreported(&mut self, key: &Key, tally: &Tally) -> Option<Unreported> {
-        self.rejections.unreported(key, tally)
+    /// What is to be made of what the kernel side counted under `key`.
+    pub fn of_key(&mut self, key: &Key, tally: &Tally) -> OfKey {
+        OfKey::new(key, tally, &mut self.rejections)
     }
 
     /// The rejections so far.

@@ -3,6 +3,8 @@
 //! from kernel to kernel, so they go by their names.
 
 use crate::model::rejection::Cause::{self, BpfDrop, MalformedPacket, PacketDropped, ReversePath};
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
 use tracer_common::settings::class::{ALWAYS, FIREWALL, LATE, PLACE, SYN};
 
 /// A reason.
@@ -127,6 +129,24 @@ static OF_SYNS: &[Reason] = &[
 
 /// The prefix of every name in `enum skb_drop_reason` that is a reason.
 pub const PREFIX: &str = "SKB_DROP_REASON_";
+
+/// The names of the reasons of the running kernel, by their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Names(HashMap<u32, String, FixedState>);
+
+impl Names {
+    /// From the values of `enum skb_drop_reason`.
+    pub fn new(values: &[(String, u64)]) -> Self {
+        let reason =
+            |(name, value): &(String, u64)| Some((u32::try_from(*value).ok()?, name.strip_prefix(PREFIX)?.to_owned()));
+        Self(values.iter().filter_map(reason).collect())
+    }
+
+    /// The name of the reason with that number, without [`PREFIX`].
+    pub fn of(&self, number: u32) -> Option<String> {
+        self.0.get(&number).cloned()
+    }
+}
 
 /// The reasons of which more has to be known (`classify.rs`), and how the kernel side looks at them.
 const JUDGED: &[(u8, &[&str])] = &[

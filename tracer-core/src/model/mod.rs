@@ -12,3 +12,4 @@ pub mod rejection;
 pub mod request;
 pub mod selection;
 pub mod status;
+pub mod tallies;

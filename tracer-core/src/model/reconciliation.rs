@@ -120,18 +120,21 @@ const REJECTIONS: [(&str, &str); 3] = [
 ];
 
 impl Reconciliation {
-    /// Holds what the kernel `counted` in the namespace against what was `seen` there.
-    pub fn new(netns: u32, counted: &TcpCounters, seen: &Seen, filtered: bool) -> Self {
+    /// Holds what the kernel counted in the namespace against what was `seen` there. It counted at least the first of `counted` while
+    /// events were seen, and at most the second.
+    pub fn new(netns: u32, counted: (&TcpCounters, &TcpCounters), seen: &Seen, filtered: bool) -> Self {
+        let (least, most) = counted;
         let listen_drops = seen.accept_queue_full + seen.syn_queue_full + seen.no_route_back;
         let rows = [
-            ("ListenOverflows", counted.listen_overflows, seen.accept_queue_full),
-            ("ListenDrops", counted.listen_drops, listen_drops),
-            ("TCPReqQFullDrop", counted.syn_queue_drops, seen.syn_queue_full),
-            ("OutRsts", counted.resets, seen.resets),
-            ("RetransSegs", counted.retransmits, seen.retransmits),
+            ("ListenOverflows", (least.listen_overflows, most.listen_overflows), seen.accept_queue_full),
+            ("ListenDrops", (least.listen_drops, most.listen_drops), listen_drops),
+            ("TCPReqQFullDrop", (least.syn_queue_drops, most.syn_queue_drops), seen.syn_queue_full),
+            ("OutRsts", (least.resets, most.resets), seen.resets),
+            ("RetransSegs", (least.retransmits, most.retransmits), seen.retransmits),
         ];
-        let row = |(name, kernel, explained): (&str, Option<u64>, u64)| {
-            let kernel = kernel?;
+        let row = |(name, kernel, explained): (&str, (Option<u64>, Option<u64>), u64)| {
+            let (least, most) = (kernel.0?, kernel.1?);
+            let kernel = explained.clamp(least.min(most), most);
             let difference = kernel.wrapping_sub(explained).cast_signed();
             Some(Row { name: name.to_owned(), kernel, explained, difference })
         };
@@ -195,7 +198,8 @@ mod tests {
     #[test]
     fn what_was_not_explained_is_said() {
         let seen = Seen { accept_queue_full: 7, syn_queue_full: 1, no_route_back: 0, resets: 6, retransmits: 21 };
-        let reconciliation = Reconciliation::new(7, &TcpCounters { syn_queue_drops: None, ..counters() }, &seen, false);
+        let partly = TcpCounters { syn_queue_drops: None, ..counters() };
+        let reconciliation = Reconciliation::new(7, (&partly, &partly), &seen, false);
         let rows: Vec<_> = reconciliation
             .rows
             .iter()
@@ -205,7 +209,8 @@ mod tests {
             [("ListenOverflows", 7, 7, 0), ("ListenDrops", 9, 8, 1), ("OutRsts", 5, 6, -1), ("RetransSegs", 21, 21, 0)];
         assert_eq!(rows, expected);
         assert_eq!(reconciliation.unexplained(), Some((1, "ListenDrops", "connection that a listener dropped")));
-        let overflows = Reconciliation::new(7, &counters(), &Seen { accept_queue_full: 5, ..seen }, false);
+        let overflows =
+            Reconciliation::new(7, (&counters(), &counters()), &Seen { accept_queue_full: 5, ..seen }, false);
         assert_eq!(overflows.unexplained().map(|(count, name, _)| (count, name)), Some((2, "ListenOverflows")));
         assert_eq!(Reconciliation::unread(7, NotRead::AtEnd, false).unexplained(), None);
         let kept = serde_json::to_string(&reconciliation).unwrap();

@@ -45,6 +45,9 @@ const TOTALS: [Counter; 6] = [
 /// The name of [`Counters::events_missed`].
 const EVENTS_MISSED: &str = "events_missed";
 
+/// The name of [`Counters::unanswered`].
+const HOST_UNANSWERED: &str = "host_unanswered";
+
 /// The names of [`Counters::untraced`].
 const INTERFACES_UNTRACED: &str = "interfaces_untraced";
 const NAMESPACES_UNTRACED: &str = "namespaces_untraced";
@@ -59,6 +62,19 @@ impl Counters {
     /// Events that came while the same program was interrupted on the same CPU: the kernel then leaves it out.
     pub fn events_missed(&self) -> u64 {
         self.0.get(EVENTS_MISSED).copied().unwrap_or(0)
+    }
+
+    /// Adds the questions that the host did not answer in time.
+    pub fn with_unanswered(mut self, questions: u64) -> Self {
+        if questions != 0 {
+            self.0.insert(HOST_UNANSWERED.to_owned(), questions);
+        }
+        self
+    }
+
+    /// Questions about rejections that the host did not answer in time: these lack names, processes or rules.
+    pub fn unanswered(&self) -> u64 {
+        self.0.get(HOST_UNANSWERED).copied().unwrap_or(0)
     }
 
     /// Adds the interfaces and network namespaces whose SYNs were not seen.

@@ -293,6 +293,11 @@ fn lost(counters: &Counters) -> Vec<String> {
             "event",
             "missed, which came while the same program was interrupted: a stage or a request may lack it".to_owned(),
         ),
+        (
+            counters.unanswered(),
+            "question",
+            "not answered by this host in time: as many rejections lack a process, a rule or a reason".to_owned(),
+        ),
     ];
     let unkept = [
         (StorageFailed, "connection", "not traced: the kernel had no memory for their state"),

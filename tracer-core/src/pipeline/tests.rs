@@ -80,7 +80,7 @@ fn warnings_are_no_rejections() {
 fn unexplained_counters_are_said() {
     let of = |netns, overflows, filtered| {
         let before = TcpCounters { listen_overflows: Some(overflows), ..TcpCounters::default() };
-        Reconciliation::new(netns, &before, &Seen::default(), filtered)
+        Reconciliation::new(netns, (&before, &before), &Seen::default(), filtered)
     };
     let verdict = |reconciliation: Vec<Reconciliation>| {
         let text = shown(options(View::JsonFigures), |it| {

@@ -1,12 +1,12 @@
 //! `tracer watch`: shows every request, and every rejection, as it happens.
 
 mod asker;
+mod ending;
 mod ticker;
 
 use crate::{
     cli::WatchArgs,
     clock::{self, monotonic},
-    host::answers::Host,
     probe::{Filters, Probe, ProbeError, SYN, Ways, host, namespace},
     terminal,
 };
@@ -27,9 +27,9 @@ use tokio::{
 use tracer_common::{counter::Counter, record::RequestRecord};
 use tracer_core::{
     decode::{Record, decode, encode_request},
-    explain::Limits,
-    model::status::{Counters, Hook},
-    pipeline::{Options, Pipeline},
+    explain::{Limits, reasons::Names},
+    model::status::Hook,
+    pipeline::{Options, Pipeline, totals::Scope},
     recording::write::Recorder,
 };
 
@@ -66,15 +66,17 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     }
     pipeline.assume(args.show.limits());
     pipeline.hooks(probe.hooks().iter().map(Hook::from).collect());
-    let host = Host::new(probe.drop_reasons().to_vec());
-    let sees_syns = probe.hooks().iter().any(|hook| hook.name == SYN && hook.through.is_some());
-    let asker = Asker::new(host, filters, sees_syns, monotonic());
+    let scope = scope(&filters, &probe);
+    let asker = Asker::new(Names::new(probe.drop_reasons()), filters.netns)
+        .context("starting the thread that asks the host")?;
     let mut sink = Sink { pipeline, asker };
+    let until = sink.asker.ask_counters();
+    let began = sink.asker.wait_for_counters(until, &mut sink.pipeline);
     let whole = runtime.block_on(async {
         // SAFETY: the ring buffer owns its file descriptor, which stays open and the same for as long as it lives.
         let mut records = unsafe { AsyncFd::register(probe.records()?) }?;
         let outcome = follow(&mut probe, &mut records, &mut sink, args).await;
-        finish(&mut probe, records.get_mut(), sink, outcome)
+        ending::finish(&mut probe, records.get_mut(), sink, (scope, began), outcome)
     })?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -87,17 +89,15 @@ struct Sink<W> {
 
 impl<W: Write> Sink<W> {
     fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let record = decode(bytes);
-        if let Ok(Record::Rejection(record)) = &record {
-            self.pipeline.host_says(self.asker.facts(record));
+        match decode(bytes) {
+            Ok(Record::Rejection(record)) => self.asker.event(&record, &mut self.pipeline),
+            record => self.pipeline.decoded(&record, bytes),
         }
-        self.pipeline.decoded(&record, bytes)
     }
 
     fn tick(&mut self) -> anyhow::Result<()> {
         self.pipeline.tick(monotonic())?;
-        self.asker.answer(&mut self.pipeline);
-        Ok(())
+        Ok(self.asker.tick(&mut self.pipeline)?)
     }
 }
 
@@ -114,6 +114,19 @@ fn filters(args: &WatchArgs) -> anyhow::Result<Filters> {
         interfaces: args.interfaces.clone(),
         without: args.without.clone(),
     })
+}
+
+/// What is watched, for what is said at the end.
+fn scope(filters: &Filters, probe: &Probe) -> Scope {
+    let sees_syns = probe.hooks().iter().any(|hook| hook.name == SYN && hook.through.is_some());
+    let Filters { pid, interfaces, peers, ports, netns, .. } = filters;
+    Scope {
+        ports: ports.clone(),
+        netns: *netns,
+        filtered: !filters.let_all_through(),
+        sees_arrivals: sees_syns && pid.is_none() && interfaces.is_empty() && peers.is_empty(),
+        began: monotonic(),
+    }
 }
 
 /// Tells on standard error what is watched and what is missing, so that an empty screen is not a riddle.
@@ -173,8 +186,8 @@ async fn follow(
                         sink.pipeline.look(&record);
                     }
                 }
-                if sweeps.is_look() {
-                    sink.asker.taken(&probe.take_tallies()?, &mut sink.pipeline)?;
+                if sweeps.is_look() && !sink.asker.has_tallies() {
+                    sink.asker.tallies(probe.take_tallies()?, &mut sink.pipeline)?;
                 }
                 sink.tick()?;
             }
@@ -260,42 +273,4 @@ fn sweep(probe: &Probe, records: &mut Records, sink: &mut Sink<impl Write>) -> a
         }
     }
     Ok(waiting)
-}
-
-/// Shows what is left, also after an error, because what was seen until then is not lost. Every step is taken whether or
-/// not the one before it failed. The first error is returned at the end.
-fn finish(
-    probe: &mut Probe,
-    records: &mut Records,
-    mut sink: Sink<impl Write>,
-    outcome: anyhow::Result<()>,
-) -> anyhow::Result<bool> {
-    let mut first = FirstError::default();
-    first.keep(outcome);
-    let (missed, untraced) = (probe.events_missed(), probe.untraced());
-    // From here on nothing is counted any more, so that the totals are those of the records.
-    first.keep(probe.stop());
-    let waiting = first.keep(sweep(probe, records, &mut sink)).unwrap_or_default();
-    let counters = first.keep(probe.counts());
-    let counters = counters
-        .map(|it| Counters::new(it).with_events_missed(missed).with_untraced(untraced.interfaces, untraced.namespaces));
-    let Sink { mut pipeline, mut asker } = sink;
-    if first.0.as_ref().is_some_and(crate::is_broken_pipe) {
-        return Ok(pipeline.abandon(&waiting, counters.as_ref()));
-    }
-    let tallies = first.keep(probe.tallies());
-    first.keep(asker.finish(tallies.as_ref(), counters.as_ref(), &mut pipeline));
-    let whole = first.keep(pipeline.finish(&waiting, counters.as_ref()));
-    first.0.map_or(Ok(whole.unwrap_or(false)), Err)
-}
-
-/// The first of several errors.
-#[derive(Default)]
-struct FirstError(Option<anyhow::Error>);
-
-impl FirstError {
-    /// The value of `result`, if there is one. Otherwise keeps the error, unless there was one before.
-    fn keep<T, E: Into<anyhow::Error>>(&mut self, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.0.get_or_insert_with(|| error.into())).ok()
-    }
 }

@@ -8,52 +8,44 @@ use super::{
     symbols::Symbols,
 };
 use foldhash::fast::FixedState;
-use std::{collections::HashMap, net::SocketAddr};
-use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
-use tracer_core::{
-    explain::reasons::PREFIX,
-    model::{application::Application, facts::HostFacts, peer, rejection::ProcessName},
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
 };
+use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
+use tracer_core::model::{application::Application, facts::HostFacts, peer, rejection::ProcessName};
 
 /// At most this many of the processes that listen on a port are named.
 const MOST_ELDERS: usize = 64;
 
+/// For how long an answer about a process holds: a flood of closes asks about it once.
+const LIFETIME: Duration = Duration::from_millis(500);
+/// Answers about processes that are kept.
+const CAPACITY: usize = 256;
+
 /// This host. Its answers are kept for about a second, so that a flood of rejections costs a look-up each.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Host {
-    reasons: HashMap<u32, String, FixedState>,
     symbols: Symbols,
     listeners: Listeners,
     rulesets: Rulesets,
     conntrack: conntrack::Tables,
     routes: Routes,
+    applications: HashMap<(u32, u32, SocketAddr), (Instant, Application), FixedState>,
 }
 
 impl Host {
-    /// With the values of the running kernel's `enum skb_drop_reason`.
-    pub fn new(reasons: Vec<(String, u64)>) -> Self {
-        let reason =
-            |(name, value): (String, u64)| Some((value.try_into().ok()?, name.strip_prefix(PREFIX)?.to_owned()));
-        Self {
-            reasons: reasons.into_iter().filter_map(reason).collect(),
-            symbols: Symbols::of_this_host(),
-            listeners: Listeners::default(),
-            rulesets: Rulesets::default(),
-            conntrack: conntrack::Tables::default(),
-            routes: Routes::default(),
-        }
-    }
-
     /// Finds the functions at these addresses of the kernel in one go, ahead of the events that name them.
     pub fn locate(&mut self, addresses: &[u64]) {
         self.symbols.look_up(addresses);
     }
 
-    /// What this host says about the event; asked is only what such an event needs.
-    pub fn facts(&mut self, record: &RejectionRecord) -> HostFacts {
+    /// What this host says about the event, whose drop reason has the name `reason`; asked is only what such an event needs.
+    pub fn facts(&mut self, record: &RejectionRecord, reason: Option<String>) -> HostFacts {
         let key = &record.key;
         let location = if key.location == 0 { None } else { self.symbols.name(key.location).map(str::to_owned) };
-        let mut facts = HostFacts { reason: self.reasons.get(&key.reason).cloned(), location, ..HostFacts::default() };
+        let mut facts = HostFacts { reason, location, ..HostFacts::default() };
         let event = Event::of(key.event);
         // A SYN, or the last ACK of a handshake.
         let is_about_listener = Packet::numbered(key.packet) == Some(Packet::Syn)
@@ -88,9 +80,25 @@ impl Host {
         listens.into_iter().find(|(address, _)| *address == local).and_then(|(_, process)| process)
     }
 
+    /// What this host says about the process `pid`, or lately said. See [`Host::ask_application`].
+    pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
+        let (now, key) = (Instant::now(), (pid, netns, local));
+        if let Some((until, answer)) = self.applications.get(&key)
+            && *until > now
+        {
+            return answer.clone();
+        }
+        if self.applications.len() >= CAPACITY {
+            self.applications.clear();
+        }
+        let answer = self.ask_application(pid, netns, local);
+        self.applications.insert(key, (now + LIFETIME, answer.clone()));
+        answer
+    }
+
     /// What this host says about the process `pid`, which serves `local` in the network namespace `netns`; 0: about the one
     /// that listens there, if it is only one and has no workers that serve.
-    pub fn application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
+    fn ask_application(&mut self, pid: u32, netns: u32, local: SocketAddr) -> Application {
         let mut listeners = self.listeners.all(netns, local.port());
         listeners.retain(|(at, _)| at.ip() == local.ip() || at.ip().is_unspecified());
         let pids = listeners.iter().filter_map(|(_, process)| process.as_ref().map(|process| process.pid));
@@ -131,21 +139,10 @@ mod tests {
     use std::{fs, net::TcpListener, os::unix::fs::MetadataExt};
     use tracer_common::endpoint::Endpoint;
 
-    fn host() -> Host {
-        let reasons = [
-            ("SKB_NOT_DROPPED_YET", 0),
-            ("SKB_CONSUMED", 1),
-            ("SKB_DROP_REASON_NO_SOCKET", 3),
-            ("SKB_DROP_REASON_NETFILTER_DROP", 12),
-        ];
-        Host::new(reasons.map(|(name, value)| (name.to_owned(), value)).to_vec())
-    }
-
-    fn record(event: Event, packet: Packet, reason: u32, port: u16) -> RejectionRecord {
+    fn record(event: Event, packet: Packet, port: u16) -> RejectionRecord {
         let mut record = RejectionRecord::EMPTY;
         record.key.event = event as u8;
         record.key.packet = packet as u8;
-        record.key.reason = reason;
         record.key.local = Endpoint::v4([127, 0, 0, 1], port);
         record.key.netns = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
         record.peer = Endpoint::v4([127, 0, 0, 1], 41234);
@@ -156,7 +153,8 @@ mod tests {
     fn a_refused_syn_is_told_with_who_listens() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let facts = host().facts(&record(Event::Dropped, Packet::Syn, 3, address.port()));
+        let reason = Some("NO_SOCKET".to_owned());
+        let facts = Host::default().facts(&record(Event::Dropped, Packet::Syn, address.port()), reason);
         assert_eq!(facts.reason.as_deref(), Some("NO_SOCKET"));
         assert_eq!(facts.listens.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [address]);
         let (open, limit) = facts.open_files.unwrap();
@@ -170,14 +168,13 @@ mod tests {
     fn what_an_event_does_not_need_is_not_asked() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut host = host();
-        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, 0, port)), HostFacts::default());
-        // Not dropped: the first names of the enumeration are no reasons.
-        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, 1, port)).reason, None);
-        assert_eq!(host.facts(&record(Event::SynUnanswered, Packet::Syn, 0, port)).route, None);
-        let mut full = record(Event::Dropped, Packet::Ack, 3, port);
-        assert_eq!(host.facts(&full).listens, []);
+        let mut host = Host::default();
+        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, port), None), HostFacts::default());
+        assert_eq!(host.facts(&record(Event::SynUnanswered, Packet::Syn, port), None).route, None);
+        let mut full = record(Event::Dropped, Packet::Ack, port);
+        let reason = || Some("NO_SOCKET".to_owned());
+        assert_eq!(host.facts(&full, reason()).listens, []);
         full.key.flags = Key::QUEUE_FULL;
-        assert_eq!(host.facts(&full).listens.len(), 1);
+        assert_eq!(host.facts(&full, reason()).listens.len(), 1);
     }
 }

@@ -11,4 +11,5 @@ mod recent;
 pub mod route;
 pub mod ruleset;
 pub mod symbols;
+pub mod thread;
 pub mod xdp;

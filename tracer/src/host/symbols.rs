@@ -26,12 +26,14 @@ pub struct Symbols {
     names: HashMap<u64, Option<String>, FixedState>,
 }
 
-impl Symbols {
+impl Default for Symbols {
     /// The running kernel's.
-    pub fn of_this_host() -> Self {
+    fn default() -> Self {
         Self { file: KALLSYMS.into(), names: HashMap::default() }
     }
+}
 
+impl Symbols {
     /// The name of the function that contains `address`; `None` if there is none or the kernel does not tell.
     pub fn name(&mut self, address: u64) -> Option<&str> {
         self.look_up(&[address]);

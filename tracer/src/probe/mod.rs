@@ -34,7 +34,7 @@ use tracer_common::{
     rejection::{Key, Tally},
     settings::{PORT_WORDS, Settings, port_bit},
 };
-use tracer_core::{explain::reasons, units::Plural};
+use tracer_core::{explain::reasons, model::tallies::Tallies, units::Plural};
 
 use crate::clock;
 
@@ -42,7 +42,6 @@ pub use self::{
     attach::{HookStatus, Ways},
     follow::Untraced,
     hooks::{SYN, optional},
-    tallies::Tallies,
 };
 use self::{
     attach::{Host, Keep},
@@ -240,7 +239,7 @@ impl Probe {
     ///
     /// If a map cannot be read.
     pub fn tallies(&self) -> Result<Tallies, ProbeError> {
-        Ok(Tallies::read(&self.ebpf)?)
+        Ok(tallies::read(&self.ebpf)?)
     }
 
     /// Takes tallies of rejections out of the kernel's maps, so that there is room for others. The records of what they

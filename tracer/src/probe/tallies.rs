@@ -10,46 +10,25 @@ use aya::{
     maps::{Array, HashMap, Map, MapError},
 };
 use tracer_common::{
-    endpoint::Endpoint,
-    rejection::{ArrivalTally, Key, ListenerKey, ListenerTally, NamespaceTally, Stray, Tally},
+    rejection::{Key, Stray, Tally},
     settings::port_bit,
 };
+use tracer_core::model::tallies::Tallies;
 
-/// Everything that was counted by a key until now.
-#[derive(Debug, Default)]
-pub struct Tallies {
-    /// Rejections.
-    pub rejections: Vec<(Key, Tally)>,
-    /// Accept queues.
-    pub listeners: Vec<(ListenerKey, ListenerTally)>,
-    /// With the port filter: SYNs for ends at which nothing listens.
-    pub arrivals: Vec<(Endpoint, ArrivalTally)>,
-    /// A SYN came for which nothing listens.
-    pub unheard: bool,
-    /// A SYN came that a connection got, open or with its handshake under way.
-    pub resent: bool,
-    /// With the port filter: the ports for which a packet came that is no SYN.
-    pub arrived: Vec<u16>,
-    /// What is held against the kernel's own counters, by the inode number of the network namespace.
-    pub namespaces: Vec<(u32, NamespaceTally)>,
-}
-
-impl Tallies {
-    /// Reads all of them.
-    pub fn read(ebpf: &Ebpf) -> Result<Self, MapError> {
-        Ok(Self {
-            rejections: REJECTIONS.into_iter().try_fold(Vec::new(), |mut all, name| {
-                all.extend(entries(ebpf, name)?);
-                Ok::<_, MapError>(all)
-            })?,
-            listeners: entries(ebpf, "LISTENERS")?,
-            arrivals: entries(ebpf, "ARRIVALS")?,
-            unheard: has_stray(ebpf, Stray::Nobody)?,
-            resent: has_stray(ebpf, Stray::Connection)?,
-            arrived: ports(ebpf, "ARRIVED_PORTS")?,
-            namespaces: entries(ebpf, "NAMESPACES")?,
-        })
-    }
+/// Reads all tallies.
+pub fn read(ebpf: &Ebpf) -> Result<Tallies, MapError> {
+    Ok(Tallies {
+        rejections: REJECTIONS.into_iter().try_fold(Vec::new(), |mut all, name| {
+            all.extend(entries(ebpf, name)?);
+            Ok::<_, MapError>(all)
+        })?,
+        listeners: entries(ebpf, "LISTENERS")?,
+        arrivals: entries(ebpf, "ARRIVALS")?,
+        unheard: has_stray(ebpf, Stray::Nobody)?,
+        resent: has_stray(ebpf, Stray::Connection)?,
+        arrived: ports(ebpf, "ARRIVED_PORTS")?,
+        namespaces: entries(ebpf, "NAMESPACES")?,
+    })
 }
 
 /// The maps that hold tallies of rejections.

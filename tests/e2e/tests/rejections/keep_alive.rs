@@ -153,7 +153,8 @@ fn with_nginx(meeting: Meeting) -> Result<()> {
     let tracer = start_tracer(&lab, &[])?;
     let peers = reuse(&lab, meeting)?;
     let trace = settle(tracer)?;
-    for told in assert_race(&trace, &peers, "nginx", 2000..3000) {
+    // nginx counts from its own idea of the time, which is some milliseconds old.
+    for told in assert_race(&trace, &peers, "nginx", 1990..3000) {
         let by = told.ended_by.as_ref().context("nobody closed it")?;
         assert!(nginx.workers().contains(&by.pid), "{told:#?}");
     }

@@ -51,8 +51,9 @@ fn it_listens_on_the_loopback_only() -> Result<()> {
 #[test]
 fn it_listens_on_another_address() -> Result<()> {
     let scene = Scene::new(|_| {})?;
-    for address in ["10.77.0.3/24", "fd77::3/64"] {
-        scene.lab.target.run("ip", &["address", "add", address, "dev", "eth0"])?;
+    // An address of IPv6 cannot be listened on before it is known to be nobody else's.
+    for (address, at_once) in [("10.77.0.3/24", &[][..]), ("fd77::3/64", &["nodad"])] {
+        scene.lab.target.run("ip", &[&["address", "add", address, "dev", "eth0"], at_once].concat())?;
     }
     connect_elsewhere(&scene, &["10.77.0.3:8091".parse()?, "[fd77::3]:8091".parse()?], 8091)
 }

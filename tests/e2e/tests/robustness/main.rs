@@ -3,6 +3,7 @@
 
 mod attachments;
 mod endings;
+mod host;
 mod together;
 
 use std::time::Duration;
