@@ -314,20 +314,27 @@ fn system_call_exits(ebpf: &mut Ebpf, names: &[&str]) -> Result<(), Refusal> {
 }
 
 impl Interfaces {
-    /// Calls `attach` for each interface, in their namespace; the first refusal ends it. Says to which it attached.
+    /// Calls `attach` for each interface, in their namespace. Says to which it attached; an error if none let it. Those that refused
+    /// are tried again, and counted, by the thread that follows the interfaces.
     fn for_each(&self, mut attach: impl FnMut(&str) -> Result<(), Refusal> + Send) -> Result<String, Refusal> {
         let names = self.names();
         self.inside(|| {
-            let mut attached = Vec::new();
+            let (mut attached, mut refusal) = (Vec::new(), None);
             for name in names {
                 match attach(name) {
                     Ok(()) => attached.push(name.as_str()),
                     // It went away meanwhile, as those of containers do.
                     Err(_) if !namespace::exists(name) => {}
-                    Err(Refusal(reason)) => return Err(Refusal(format!("{name}: {reason}"))),
+                    Err(Refusal(reason)) => {
+                        log::debug!("{name}: {reason}");
+                        refusal.get_or_insert(format!("{name}: {reason}"));
+                    }
                 }
             }
-            Ok(attached.join(", "))
+            match refusal {
+                Some(reason) if attached.is_empty() => Err(Refusal(reason)),
+                _ => Ok(attached.join(", ")),
+            }
         })?
     }
 }

@@ -10,7 +10,10 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
-use super::{namespace::Netns, netlink};
+use super::{
+    namespace::{self, Netns},
+    netlink,
+};
 use aya::programs::{
     SchedClassifier, TcAttachType,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
@@ -50,19 +53,20 @@ impl Clsact {
     }
 
     /// Attaches `program` to `interface` of the network namespace that the calling thread is in, `netns` by its inode number,
-    /// adding the `clsact` qdisc if there is none. The guard is told first, so that a kill at any moment leaves nothing.
+    /// adding the `clsact` qdisc if there is none. The guard is told first, so that a kill at any moment leaves nothing. It knows the
+    /// interface by its index, which a new name does not change.
     pub fn attach(&mut self, program: &mut SchedClassifier, netns: u32, interface: &str) -> anyhow::Result<()> {
+        let index = namespace::index(interface).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         // Somebody else's qdisc stays, also an empty one.
-        if !netlink::has_clsact(interface)? {
-            self.order(&format!("{netns} {interface} qdisc"))?;
+        if !netlink::has_clsact(index)? {
+            self.order(&format!("{netns} {index} qdisc"))?;
             tc::qdisc_add_clsact(interface)?;
         }
         // In front of all others, where the kernel would put it, too.
-        let priority =
-            netlink::first_priority(interface)?.map_or(LAST_PRIORITY, |first| first.saturating_sub(1).max(1));
+        let priority = netlink::first_priority(index)?.map_or(LAST_PRIORITY, |first| first.saturating_sub(1).max(1));
         // Unique among the tracers of this host.
         let handle = std::process::id();
-        self.order(&format!("{netns} {interface} filter {priority} {handle}"))?;
+        self.order(&format!("{netns} {index} filter {priority} {handle}"))?;
         let options = NlOptions { priority, handle: TcHandle::from(handle), ..NlOptions::default() };
         match program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options)) {
             Ok(id) => {
@@ -79,8 +83,8 @@ impl Clsact {
     }
 
     /// Forgets what was attached to an interface that is gone.
-    pub fn forget(&mut self, netns: u32, interface: &str) {
-        if let Err(error) = self.order(&format!("{netns} {interface} gone")) {
+    pub fn forget(&mut self, netns: u32, index: u32) {
+        if let Err(error) = self.order(&format!("{netns} {index} gone")) {
             log::debug!("clsact: {error}");
         }
     }
@@ -102,11 +106,11 @@ impl Drop for Clsact {
     }
 }
 
-/// What the guard has to remove: the network namespace by its inode number, the interface, and what to remove there.
+/// What the guard has to remove: the network namespace by its inode number, the interface by its index, and what to remove there.
 #[derive(Debug, PartialEq, Eq)]
 struct Order {
     netns: u32,
-    interface: String,
+    index: u32,
     what: What,
 }
 
@@ -141,12 +145,14 @@ impl Order {
     /// Removes it, in the calling thread's network namespace.
     fn remove(&self) -> io::Result<()> {
         match self.what {
-            What::Qdisc => netlink::delete_empty_clsact(&self.interface),
+            What::Qdisc => netlink::delete_empty_clsact(self.index),
             What::Filter(priority, handle) => {
+                // A filter vanishes with its interface.
+                let Some(interface) = namespace::name(self.index) else { return Ok(()) };
                 let handle = TcHandle::from(handle);
                 let direction = TcAttachType::Ingress;
-                if let Ok(link) = SchedClassifierLink::attached(&self.interface, direction, priority, handle, None) {
-                    // A filter vanishes with its interface.
+                if let Ok(link) = SchedClassifierLink::attached(&interface, direction, priority, handle, None) {
+                    // Or just now.
                     let _ = aya::programs::links::Link::detach(link);
                 }
                 Ok(())
@@ -159,25 +165,25 @@ impl Order {
 fn orders(lines: impl Iterator<Item = String>) -> Vec<Order> {
     let mut orders: Vec<Order> = Vec::new();
     for line in lines {
-        let (netns, interface, what) = match *line.split(' ').collect::<Vec<_>>() {
+        let (netns, index, what) = match *line.split(' ').collect::<Vec<_>>() {
             [TAKE_BACK] => {
                 orders.pop();
                 continue;
             }
-            [netns, interface, "gone"] => {
-                let is_gone = |order: &Order| netns.parse() == Ok(order.netns) && order.interface == interface;
+            [netns, index, "gone"] => {
+                let is_gone = |order: &Order| netns.parse() == Ok(order.netns) && index.parse() == Ok(order.index);
                 orders.retain(|order| !is_gone(order));
                 continue;
             }
-            [netns, interface, "qdisc"] => (netns, interface, Some(What::Qdisc)),
-            [netns, interface, "filter", priority, handle] => {
+            [netns, index, "qdisc"] => (netns, index, Some(What::Qdisc)),
+            [netns, index, "filter", priority, handle] => {
                 let numbers = priority.parse().ok().zip(handle.parse().ok());
-                (netns, interface, numbers.map(|(priority, handle)| What::Filter(priority, handle)))
+                (netns, index, numbers.map(|(priority, handle)| What::Filter(priority, handle)))
             }
             _ => continue,
         };
-        if let (Ok(netns), Some(what)) = (netns.parse(), what) {
-            orders.push(Order { netns, interface: interface.to_owned(), what });
+        if let (Ok(netns), Ok(index), Some(what)) = (netns.parse(), index.parse(), what) {
+            orders.push(Order { netns, index, what });
         }
     }
     orders
@@ -189,17 +195,10 @@ mod tests {
 
     #[test]
     fn the_guard_removes_what_was_not_taken_back() {
-        let lines = [
-            "7 eth0 qdisc",
-            "7 eth0 filter 49152 42",
-            "8 veth1 qdisc",
-            "7 eth1 filter 3 42",
-            "take-back",
-            "8 veth1 gone",
-            "7 eth2 filt",
-        ];
+        let lines =
+            ["7 2 qdisc", "7 2 filter 49152 42", "8 2 qdisc", "7 3 filter 3 42", "take-back", "8 2 gone", "7 4 filt"];
         let orders = orders(lines.into_iter().map(str::to_owned));
-        let of = |what| Order { netns: 7, interface: "eth0".to_owned(), what };
+        let of = |what| Order { netns: 7, index: 2, what };
         assert_eq!(orders, [of(What::Qdisc), of(What::Filter(49152, 42))]);
     }
 }

@@ -158,8 +158,8 @@ enum Attached {
     AtStart,
     /// A link.
     Link(#[expect(dead_code, reason = "it is held, and detaches when it is dropped")] OwnedFd),
-    /// A filter on the interface of this name, which the guard removes.
-    Filter(String),
+    /// A filter, which the guard removes.
+    Filter,
 }
 
 struct State {
@@ -228,7 +228,6 @@ impl State {
             // Another namespace has the number now.
             self.release(|key| key.0 != netns);
         }
-        // First, because the guard knows interfaces by their names, and a new one may have the name of one that is gone.
         self.release(|key| key.0 != netns || interfaces.iter().any(|it| it.index == key.1));
         for interface in interfaces {
             let key = (netns, interface.index);
@@ -265,7 +264,7 @@ impl State {
                     none => none.insert(Clsact::new()?),
                 };
                 guard.attach(program, netns, &interface.name)?;
-                Ok(Attached::Filter(interface.name.clone()))
+                Ok(Attached::Filter)
             }
         }
     }
@@ -274,10 +273,10 @@ impl State {
         let gone: Vec<Key> = self.attached.keys().filter(|key| !is_left(key)).copied().collect();
         for key in gone {
             self.let_through(key.1, false);
-            if let (Some(Attached::Filter(name)), Through::Clsact(_, Some(guard))) =
+            if let (Some(Attached::Filter), Through::Clsact(_, Some(guard))) =
                 (self.attached.remove(&key), &mut self.through)
             {
-                guard.forget(key.0, &name);
+                guard.forget(key.0, key.1);
             }
         }
     }

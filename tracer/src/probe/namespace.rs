@@ -209,6 +209,15 @@ pub fn index(interface: &str) -> Option<u32> {
     Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|&index| index != 0)
 }
 
+/// The name of the interface with that number in the calling thread's network namespace.
+pub fn name(index: u32) -> Option<String> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer is as long as the longest name.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    // SAFETY: the call has written a C string, if it found one.
+    (!found.is_null()).then(|| unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+}
+
 /// Moves the calling thread into a network namespace, for good: a thread of its own.
 pub fn enter(netns: &File) -> io::Result<()> {
     // SAFETY: an open file descriptor; the call affects this thread only.
