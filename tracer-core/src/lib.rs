@@ -12,6 +12,7 @@ pub mod model;
 pub mod output;
 pub mod pipeline;
 pub mod recording;
+pub mod replay;
 pub mod report;
 #[cfg(test)]
 mod samples;

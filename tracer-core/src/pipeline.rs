@@ -4,7 +4,7 @@ pub mod rejections;
 pub mod totals;
 
 use crate::{
-    aggregate::{Summary, figures::Change, rejections::total},
+    aggregate::{Summary, figures::Change},
     decode::{DecodeError, Record, decode, encode_request},
     explain::{Limits, explain},
     model::{
@@ -18,11 +18,9 @@ use crate::{
         request::Request,
         status::{Counters, Hook, Run, Shortfalls},
     },
-    output::{
-        json, json::Objects, json_rejection, json_summary, reconciliation, summary, terminal::Terminal, text::Lines,
-        verdict,
-    },
+    output::{Output, lines::Text, objects::Json, terminal::Terminal},
     recording::write::{Recorder, WriteError},
+    report::{Report, Waiting},
     track::{Event, Tracker},
 };
 use rejections::{Question, Rejections};
@@ -34,40 +32,51 @@ use tracer_common::{
     turn::Turn,
 };
 
-/// What is shown while records come in; the figures follow at the end in any case.
+/// Which events are shown while records come in; the figures follow at the end in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// A line a request and a rejection.
-    Lines(Terminal),
-    /// A JSON object a request, a connection and a rejection.
+pub enum Events {
+    /// Requests, connections and rejections.
+    All,
+    /// Rejections only.
+    Rejections,
+    /// None.
+    None,
+}
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text, for this terminal.
+    Text(Terminal),
+    /// JSON.
     Json,
-    /// A line a rejection.
-    Rejections(Terminal),
-    /// A JSON object a rejection.
-    JsonRejections,
-    /// Only the figures.
-    Figures(Terminal),
-    /// Only the figures, as JSON.
-    JsonFigures,
+}
+
+/// What is shown, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// What is shown while records come in.
+    pub events: Events,
+    /// How it is shown.
+    pub format: Format,
 }
 
 impl View {
-    /// The view for the flags `--json` and `--summary`.
-    pub fn of(json: bool, only_summary: bool, terminal: Terminal) -> Self {
-        match (json, only_summary) {
-            (false, false) => Self::Lines(terminal),
-            (true, false) => Self::Json,
-            (false, true) => Self::Figures(terminal),
-            (true, true) => Self::JsonFigures,
-        }
+    /// The view for the flags `--json`, `--summary` and `--rejections`.
+    pub const fn of(json: bool, only_summary: bool, only_rejections: bool, terminal: Terminal) -> Self {
+        let events = match (only_summary, only_rejections) {
+            (true, _) => Events::None,
+            (false, true) => Events::Rejections,
+            (false, false) => Events::All,
+        };
+        Self { events, format: if json { Format::Json } else { Format::Text(terminal) } }
     }
 
-    /// The same without requests and connections, if `only`: for the flag `--rejections`.
-    pub fn only_rejections(self, only: bool) -> Self {
-        match self {
-            Self::Lines(terminal) if only => Self::Rejections(terminal),
-            Self::Json if only => Self::JsonRejections,
-            view => view,
+    /// The output that is wanted, on `out`.
+    fn output<'a>(self, clock: Clock, out: impl Write + 'a) -> Box<dyn Output + 'a> {
+        match self.format {
+            Format::Text(terminal) => Box::new(Text::new(clock, terminal, out)),
+            Format::Json => Box::new(Json::new(clock, out)),
         }
     }
 }
@@ -83,14 +92,13 @@ pub struct Options {
     pub count: Option<u64>,
 }
 
-/// The pipeline. Methods that return [`io::Result`] fail only if `out` cannot be written to.
-#[derive(Debug)]
-pub struct Pipeline<W> {
+/// The pipeline. Methods that return [`io::Result`] fail only if the output does.
+pub struct Pipeline<'a> {
     tracker: Tracker,
     rejections: Rejections,
     /// What the host says about the next rejection record.
     host: HostFacts,
-    shown: Shown<W>,
+    shown: Shown<'a>,
     recorder: Option<Recorder>,
     hooks: Vec<Hook>,
     reconciliation: Vec<Reconciliation>,
@@ -98,38 +106,34 @@ pub struct Pipeline<W> {
 }
 
 /// The part that the join hands its events to.
-#[derive(Debug)]
-struct Shown<W> {
-    out: W,
+struct Shown<'a> {
+    out: Box<dyn Output + 'a>,
     clock: Clock,
     options: Options,
-    lines: Option<Lines>,
-    objects: Objects,
     places: Places,
     namespaces: Namespaces,
     summary: Summary,
     limits: Limits,
-    /// Something was shown.
-    any: bool,
     /// Requests that were shown or would have been.
     matched: u64,
     /// The first error of `out`.
     error: Option<io::Error>,
 }
 
-impl<W: Write> Pipeline<W> {
+impl<'a> Pipeline<'a> {
     /// Shows on `out` what `options` ask for.
-    pub fn new(clock: Clock, options: Options, out: W) -> Self {
-        let lines = match options.view {
-            View::Lines(terminal) | View::Rejections(terminal) => Some(Lines::new(clock, terminal)),
-            _ => None,
+    pub fn new(clock: Clock, options: Options, out: impl Write + 'a) -> Self {
+        let shown = Shown {
+            out: options.view.output(clock, out),
+            clock,
+            options,
+            places: Places::default(),
+            namespaces: Namespaces::default(),
+            summary: Summary::default(),
+            limits: Limits::default(),
+            matched: 0,
+            error: None,
         };
-        let (summary, limits) = (Summary::default(), Limits::default());
-        let objects = Objects::new(clock);
-        let (any, matched, error) = (false, 0, None);
-        let (places, namespaces) = (Places::default(), Namespaces::default());
-        let shown =
-            Shown { out, clock, options, lines, objects, places, namespaces, summary, limits, any, matched, error };
         Self {
             tracker: Tracker::default(),
             rejections: Rejections::default(),
@@ -355,11 +359,27 @@ impl<W: Write> Pipeline<W> {
         let shown = &mut self.shown;
         self.tracker.finish(&mut |event| shown.event(&event));
         self.shown.result()?;
-        let (evicted, unmatched) = (self.tracker.evicted, self.tracker.unmatched);
-        let shortfalls = Shortfalls { undecodable: self.undecodable, evicted, unmatched };
-        let run = Run { counters, hooks: &self.hooks, shortfalls, reconciliation: &self.reconciliation };
-        self.shown.finish(waiting, &run)?;
+        for record in waiting {
+            self.shown.namespaces.see(record.netns);
+        }
+        let mut report = self.report(counters);
+        report.waiting = Waiting::of(waiting, &self.shown.places);
+        self.shown.out.finish(&report)?;
         Ok(whole)
+    }
+
+    /// What is to be said of the run now. `counters` are the kernel's, as far as they are known. What is held back for a
+    /// moment is not in it: requests that may be amended, and what comes in a flood of rejections.
+    pub fn report(&self, counters: Option<&Counters>) -> Report {
+        let (evicted, unmatched) = (self.tracker.evicted, self.tracker.unmatched);
+        let run = Run {
+            counters: counters.cloned(),
+            hooks: self.hooks.clone(),
+            shortfalls: Shortfalls { undecodable: self.undecodable, evicted, unmatched },
+            reconciliation: self.reconciliation.clone(),
+        };
+        let Shown { clock, summary, namespaces, limits, .. } = &self.shown;
+        Report::new(*clock, summary, namespaces, *limits, run)
     }
 
     /// Ends without showing anything more, because nobody reads `out`. True if the recording, if there is one, is whole.
@@ -383,7 +403,7 @@ impl<W: Write> Pipeline<W> {
     }
 }
 
-impl<W: Write> Shown<W> {
+impl Shown<'_> {
     fn result(&mut self) -> io::Result<()> {
         self.error.take().map_or(Ok(()), Err)
     }
@@ -431,14 +451,7 @@ impl<W: Write> Shown<W> {
         if !request.amended && request.turn == Turn::Request {
             self.matched += 1;
         }
-        match (self.options.view, &mut self.lines) {
-            (View::Lines(_), Some(lines)) => {
-                self.any = true;
-                lines.request(&mut self.out, &request)
-            }
-            (View::Json, _) => self.objects.request(&mut self.out, &request),
-            _ => Ok(()),
-        }
+        if self.options.view.events == Events::All { self.out.request(&request) } else { Ok(()) }
     }
 
     fn rejection(&mut self, rejection: &Rejection) -> io::Result<()> {
@@ -448,61 +461,16 @@ impl<W: Write> Shown<W> {
         if self.is_done() {
             return Ok(());
         }
-        match (self.options.view, &mut self.lines) {
-            (View::Lines(_) | View::Rejections(_), Some(lines)) => {
-                self.any = true;
-                let namespace = self.namespaces.label(rejection.netns);
-                lines.rejection(&mut self.out, rejection, &explain(rejection, self.limits), namespace)
-            }
-            (View::Json | View::JsonRejections, _) => {
-                json_rejection::rejection(&mut self.out, self.clock, rejection, &explain(rejection, self.limits))
-            }
-            _ => Ok(()),
+        if self.options.view.events == Events::None {
+            return Ok(());
         }
+        let namespace = self.namespaces.label(rejection.netns);
+        self.out.rejection(rejection, &explain(rejection, self.limits), namespace)
     }
 
     fn closed(&mut self, record: &ConnectionRecord) -> io::Result<()> {
-        let wanted = self.options.view == View::Json && record.moments.split().total >= self.options.min;
-        if wanted && !self.is_done() { self.objects.connection(&mut self.out, record) } else { Ok(()) }
-    }
-
-    fn finish(mut self, waiting: &[RequestRecord], run: &Run<'_>) -> io::Result<()> {
-        let places = &self.places;
-        for record in waiting {
-            self.namespaces.see(record.netns);
-        }
-        let place = |request: Request<'_>| places.of(&request.record.process);
-        let waiting = waiting.iter().map(Request::of);
-        let waiting = waiting.filter(|request| matches!(request.turn, Turn::Request | Turn::Body | Turn::Stream));
-        let namespace = |request: Request<'_>| self.namespaces.label(request.record.netns);
-        let waiting =
-            waiting.map(|request| Request { place: place(request), namespace: namespace(request), ..request });
-        let waiting: Vec<_> = waiting.collect();
-        let rejected = self.summary.rejections.explained(self.limits);
-        let namespaces = &self.namespaces;
-        let verdict = verdict::sentences(&self.summary, &rejected, self.limits, run, namespaces);
-        let (summary, clock) = (&self.summary, self.clock);
-        let ending = summary::Ending { summary, rejected: &rejected, verdict: &verdict, clock, namespaces };
-        let out = &mut self.out;
-        match self.options.view {
-            View::Json | View::JsonRejections | View::JsonFigures => {
-                waiting.iter().try_for_each(|request| self.objects.waiting(out, request))?;
-                json_summary::summary(out, &ending)?;
-                json::status(out, total(&rejected), run, &namespaces.named())?;
-            }
-            View::Lines(terminal) | View::Rejections(terminal) | View::Figures(terminal) => {
-                if self.any {
-                    writeln!(out)?;
-                }
-                let mut text = Vec::new();
-                summary::summary(&mut text, terminal, &ending)?;
-                summary::waiting(&mut text, self.clock, &waiting)?;
-                reconciliation::lines(&mut text, run.reconciliation, namespaces)?;
-                summary::missing(&mut text, run)?;
-                out.write_all(terminal.fold(&String::from_utf8_lossy(&text)).as_bytes())?;
-            }
-        }
-        out.flush()
+        let wanted = self.options.view.events == Events::All && record.moments.split().total >= self.options.min;
+        if wanted && !self.is_done() { self.out.connection(record) } else { Ok(()) }
     }
 }
 

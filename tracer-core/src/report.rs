@@ -1,111 +1,109 @@
-//! Shows a recording as it was shown while it was made, the same bytes every time.
+//! A picture of a run at one moment. Everything that is shown or exported is formatted from a [`Report`], or from single
+//! events: nothing is computed in output.
 
-mod shown;
+pub mod verdict;
 
 use crate::{
-    decode::{Record, decode},
+    aggregate::{
+        Group, ProcessPicture, Summary,
+        figures::{Figures, Picture},
+        rejections::{Explained, total},
+    },
     explain::Limits,
-    model::{selection::Selection, status::Counters},
-    pipeline::{Options, Pipeline, View},
-    recording::read::{Block, ReadError, Reader},
+    model::{
+        clock::Clock,
+        namespaces::Namespaces,
+        place::{Place, Places},
+        request::Request,
+        status::Run,
+    },
 };
-use shown::Shown;
-use std::io::{self, Read, Write};
-use tracer_common::record::RequestRecord;
+use tracer_common::{record::RequestRecord, turn::Turn};
 
-/// What is shown of a recording.
+/// The picture.
 #[derive(Clone, Debug)]
-pub struct Show {
-    /// Which connections and packets.
-    pub selection: Selection,
-    /// In which form.
-    pub view: View,
-    /// Requests that took less are not shown, in nanoseconds; the figures count all.
-    pub min: u64,
-    /// What is assumed of the load balancer; `None`: what the recording says.
-    pub limits: Option<Limits>,
+pub struct Report {
+    /// From moments to times of day.
+    pub clock: Clock,
+    /// What is to be said first: what was rejected, in at most three sentences, or that nothing was.
+    pub verdict: Vec<String>,
+    /// How many requests there were, and where their time goes.
+    pub time: String,
+    /// The figures of all requests and connections.
+    pub all: Picture,
+    /// Messages: turns that are no requests.
+    pub messages: u64,
+    /// Responses that went on for long, in pieces.
+    pub streams: u64,
+    /// The figures by listener and peer network, in that order.
+    pub groups: Vec<(Group, Picture)>,
+    /// Those of the groups that were not kept apart.
+    pub other_groups: Option<Picture>,
+    /// The processes, the one that read most requests first.
+    pub processes: Vec<ProcessPicture>,
+    /// Requests of the processes that were not kept apart.
+    pub other_processes: u64,
+    /// What was rejected, in words, the most harmful first.
+    pub rejected: Vec<Explained>,
+    /// How many packets and connections that was.
+    pub rejections: u64,
+    /// Requests that have not ended.
+    pub waiting: Vec<Waiting>,
+    /// The names of the network namespaces.
+    pub namespaces: Namespaces,
+    /// How the run goes: its hooks, and what was lost.
+    pub run: Run,
 }
 
-/// Why a report is not whole.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// The recording.
-    #[error(transparent)]
-    Recording(#[from] ReadError),
-    /// The output.
-    #[error("cannot write to standard output")]
-    Output(#[source] io::Error),
+/// A request that has not ended.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    record: RequestRecord,
+    place: Option<Place>,
 }
 
-/// Shows the recording in `input` on `out`.
-///
-/// # Errors
-///
-/// If it is no recording, or not whole: what is whole has then been shown.
-pub fn report(input: impl Read, show: &Show, out: impl Write) -> Result<(), ReportError> {
-    let (clock, mut reader) = Reader::new(input)?;
-    let options = Options { view: show.view, min: show.min, count: None };
-    let mut pipeline = Pipeline::new(clock, options, out);
-    pipeline.assume(show.limits.unwrap_or_default());
-    let mut shown = Shown::new(show.selection.clone());
-    let mut waiting = Vec::new();
-    let mut counters = None;
-    let end = loop {
-        match reader.next() {
-            Ok(Some(Block::Record(bytes))) => {
-                if let Some(record) = shown.record(decode(bytes)) {
-                    pipeline.decoded(&record, bytes).map_err(ReportError::Output)?;
-                }
-            }
-            Ok(Some(Block::Rejection(rejection))) => {
-                if shown.rest(&rejection) {
-                    pipeline.rejection(&rejection).map_err(ReportError::Output)?;
-                }
-            }
-            Ok(Some(Block::Host(facts))) => pipeline.host_says(*facts),
-            Ok(Some(Block::Look(bytes))) => {
-                if let Some(record) = request(bytes).filter(|record| shown.request(record)) {
-                    pipeline.look(&record);
-                }
-            }
-            Ok(Some(Block::Answer(number, answer))) => pipeline.answer(number, *answer),
-            Ok(Some(Block::Moment(now))) => pipeline.decide(now).map_err(ReportError::Output)?,
-            Ok(Some(Block::Fact(fact))) => pipeline.learn(&fact),
-            Ok(Some(Block::Namespace(netns, name))) => pipeline.name_namespace(netns, &name),
-            Ok(Some(Block::Hooks(hooks))) => pipeline.hooks(hooks),
-            Ok(Some(Block::Limits(limits))) => {
-                if show.limits.is_none() {
-                    pipeline.assume(limits);
-                }
-            }
-            Ok(Some(Block::Selection(selection))) => shown.recorded(&selection),
-            Ok(Some(Block::Reconciliation(mut namespaces))) => {
-                // The kernel's counters know no filters.
-                for it in &mut namespaces {
-                    it.filtered |= !shown.is_all();
-                }
-                pipeline.reconciliation(namespaces);
-            }
-            Ok(Some(Block::Waiting(bytes))) => {
-                waiting.extend(request(bytes).filter(|record| shown.request(record)));
-            }
-            Ok(Some(Block::End(totals))) => {
-                counters = if shown.is_all() { totals } else { totals.map(Counters::without_totals) };
-            }
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
-        }
-    };
-    pipeline.finish(&waiting, counters.as_ref()).map_err(ReportError::Output)?;
-    Ok(end?)
-}
-
-fn request(bytes: &[u8]) -> Option<RequestRecord> {
-    match decode(bytes) {
-        Ok(Record::Request(record)) => Some(record),
-        _ => None,
+impl Waiting {
+    /// The requests among `records`, which were looked at when they were reported.
+    pub fn of(records: &[RequestRecord], places: &Places) -> Vec<Self> {
+        let is_request =
+            |it: &&RequestRecord| matches!(Request::of(it).turn, Turn::Request | Turn::Body | Turn::Stream);
+        let waiting = |record: &RequestRecord| Self { record: *record, place: places.of(&record.process).cloned() };
+        records.iter().filter(is_request).map(waiting).collect()
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Report {
+    /// Of what was counted until now.
+    pub fn new(clock: Clock, summary: &Summary, namespaces: &Namespaces, limits: Limits, run: Run) -> Self {
+        let rejected = summary.rejections.explained(limits);
+        let all = summary.all.picture();
+        let (messages, streams) = (summary.messages, summary.streams);
+        Self {
+            clock,
+            verdict: verdict::sentences(summary, &rejected, limits, &run, namespaces),
+            time: verdict::where_the_time_goes(&all, messages, streams),
+            all,
+            messages,
+            streams,
+            groups: summary.groups().into_iter().map(|(group, figures)| (group, figures.picture())).collect(),
+            other_groups: summary.other_groups.as_ref().map(Figures::picture),
+            processes: summary.processes(),
+            other_processes: summary.other_processes,
+            rejections: total(&rejected),
+            rejected,
+            waiting: Vec::new(),
+            namespaces: namespaces.clone(),
+            run,
+        }
+    }
+
+    /// The requests that have not ended.
+    pub fn waiting(&self) -> Vec<Request<'_>> {
+        let requests = self.waiting.iter().map(|it| Request {
+            place: it.place.as_ref(),
+            namespace: self.namespaces.label(it.record.netns),
+            ..Request::of(&it.record)
+        });
+        requests.collect()
+    }
+}

@@ -11,8 +11,8 @@ use std::{
 };
 use tracer_core::{
     model::selection::Selection,
-    pipeline::View,
-    report::{Show, report},
+    pipeline::{Events, Format, View},
+    replay::{Show, replay},
 };
 
 fn folder() -> PathBuf {
@@ -29,9 +29,9 @@ fn recordings() -> Vec<PathBuf> {
 /// What `tracer report --json` prints of a recording, with a `--port` for each of `ports`.
 fn objects(recording: &Path, ports: &[u16]) -> String {
     let selection = Selection { ports: ports.to_vec(), ..Selection::default() };
-    let show = Show { selection, view: View::Json, min: 0, limits: None };
+    let show = Show { selection, view: View { events: Events::All, format: Format::Json }, min: 0, limits: None };
     let mut out = Vec::new();
-    let reported = report(File::open(recording).expect("the recording"), &show, &mut out);
+    let reported = replay(File::open(recording).expect("the recording"), &show, &mut out);
     assert!(reported.is_ok(), "{}: {reported:?}", recording.display());
     String::from_utf8(out).expect("text")
 }

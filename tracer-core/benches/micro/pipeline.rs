@@ -5,18 +5,26 @@ use crate::{
     traffic::{CLOCK, bytes, facts},
 };
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
-use std::io::{self, BufWriter, Sink};
+use std::io::{self, BufWriter};
 use tracer_core::{
     output::terminal::Terminal,
-    pipeline::{Options, Pipeline, View},
+    pipeline::{Events, Format, Options, Pipeline, View},
 };
 
 pub fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
     for connections in CONNECTIONS {
-        view(&mut group, &format!("summary/{connections}"), View::Figures(Terminal::default()), connections);
+        view(
+            &mut group,
+            &format!("summary/{connections}"),
+            View { events: Events::None, format: Format::Text(Terminal::default()) },
+            connections,
+        );
     }
-    for (name, view) in [("json", View::Json), ("lines", View::Lines(Terminal::default()))] {
+    for (name, view) in [
+        ("json", View { events: Events::All, format: Format::Json }),
+        ("lines", View { events: Events::All, format: Format::Text(Terminal::default()) }),
+    ] {
         self::view(&mut group, name, view, 1_000);
     }
 }
@@ -34,7 +42,7 @@ fn view(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, view: View, connec
     group.bench_function(name, |bencher| each(bencher, &others, prepare, |pipeline, bytes| take(pipeline, bytes)));
 }
 
-type Shown = Pipeline<BufWriter<Sink>>;
+type Shown = Pipeline<'static>;
 
 fn pipeline(view: View) -> Shown {
     let options = Options { view, min: 0, count: None };

@@ -21,9 +21,9 @@ use std::{
 use tracer_core::{
     model::selection::Selection,
     output::terminal::Terminal,
-    pipeline::View,
+    pipeline::{Events, Format, View},
     recording::write::Recorder,
-    report::{Show, report},
+    replay::{Show, replay},
 };
 use traffic::{CLOCK, Traffic, bytes, facts};
 
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     eprintln!("writing a recording of {records} records to {}", directory.display());
     let time = record(&path, records)?;
     eprintln!("written in {:.1} s, {} MB; replaying it", time.as_secs_f64(), size(&file)? / 1_000_000);
-    let (wall, processor) = replay(&path)?;
+    let (wall, processor) = measure(&path)?;
     let nanoseconds_per_record = u64::try_from(wall.as_nanos() / u128::from(records))?;
     let records_per_second = u64::try_from(u128::from(records) * 1_000_000_000 / wall.as_nanos().max(1))?;
     println!(
@@ -121,11 +121,11 @@ fn size(file: &File) -> Result<u64> {
 }
 
 /// Replays the recording; returns what that took: of time, and of this thread's time on a processor.
-fn replay(path: &Path) -> Result<(Duration, Duration)> {
+fn measure(path: &Path) -> Result<(Duration, Duration)> {
     let (began, processor) = (Instant::now(), thread_time()?);
-    let view = View::Figures(Terminal::default());
+    let view = View { events: Events::None, format: Format::Text(Terminal::default()) };
     let show = Show { selection: Selection::default(), view, min: 0, limits: None };
-    report(BufReader::with_capacity(1 << 16, File::open(path)?), &show, io::stdout().lock())?;
+    replay(BufReader::with_capacity(1 << 16, File::open(path)?), &show, io::stdout().lock())?;
     let (wall, processor) = (began.elapsed(), thread_time()?.saturating_sub(processor));
     Ok((wall, processor))
 }

@@ -1,6 +1,7 @@
 //! How a time is distributed.
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use std::borrow::Cow;
 
 /// The longest time that is told apart: an hour, in nanoseconds.
@@ -16,6 +17,23 @@ pub struct Distribution {
     /// Significant decimal digits of the quantiles.
     digits: u8,
     sum: u64,
+}
+
+/// A distribution at one moment. Times are in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Times {
+    /// How many.
+    pub count: u64,
+    /// Their exact sum.
+    pub sum: u64,
+    /// What half of them do not exceed.
+    pub p50: u64,
+    /// What nine of ten do not exceed.
+    pub p90: u64,
+    /// What ninety-nine of a hundred do not exceed.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
 }
 
 impl Distribution {
@@ -36,25 +54,12 @@ impl Distribution {
         record(&mut self.removed, self.digits, time);
     }
 
-    /// The number of times.
-    pub fn count(&self) -> u64 {
-        let length = |histogram: &Option<Histogram<u32>>| histogram.as_ref().map_or(0, Histogram::len);
-        length(&self.added).saturating_sub(length(&self.removed))
-    }
-
-    /// Their exact sum.
-    pub const fn sum(&self) -> u64 {
-        self.sum
-    }
-
-    /// The time that the fraction `quantile` of all does not exceed; `None` if there is none.
-    pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        Some(self.left()?.value_at_quantile(quantile))
-    }
-
-    /// The longest time; `None` if there is none.
-    pub fn max(&self) -> Option<u64> {
-        self.left().map(|histogram| histogram.max())
+    /// What it says now; `None` if there is no time in it.
+    pub fn times(&self) -> Option<Times> {
+        let left = self.left()?;
+        let at = |quantile| left.value_at_quantile(quantile);
+        let (p50, p90, p99, max) = (at(0.5), at(0.9), at(0.99), left.max());
+        Some(Times { count: left.len(), sum: self.sum, p50, p90, p99, max })
     }
 
     /// What was added and not taken out, if there is something.
@@ -91,12 +96,12 @@ mod tests {
                 let mut distribution = Distribution::new(digits);
                 for &time in &times { distribution.add(time); }
                 times.sort_unstable();
-                prop_assert_eq!(distribution.count(), times.len() as u64);
-                prop_assert_eq!(distribution.sum(), times.iter().sum::<u64>());
+                let seen = distribution.times().unwrap();
+                prop_assert_eq!((seen.count, seen.sum), (times.len() as u64, times.iter().sum::<u64>()));
                 let exact = times[times.len().div_ceil(2) - 1];
                 let error = exact / 10u64.pow(u32::from(digits)) + 1;
-                prop_assert!(distribution.quantile(0.5).unwrap().abs_diff(exact) <= error);
-                prop_assert!(distribution.max().unwrap().abs_diff(times[times.len() - 1]) <= LONGEST / 100);
+                prop_assert!(seen.p50.abs_diff(exact) <= error);
+                prop_assert!(seen.max.abs_diff(times[times.len() - 1]) <= LONGEST / 100);
             }
         }
 
@@ -108,22 +113,17 @@ mod tests {
             for &time in &gone { amended.add(time.into()); }
             for &time in &kept { amended.add(time); }
             for &time in &gone { amended.remove(time.into()); }
-            prop_assert_eq!(plain.count(), amended.count());
-            prop_assert_eq!(plain.sum(), amended.sum());
-            for quantile in [0.5, 0.9, 0.99] {
-                prop_assert_eq!(plain.quantile(quantile), amended.quantile(quantile));
-            }
-            prop_assert_eq!(plain.max(), amended.max());
+            prop_assert_eq!(plain.times(), amended.times());
         }
     }
 
     #[test]
     fn nothing_has_no_quantiles_and_a_day_counts_as_an_hour() {
         let mut distribution = Distribution::new(2);
-        assert_eq!((distribution.quantile(0.5), distribution.max()), (None, None));
+        assert_eq!(distribution.times(), None);
         distribution.add(24 * LONGEST);
-        assert!(distribution.max().unwrap().abs_diff(LONGEST) <= LONGEST / 100);
+        assert!(distribution.times().unwrap().max.abs_diff(LONGEST) <= LONGEST / 100);
         distribution.remove(24 * LONGEST);
-        assert_eq!((distribution.count(), distribution.max()), (0, None));
+        assert_eq!(distribution.times(), None);
     }
 }

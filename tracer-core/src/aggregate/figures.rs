@@ -1,6 +1,6 @@
 //! The figures of a set of requests and connections.
 
-use super::distribution::Distribution;
+use super::distribution::{Distribution, Times};
 use crate::{
     explain::verdict::Totals,
     model::request::{Outcome, Request},
@@ -36,9 +36,9 @@ impl Change {
     }
 }
 
-/// The figures.
-#[derive(Debug)]
-pub struct Figures {
+/// The figures, with times as they are counted, or as they are at one moment.
+#[derive(Clone, Debug)]
+pub struct Figures<T = Distribution> {
     /// Requests.
     pub requests: u64,
     /// Of these, those to which the application wrote nothing.
@@ -52,9 +52,9 @@ pub struct Figures {
     /// Packets of responses that were sent again.
     pub retransmits: u64,
     /// The totals of the requests.
-    pub total: Distribution,
+    pub total: T,
     /// Their stages.
-    pub stages: [Distribution; 7],
+    pub stages: [T; 7],
     /// How often each stage could not be told from the one before it.
     pub merged: [u64; 7],
     /// Nanoseconds of stages that could not be told apart, by the first and the last of them.
@@ -70,7 +70,7 @@ pub struct Figures {
     /// Connections whose stages are known as far as they were measured.
     pub connections: u64,
     /// Their stages.
-    pub connection_stages: [Distribution; 3],
+    pub connection_stages: [T; 3],
 }
 
 impl Figures {
@@ -96,14 +96,26 @@ impl Figures {
         }
     }
 
-    /// The time of all requests in nanoseconds.
-    pub const fn whole(&self) -> u64 {
-        self.total.sum()
-    }
-
-    /// The nanoseconds of a stage (its index) in the requests in which it was measured apart from those after it.
-    pub fn apart(&self, stage: usize) -> u64 {
-        self.stages[stage].sum().saturating_sub(self.spans[stage].iter().sum())
+    /// What they are now.
+    pub fn picture(&self) -> Picture {
+        Figures {
+            requests: self.requests,
+            unanswered: self.unanswered,
+            cut: self.cut,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            retransmits: self.retransmits,
+            total: self.total.times(),
+            stages: self.stages.each_ref().map(Distribution::times),
+            merged: self.merged,
+            spans: self.spans,
+            held: self.held,
+            incomplete: self.incomplete,
+            incomplete_service: self.incomplete_service,
+            accept_wait: self.accept_wait,
+            connections: self.connections,
+            connection_stages: self.connection_stages.each_ref().map(Distribution::times),
+        }
     }
 
     /// Counts the bytes and packets of a turn.
@@ -153,8 +165,24 @@ impl Figures {
     }
 }
 
-impl From<&Figures> for Totals {
-    fn from(figures: &Figures) -> Self {
+/// Figures at one moment.
+pub type Picture = Figures<Option<Times>>;
+
+impl Picture {
+    /// The time of all requests in nanoseconds.
+    pub fn whole(&self) -> u64 {
+        self.total.map_or(0, |times| times.sum)
+    }
+
+    /// The nanoseconds of a stage (its index) in the requests in which it was measured apart from those after it.
+    pub fn apart(&self, stage: usize) -> u64 {
+        let all = self.stages[stage].map_or(0, |times| times.sum);
+        all.saturating_sub(self.spans[stage].iter().sum())
+    }
+}
+
+impl<T> From<&Figures<T>> for Totals {
+    fn from(figures: &Figures<T>) -> Self {
         Self { requests: figures.requests, connections: figures.connections }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         request::{Request, comm},
     },
 };
-use distribution::Distribution;
+use distribution::{Distribution, Times};
 use figures::{Change, Figures};
 use foldhash::fast::FixedState;
 use rejections::{Explained, Rejections};
@@ -47,8 +47,8 @@ impl Group {
 }
 
 /// The requests that processes of one name in one control group read.
-#[derive(Debug)]
-pub struct ProcessFigures {
+#[derive(Clone, Debug)]
+pub struct ProcessFigures<T = Distribution> {
     /// The name.
     pub comm: String,
     /// The process; `None` if there were several.
@@ -58,10 +58,13 @@ pub struct ProcessFigures {
     /// The systemd unit.
     pub unit: Option<String>,
     /// Their totals.
-    pub total: Distribution,
+    pub total: T,
     /// Requests.
     pub requests: u64,
 }
+
+/// The figures of processes at one moment.
+pub type ProcessPicture = ProcessFigures<Option<Times>>;
 
 /// The figures of a run.
 #[derive(Debug)]
@@ -137,8 +140,8 @@ impl Summary {
     }
 
     /// What verdicts are made of: `rejected`, each with what was traced of the same port and network.
-    pub fn findings<'a>(&self, rejected: &'a [Explained<'_>]) -> Vec<Finding<'a>> {
-        let finding = |it: &'a Explained<'_>| {
+    pub fn findings<'a>(&self, rejected: &'a [Explained]) -> Vec<Finding<'a>> {
+        let finding = |it: &'a Explained| {
             let rejection = &it.row.rejection;
             let listener = Listener::of_port(rejection.netns, rejection.local.port());
             let group = it.row.network.and_then(|network| self.traced(Group { listener, network }));
@@ -160,10 +163,10 @@ impl Summary {
     }
 
     /// The processes, the one that read most requests first.
-    pub fn processes(&self) -> Vec<&ProcessFigures> {
+    pub fn processes(&self) -> Vec<ProcessPicture> {
         let mut processes: Vec<_> = self.processes.iter().collect();
         processes.sort_unstable_by_key(|(key, figures)| (std::cmp::Reverse(figures.requests), **key));
-        processes.into_iter().map(|(_, figures)| figures).collect()
+        processes.into_iter().map(|(_, figures)| figures.picture()).collect()
     }
 
     fn group(&mut self, netns: u32, tuple: &Tuple) -> &mut Figures {
@@ -200,6 +203,17 @@ impl ProcessFigures {
             unit: request.place.and_then(|place| place.unit().map(str::to_owned)),
             total: Distribution::new(GROUP_DIGITS),
             requests: 0,
+        }
+    }
+
+    fn picture(&self) -> ProcessPicture {
+        ProcessFigures {
+            comm: self.comm.clone(),
+            pid: self.pid,
+            cgroup: self.cgroup.clone(),
+            unit: self.unit.clone(),
+            total: self.total.times(),
+            requests: self.requests,
         }
     }
 

@@ -118,9 +118,9 @@ fn known(rejection: &Rejection) -> usize {
 
 /// A row in words.
 #[derive(Clone, Debug)]
-pub struct Explained<'a> {
+pub struct Explained {
     /// The row.
-    pub row: &'a Row,
+    pub row: Row,
     /// The words.
     pub explanation: Explanation,
 }
@@ -156,7 +156,7 @@ impl Class {
     }
 }
 
-impl Explained<'_> {
+impl Explained {
     /// What kind of thing it is.
     pub const fn class(&self) -> Class {
         Class::of(&self.row.rejection, &self.explanation)
@@ -190,13 +190,13 @@ impl Rejections {
 
     /// The rows in words: by class, the cause that was counted most first, and of a cause the listener and network that
     /// was counted most.
-    pub fn explained(&self, limits: Limits) -> Vec<Explained<'_>> {
+    pub fn explained(&self, limits: Limits) -> Vec<Explained> {
         let mut totals = BTreeMap::<Cause, u64>::new();
         for row in self.rows.values().chain(self.others.values()) {
             let total = totals.entry(row.rejection.cause).or_default();
             *total = total.saturating_add(row.rejection.count);
         }
-        let explained = |row| Explained { row, explanation: explain(&row.rejection, limits) };
+        let explained = |row: &Row| Explained { row: row.clone(), explanation: explain(&row.rejection, limits) };
         let mut rows: Vec<_> = self.rows.values().chain(self.others.values()).map(explained).collect();
         rows.sort_by_key(|it| {
             let Rejection { cause, count, local, netns, .. } = it.row.rejection;
@@ -209,7 +209,7 @@ impl Rejections {
 }
 
 /// How many packets and connections were rejected, of those that `rows` stand for.
-pub fn total(rows: &[Explained<'_>]) -> u64 {
+pub fn total(rows: &[Explained]) -> u64 {
     let rejected = rows.iter().filter(|it| it.class() == Class::Rejected);
     rejected.fold(0, |total, it| total.saturating_add(it.row.rejection.count))
 }
@@ -222,7 +222,7 @@ mod tests {
         samples::{S, queue_full, race, short},
     };
 
-    fn rows(rejections: &Rejections) -> Vec<Explained<'_>> {
+    fn rows(rejections: &Rejections) -> Vec<Explained> {
         rejections.explained(Limits::default())
     }
 
@@ -322,7 +322,7 @@ mod tests {
         // What they have in common is known, and the port, in which they differ, is not.
         let of = |row: &Row| (Peer::of(&row.rejection).to_string(), row.rejection.local.to_string());
         let common = ("10.0.1.0/24".to_owned(), "10.0.2.5:0".to_owned());
-        assert!(others.iter().all(|it| of(it.row) == common || it.row.rejection.count == 7), "{others:#?}");
+        assert!(others.iter().all(|it| of(&it.row) == common || it.row.rejection.count == 7), "{others:#?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ const CAPACITY: usize = 1024;
 const LIFETIME: u64 = 10_000_000_000;
 
 /// The namespaces of a run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Namespaces {
     /// Those of what was shown or counted.
     seen: BTreeSet<u32>,

@@ -140,14 +140,14 @@ pub struct Shortfalls {
 }
 
 /// How a run went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Run<'a> {
+#[derive(Clone, Debug, Default)]
+pub struct Run {
     /// The kernel's counters; a truncated recording lacks them.
-    pub counters: Option<&'a Counters>,
+    pub counters: Option<Counters>,
     /// The hooks.
-    pub hooks: &'a [Hook],
+    pub hooks: Vec<Hook>,
     /// What user space could not use or keep.
     pub shortfalls: Shortfalls,
     /// What was seen, held against the kernel's own counters, by network namespace.
-    pub reconciliation: &'a [Reconciliation],
+    pub reconciliation: Vec<Reconciliation>,
 }

@@ -249,8 +249,9 @@ pub(super) const fn is_zero(value: &u64) -> bool {
 
 /// Writes the closing object; `rejections` is how many packets and connections were refused or broken, and `namespaces`
 /// are the names of the network namespaces that were seen. Without the kernel's counters, or where only a part of them is shown, the totals are absent.
-pub fn status(out: &mut impl Write, rejections: u64, run: &Run<'_>, namespaces: &[Named<'_>]) -> io::Result<()> {
-    let Run { counters, hooks, shortfalls, reconciliation } = *run;
+pub fn status(out: &mut impl Write, rejections: u64, run: &Run, namespaces: &[Named<'_>]) -> io::Result<()> {
+    let Run { counters, hooks, shortfalls, reconciliation } = run;
+    let counters = counters.as_ref();
     let totals = counters.filter(|it| it.has_totals());
     let object = StatusObject {
         kind: "status",

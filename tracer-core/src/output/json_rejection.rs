@@ -136,7 +136,7 @@ pub(super) struct RowObject<'a> {
 }
 
 impl<'a> RowObject<'a> {
-    pub(super) fn of(explained: &'a Explained<'_>, clock: Clock) -> Self {
+    pub(super) fn of(explained: &'a Explained, clock: Clock) -> Self {
         let Explained { row, explanation } = explained;
         let rejection = &row.rejection;
         Self {

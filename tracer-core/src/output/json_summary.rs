@@ -3,10 +3,11 @@
 use super::{
     json::{Text, is_zero, line},
     json_rejection::RowObject,
-    summary::Ending,
-    verdict::where_the_time_goes,
 };
-use crate::aggregate::{ProcessFigures, distribution::Distribution, figures::Figures};
+use crate::{
+    aggregate::{ProcessPicture, distribution::Times, figures::Picture},
+    report::Report,
+};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::{
     fmt::Display,
@@ -57,7 +58,7 @@ struct ProcessObject<'a> {
     cgroup: Option<&'a str>,
     requests: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    total_ns: Option<Quantiles>,
+    total_ns: Option<Times>,
 }
 
 #[derive(Serialize)]
@@ -75,7 +76,7 @@ struct FiguresObject<'a> {
     bytes_out: u64,
     retransmits: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    total_ns: Option<Quantiles>,
+    total_ns: Option<Times>,
     accept_wait_ns: u64,
     stages_ns: Stages<'a, 7>,
     connection_stages_ns: Stages<'a, 3>,
@@ -86,25 +87,14 @@ struct FiguresObject<'a> {
     may_be_incomplete: u64,
 }
 
-/// In nanoseconds.
-#[derive(Serialize)]
-struct Quantiles {
-    count: u64,
-    sum: u64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    max: u64,
-}
-
-struct Stages<'a, const N: usize>([&'static str; N], &'a [Distribution; N]);
+struct Stages<'a, const N: usize>([&'static str; N], &'a [Option<Times>; N]);
 
 impl<const N: usize> Serialize for Stages<'_, N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (name, distribution) in self.0.iter().zip(self.1) {
-            if let Some(quantiles) = quantiles(distribution) {
-                map.serialize_entry(name, &quantiles)?;
+        for (name, times) in self.0.iter().zip(self.1) {
+            if let Some(times) = times {
+                map.serialize_entry(name, times)?;
             }
         }
         map.end()
@@ -120,18 +110,7 @@ impl Serialize for Merged<'_> {
     }
 }
 
-fn quantiles(distribution: &Distribution) -> Option<Quantiles> {
-    Some(Quantiles {
-        count: distribution.count(),
-        sum: distribution.sum(),
-        p50: distribution.quantile(0.5)?,
-        p90: distribution.quantile(0.9)?,
-        p99: distribution.quantile(0.99)?,
-        max: distribution.max()?,
-    })
-}
-
-fn figures(figures: &Figures) -> FiguresObject<'_> {
+fn figures(figures: &Picture) -> FiguresObject<'_> {
     FiguresObject {
         requests: figures.requests,
         unanswered: figures.unanswered,
@@ -140,7 +119,7 @@ fn figures(figures: &Figures) -> FiguresObject<'_> {
         bytes_in: figures.bytes_in,
         bytes_out: figures.bytes_out,
         retransmits: figures.retransmits,
-        total_ns: quantiles(&figures.total),
+        total_ns: figures.total,
         accept_wait_ns: figures.accept_wait,
         stages_ns: Stages(RequestStage::ALL.map(RequestStage::name), &figures.stages),
         connection_stages_ns: Stages(ConnectionStage::ALL.map(ConnectionStage::name), &figures.connection_stages),
@@ -149,49 +128,44 @@ fn figures(figures: &Figures) -> FiguresObject<'_> {
     }
 }
 
-fn process(process: &ProcessFigures) -> ProcessObject<'_> {
+fn process(process: &ProcessPicture) -> ProcessObject<'_> {
     ProcessObject {
         comm: &process.comm,
         pid: process.pid,
         unit: process.unit.as_deref(),
         cgroup: process.cgroup.as_deref(),
         requests: process.requests,
-        total_ns: quantiles(&process.total),
+        total_ns: process.total,
     }
 }
 
 /// Writes the verdict and the figures.
-pub fn summary(out: &mut impl Write, ending: &Ending<'_>) -> io::Result<()> {
-    let Ending { summary, rejected, verdict, clock, .. } = *ending;
-    let time = rejected.is_empty().then(|| where_the_time_goes(summary));
-    let groups = summary.groups();
-    let mut objects: Vec<_> = groups
-        .iter()
-        .map(|(key, it)| GroupObject {
-            local_port: Some(key.listener.port()),
-            netns: (key.listener.netns != 0).then_some(key.listener.netns),
-            peer_network: Some(Text(&key.network)),
-            other: None,
-            figures: figures(it),
-        })
-        .collect();
-    objects.extend(summary.other_groups.as_ref().map(|it| GroupObject {
+pub fn summary(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let time = report.rejected.is_empty().then_some(&report.time);
+    let groups = report.groups.iter().map(|(key, it)| GroupObject {
+        local_port: Some(key.listener.port()),
+        netns: (key.listener.netns != 0).then_some(key.listener.netns),
+        peer_network: Some(Text(&key.network)),
+        other: None,
+        figures: figures(it),
+    });
+    let others = report.other_groups.iter().map(|it| GroupObject {
         local_port: None,
         netns: None,
         peer_network: None,
         other: Some(true),
         figures: figures(it),
-    }));
+    });
     let object = SummaryObject {
         kind: "summary",
-        verdict: verdict.iter().map(String::as_str).chain(time.as_deref()).collect(),
-        rejections: rejected.iter().map(|it| RowObject::of(it, clock)).collect(),
-        messages: summary.messages,
-        streams: summary.streams,
-        all: figures(&summary.all),
-        groups: objects,
-        processes: summary.processes().into_iter().map(process).collect(),
-        other_processes: (summary.other_processes != 0).then_some(OtherProcesses { requests: summary.other_processes }),
+        verdict: report.verdict.iter().chain(time).map(String::as_str).collect(),
+        rejections: report.rejected.iter().map(|it| RowObject::of(it, report.clock)).collect(),
+        messages: report.messages,
+        streams: report.streams,
+        all: figures(&report.all),
+        groups: groups.chain(others).collect(),
+        processes: report.processes.iter().map(process).collect(),
+        other_processes: (report.other_processes != 0).then_some(OtherProcesses { requests: report.other_processes }),
     };
     line(out, &object)
 }

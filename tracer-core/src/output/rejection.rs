@@ -47,7 +47,7 @@ pub fn tables(
     out: &mut impl Write,
     terminal: Terminal,
     clock: Clock,
-    rows: &[Explained<'_>],
+    rows: &[Explained],
     namespaces: &Namespaces,
 ) -> io::Result<()> {
     let mut classes = rows.chunk_by(|one, next| one.class() == next.class());
@@ -58,7 +58,7 @@ fn table(
     out: &mut impl Write,
     terminal: Terminal,
     clock: Clock,
-    rows: &[Explained<'_>],
+    rows: &[Explained],
     namespaces: &Namespaces,
 ) -> io::Result<()> {
     let (shown, rest) = rows.split_at(rows.len().min(ROWS));
@@ -108,7 +108,7 @@ struct Table(Vec<[String; COLUMNS]>);
 const COLUMNS: usize = 8;
 
 impl Table {
-    fn new(rows: &[Explained<'_>], clock: Clock, detail: Detail, namespaces: &Namespaces) -> Self {
+    fn new(rows: &[Explained], clock: Clock, detail: Detail, namespaces: &Namespaces) -> Self {
         let heading = rows.first().map_or("", |row| row.class().name());
         let (first, last) = if detail == Detail::All { ("FIRST(UTC)", "LAST(UTC)") } else { ("FIRST", "LAST") };
         let headings = ["COUNT", heading, "ALB", "LISTENER", "NETNS", "FROM", first, last];
@@ -156,7 +156,7 @@ fn host(local: SocketAddr) -> String {
     }
 }
 
-fn cells(row: &Explained<'_>, clock: Clock, detail: Detail, namespaces: &Namespaces) -> [String; COLUMNS] {
+fn cells(row: &Explained, clock: Clock, detail: Detail, namespaces: &Namespaces) -> [String; COLUMNS] {
     let (rejection, is_other) = (&row.row.rejection, row.row.is_other);
     let listener = match detail {
         _ if is_other => "others".to_owned(),

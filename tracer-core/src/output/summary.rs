@@ -3,17 +3,17 @@
 use super::{
     rejection,
     terminal::{Printable, Terminal},
-    verdict::{Mostly, where_the_time_goes},
 };
 use crate::{
-    aggregate::{GROUPS, Summary, distribution::Distribution, figures::Figures, rejections::Explained},
+    aggregate::{GROUPS, distribution::Times, figures::Picture},
     model::{
         clock::Clock,
-        namespaces::{Label, Namespaces},
+        namespaces::Label,
         peer,
         request::{Request, comm},
         status::{Counters, Run},
     },
+    report::{Report, verdict::Mostly},
     units::{Count, Nanoseconds, Plural, percent},
 };
 use std::{
@@ -34,58 +34,43 @@ const PROCESSES: usize = 20;
 /// Groups that are listed, those with most requests first.
 const GROUPS_LISTED: usize = 20;
 
-/// What the end of the output is about.
-#[derive(Clone, Copy, Debug)]
-pub struct Ending<'a> {
-    /// The figures.
-    pub summary: &'a Summary,
-    /// What was rejected, in words.
-    pub rejected: &'a [Explained<'a>],
-    /// What is to be said first.
-    pub verdict: &'a [String],
-    /// From moments to times of day.
-    pub clock: Clock,
-    /// The names of the network namespaces.
-    pub namespaces: &'a Namespaces,
-}
-
 /// Writes the figures.
-pub fn summary(out: &mut impl Write, terminal: Terminal, ending: &Ending<'_>) -> io::Result<()> {
-    let Ending { summary, rejected, verdict, clock, namespaces } = *ending;
-    for sentence in verdict {
+pub fn summary(out: &mut impl Write, terminal: Terminal, report: &Report) -> io::Result<()> {
+    for sentence in &report.verdict {
         writeln!(out, "{}", Printable(sentence))?;
     }
-    rejection::tables(out, terminal, clock, rejected, namespaces)?;
-    let all = &summary.all;
+    rejection::tables(out, terminal, report.clock, &report.rejected, &report.namespaces)?;
+    let all = &report.all;
     // Where nothing was rejected, this is what the verdict ends with.
-    let gap = if rejected.is_empty() { "" } else { "\n" };
-    writeln!(out, "{gap}{}", where_the_time_goes(summary))?;
+    let gap = if report.rejected.is_empty() { "" } else { "\n" };
+    writeln!(out, "{gap}{}", report.time)?;
     if all.requests == 0 && all.connections == 0 {
         return Ok(());
     }
     writeln!(out)?;
     table(out, all)?;
-    groups(out, summary, namespaces)?;
-    processes(out, summary)
+    groups(out, report)?;
+    processes(out, report)
 }
 
-fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
+fn table(out: &mut impl Write, figures: &Picture) -> io::Result<()> {
     writeln!(out, "{:<10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>7}", "STAGE", "COUNT", "P50", "P90", "P99", "MAX", "SHARE")?;
     let whole = figures.whole();
     for (index, stage) in RequestStage::ALL.into_iter().enumerate() {
-        let distribution = &figures.stages[index];
-        write!(out, "{}{}", Row(stage.name(), distribution), Share(distribution, distribution.sum(), whole))?;
+        let times = figures.stages[index];
+        let share = times.map(|times| (times.sum, whole));
+        write!(out, "{}{}", Row(stage.name(), times), Share(share))?;
         match figures.merged[index] {
             0 => writeln!(out)?,
             merged => writeln!(out, "  {} more are in the stage before", Count(merged))?,
         }
     }
-    writeln!(out, "{}", Row("total", &figures.total))?;
-    for (stage, distribution) in ConnectionStage::ALL.into_iter().zip(&figures.connection_stages) {
-        write!(out, "{}", Row(stage.name(), distribution))?;
+    writeln!(out, "{}", Row("total", figures.total))?;
+    for (stage, times) in ConnectionStage::ALL.into_iter().zip(figures.connection_stages) {
+        write!(out, "{}", Row(stage.name(), times))?;
         match stage {
             // Only the part of it for which requests waited is part of their time.
-            ConnectionStage::Accept => writeln!(out, "{}", Share(distribution, figures.accept_wait, whole))?,
+            ConnectionStage::Accept => writeln!(out, "{}", Share(times.map(|_| (figures.accept_wait, whole))))?,
             ConnectionStage::Synack | ConnectionStage::Handshake => writeln!(out)?,
         }
     }
@@ -93,8 +78,8 @@ fn table(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
 }
 
 /// A row a group, unless there is only one: its figures are those of all.
-fn groups(out: &mut impl Write, summary: &Summary, namespaces: &Namespaces) -> io::Result<()> {
-    let mut groups = summary.groups();
+fn groups(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let mut groups: Vec<_> = report.groups.iter().collect();
     if groups.len() < 2 {
         return Ok(());
     }
@@ -102,30 +87,30 @@ fn groups(out: &mut impl Write, summary: &Summary, namespaces: &Namespaces) -> i
     writeln!(out, "\n{:>10}{:>8}{:>8}  {:<15}ON PORT, FROM", "REQUESTS", "P50", "P99", "MOSTLY")?;
     let (listed, rest) = groups.split_at(groups.len().min(GROUPS_LISTED));
     for (group, figures) in listed {
-        let place = In(namespaces.label(group.listener.netns));
+        let place = In(report.namespaces.label(group.listener.netns));
         writeln!(out, "{}:{}{place} from {}", Compact(figures), group.listener.port(), group.network)?;
     }
     if !rest.is_empty() {
         let requests = rest.iter().map(|(_, figures)| figures.requests).sum();
         writeln!(out, "{:>10}{:33}{} more", Count(requests).to_string(), "", rest.len())?;
     }
-    match &summary.other_groups {
+    match &report.other_groups {
         Some(other) => writeln!(out, "{}others (only {GROUPS} are kept apart)", Compact(other)),
         None => Ok(()),
     }
 }
 
 /// The figures of a group in a row: requests, quantiles of their totals, what most of their time is.
-struct Compact<'a>(&'a Figures);
+struct Compact<'a>(&'a Picture);
 
 impl fmt::Display for Compact<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(figures) = self;
         write!(f, "{:>10}", Count(figures.requests).to_string())?;
-        for quantile in [0.5, 0.99] {
-            write!(f, "{:>8}", Known(figures.total.quantile(quantile)).to_string())?;
+        for quantile in [figures.total.map(|times| times.p50), figures.total.map(|times| times.p99)] {
+            write!(f, "{:>8}", Known(quantile).to_string())?;
         }
-        let share = |it: Mostly<'_>| {
+        let share = |it: Mostly| {
             let more = if it.is_merged() { "+" } else { "" };
             format!("{}{more} {}%", it.name, percent(it.time, figures.whole()))
         };
@@ -154,48 +139,47 @@ impl fmt::Display for Known {
     }
 }
 
-struct Row<'a>(&'static str, &'a Distribution);
+/// A name, and the times that it stands for.
+struct Row(&'static str, Option<Times>);
 
-impl fmt::Display for Row<'_> {
+impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(name, distribution) = self;
-        write!(f, "{name:<10}{:>10}{}", Count(distribution.count()).to_string(), Quantiles(distribution))
+        let Self(name, times) = self;
+        let count = times.map_or(0, |times| times.count);
+        write!(f, "{name:<10}{:>10}{}", Count(count).to_string(), Quantiles(*times))
     }
 }
 
 /// The columns `P50`, `P90`, `P99` and `MAX`.
-struct Quantiles<'a>(&'a Distribution);
+struct Quantiles(Option<Times>);
 
-impl fmt::Display for Quantiles<'_> {
+impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quantiles = [0.5, 0.9, 0.99].map(|quantile| self.0.quantile(quantile));
-        for value in quantiles.into_iter().chain([self.0.max()]) {
-            write!(f, "{:>8}", Known(value).to_string())?;
-        }
-        Ok(())
+        let quantiles = self.0.map(|Times { p50, p90, p99, max, .. }| [p50, p90, p99, max]);
+        (0..4).try_for_each(|at| write!(f, "{:>8}", Known(quantiles.map(|it| it[at])).to_string()))
     }
 }
 
-/// What `.1` is of `.2`; absent if the distribution is empty, as nothing was measured then.
-struct Share<'a>(&'a Distribution, u64, u64);
+/// What a time is of the whole; absent if it was not measured.
+struct Share(Option<(u64, u64)>);
 
-impl fmt::Display for Share<'_> {
+impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.count() {
-            0 => write!(f, "{:>7}", "-"),
-            _ => write!(f, "{:>6}%", percent(self.1, self.2)),
+        match self.0 {
+            None => write!(f, "{:>7}", "-"),
+            Some((part, whole)) => write!(f, "{:>6}%", percent(part, whole)),
         }
     }
 }
 
-fn processes(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    let processes = summary.processes();
+fn processes(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let processes = &report.processes;
     if processes.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n{:>10}{:>8}{:>8}{:>8}{:>8}  READ BY", "REQUESTS", "P50", "P90", "P99", "MAX")?;
     for process in processes.iter().take(PROCESSES) {
-        write!(out, "{:>10}{}", Count(process.requests).to_string(), Quantiles(&process.total))?;
+        write!(out, "{:>10}{}", Count(process.requests).to_string(), Quantiles(process.total))?;
         write!(out, "  {}", Printable(&process.comm))?;
         if let Some(pid) = process.pid {
             write!(out, "[{pid}]")?;
@@ -206,7 +190,7 @@ fn processes(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
             None => writeln!(out)?,
         }
     }
-    let rest = processes.iter().skip(PROCESSES).map(|it| it.requests).sum::<u64>() + summary.other_processes;
+    let rest = processes.iter().skip(PROCESSES).map(|it| it.requests).sum::<u64>() + report.other_processes;
     if rest != 0 {
         writeln!(out, "{:>10}{:34}others", Count(rest).to_string(), "")?;
     }
@@ -247,8 +231,8 @@ pub fn waiting(out: &mut impl Write, clock: Clock, requests: &[Request<'_>]) -> 
 }
 
 /// Says what is missing from the figures; nothing if nothing is.
-pub fn missing(out: &mut impl Write, run: &Run<'_>) -> io::Result<()> {
-    let Run { counters, hooks, shortfalls, .. } = *run;
+pub fn missing(out: &mut impl Write, run: &Run) -> io::Result<()> {
+    let Run { counters, hooks, shortfalls, .. } = run;
     let mut lines = Vec::new();
     match counters {
         Some(counters) => lines.extend(lost(counters)),

@@ -18,7 +18,7 @@ fn options(view: View) -> Options {
 }
 
 /// What `write` makes a pipeline show.
-fn shown(options: Options, write: impl FnOnce(&mut Pipeline<&mut Vec<u8>>)) -> String {
+fn shown(options: Options, write: impl FnOnce(&mut Pipeline<'_>)) -> String {
     let mut out = Vec::new();
     let mut pipeline = Pipeline::new(CLOCK, options, &mut out);
     write(&mut pipeline);
@@ -33,10 +33,10 @@ fn status(text: &str) -> serde_json::Value {
 #[test]
 fn rejections_are_shown_however_slow_requests_have_to_be() {
     for (view, line) in [
-        (View::Lines(TERMINAL), " REJECTED accept_queue_full x17 "),
-        (View::Rejections(TERMINAL), " REJECTED accept_queue_full x17 "),
-        (View::Json, r#"{"kind":"rejection","time""#),
-        (View::JsonRejections, r#"{"kind":"rejection","time""#),
+        (View { events: Events::All, format: Format::Text(TERMINAL) }, " REJECTED accept_queue_full x17 "),
+        (View { events: Events::Rejections, format: Format::Text(TERMINAL) }, " REJECTED accept_queue_full x17 "),
+        (View { events: Events::All, format: Format::Json }, r#"{"kind":"rejection","time""#),
+        (View { events: Events::Rejections, format: Format::Json }, r#"{"kind":"rejection","time""#),
     ] {
         let text = shown(Options { min: u64::MAX, ..options(view) }, |it| {
             it.record(encode_request(&first())).unwrap();
@@ -45,7 +45,10 @@ fn rejections_are_shown_however_slow_requests_have_to_be() {
         assert_eq!(text.matches(line).count(), 1, "{text}");
         assert!(!text.contains(" 1.40s* ") && !text.contains(r#"{"kind":"request""#), "{text}");
     }
-    for view in [View::Figures(TERMINAL), View::JsonFigures] {
+    for view in [
+        View { events: Events::None, format: Format::Text(TERMINAL) },
+        View { events: Events::None, format: Format::Json },
+    ] {
         let text = shown(options(view), |it| it.rejection(&queue_full()).unwrap());
         assert!(!text.contains("REJECTED accept") && !text.contains(r#"{"kind":"rejection""#), "{text}");
         assert!(text.contains("accept_queue_full"), "{text}");
@@ -54,7 +57,7 @@ fn rejections_are_shown_however_slow_requests_have_to_be() {
 
 #[test]
 fn after_the_last_request_that_was_asked_for_rejections_are_counted_but_not_shown() {
-    let text = shown(Options { count: Some(1), ..options(View::Json) }, |it| {
+    let text = shown(Options { count: Some(1), ..options(View { events: Events::All, format: Format::Json }) }, |it| {
         it.rejection(&race()).unwrap();
         it.record(encode_request(&request(S, [1; 7]))).unwrap();
         it.tick(9 * S).unwrap();
@@ -67,12 +70,38 @@ fn after_the_last_request_that_was_asked_for_rejections_are_counted_but_not_show
 
 #[test]
 fn warnings_are_no_rejections() {
-    let text = shown(options(View::JsonFigures), |it| it.rejection(&short()).unwrap());
+    let text =
+        shown(options(View { events: Events::None, format: Format::Json }), |it| it.rejection(&short()).unwrap());
     assert_eq!(status(&text)["rejections"], 0);
     let summary: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(summary["rejections"][0]["count"], 3);
     let verdict = summary["verdict"].as_array().unwrap();
     assert_eq!((verdict.len(), &verdict[0]), (2, &"Nothing was rejected.".into()), "{verdict:?}");
+}
+
+/// Whoever looks while tracing goes on sees all until then, and disturbs nothing.
+#[test]
+fn figures_are_there_at_any_time() {
+    let view = View { events: Events::All, format: Format::Json };
+    let run = |looks: bool| {
+        let mut seen = Vec::new();
+        let text = shown(options(view), |it| {
+            for second in 1..=5 {
+                it.record(encode_request(&request(second * S, [1; 7]))).unwrap();
+                it.rejection(&queue_full()).unwrap();
+                it.tick(second * S + 2 * S).unwrap();
+                if looks {
+                    let report = it.report(None);
+                    seen.push((report.all.requests, report.rejections, report.verdict.len()));
+                }
+            }
+        });
+        (text, seen)
+    };
+    let (text, seen) = run(true);
+    assert_eq!(text, run(false).0);
+    // From the fourth of a kind within a moment on, they are passed on together.
+    assert!(seen.is_sorted() && seen.last() == Some(&(1, 3 * 17, 1)), "{seen:?}");
 }
 
 /// What the kernel counted as rejected, and nobody saw, is not nothing.
@@ -83,7 +112,7 @@ fn unexplained_counters_are_said() {
         Reconciliation::new(netns, (&before, &before), &Seen::default(), filtered)
     };
     let verdict = |reconciliation: Vec<Reconciliation>| {
-        let text = shown(options(View::JsonFigures), |it| {
+        let text = shown(options(View { events: Events::None, format: Format::Json }), |it| {
             it.name_namespace(7, "web");
             it.reconciliation(reconciliation);
         });
@@ -111,7 +140,9 @@ fn in_doubt_nothing_is_said_to_be_well() {
         let summary: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         serde_json::from_value(summary["verdict"].clone()).unwrap()
     };
-    let said = verdict(&shown(options(View::JsonFigures), |it| it.rejection(&died).unwrap()));
+    let said = verdict(&shown(options(View { events: Events::None, format: Format::Json }), |it| {
+        it.rejection(&died).unwrap();
+    }));
     assert!(said.len() == 1 && said[0].contains("may not have been whole"), "{said:?}");
 }
 
@@ -123,7 +154,7 @@ fn what_the_kernel_reports_is_recorded_with_what_the_host_says() {
     let record = RejectionRecord { reported: 99 * S, ..RejectionRecord::EMPTY };
     let host = HostFacts { route: Some("Network is unreachable".to_owned()), ..HostFacts::default() };
     let answer = Application { is_alive: true, ..Application::default() };
-    shown(options(View::JsonFigures), |it| {
+    shown(options(View { events: Events::None, format: Format::Json }), |it| {
         it.record_to(Recorder::create(&path, CLOCK).unwrap());
         it.assume(limits);
         it.host_says(host.clone());

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 pub use netns::Netns;
 pub use network::network;
 pub use parse::parse;
-use tracer_core::{duration::duration, output::terminal::Terminal, pipeline::View, report::Show};
+use tracer_core::{duration::duration, output::terminal::Terminal, pipeline::View, replay::Show};
 
 use crate::probe;
 use clap::builder::PossibleValuesParser;
@@ -122,7 +122,7 @@ impl ShowArgs {
 
     /// The form in which `terminal` gets it.
     pub fn view(&self, terminal: Terminal) -> View {
-        View::of(self.json, self.summary, terminal).only_rejections(self.rejections)
+        View::of(self.json, self.summary, self.rejections, terminal)
     }
 
     /// What is shown of a recording.

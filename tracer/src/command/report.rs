@@ -7,7 +7,7 @@ use std::{
     io::{self, BufReader, BufWriter},
     process::ExitCode,
 };
-use tracer_core::report::report;
+use tracer_core::replay::replay;
 
 /// Runs the command.
 ///
@@ -19,6 +19,6 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let file = File::open(&args.file).with_context(name)?;
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let show = args.show.show(terminal::of_stdout());
-    report(BufReader::with_capacity(1 << 16, file), &show, out).with_context(name)?;
+    replay(BufReader::with_capacity(1 << 16, file), &show, out).with_context(name)?;
     Ok(ExitCode::SUCCESS)
 }

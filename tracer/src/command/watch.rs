@@ -82,12 +82,12 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Where records go, and who answers what they do not say.
-struct Sink<W> {
-    pipeline: Pipeline<W>,
+struct Sink {
+    pipeline: Pipeline<'static>,
     asker: Asker,
 }
 
-impl<W: Write> Sink<W> {
+impl Sink {
     fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
         match decode(bytes) {
             Ok(Record::Rejection(record)) => self.asker.event(&record, &mut self.pipeline),
@@ -156,7 +156,7 @@ fn announce(probe: &Probe, args: &WatchArgs) {
 async fn follow(
     probe: &mut Probe,
     records: &mut AsyncFd<Records>,
-    sink: &mut Sink<impl Write>,
+    sink: &mut Sink,
     args: &WatchArgs,
 ) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -206,7 +206,7 @@ type Records = RingBuf<MapData>;
 
 /// Hands what is in the ring buffer to the pipeline: at most as much as it holds, so that signals are heard under any
 /// load.
-fn drain(records: &mut Records, sink: &mut Sink<impl Write>) -> anyhow::Result<()> {
+fn drain(records: &mut Records, sink: &mut Sink) -> anyhow::Result<()> {
     const AT_MOST: usize = 1 << 16;
     for _ in 0..AT_MOST {
         match records.next() {
@@ -258,7 +258,7 @@ impl Sweeps {
 
 /// Hands the requests that were answered further to the pipeline, and returns those that wait for an answer, or for
 /// the rest of it.
-fn sweep(probe: &Probe, records: &mut Records, sink: &mut Sink<impl Write>) -> anyhow::Result<Vec<RequestRecord>> {
+fn sweep(probe: &Probe, records: &mut Records, sink: &mut Sink) -> anyhow::Result<Vec<RequestRecord>> {
     let mut waiting = Vec::new();
     let mut answered = Vec::new();
     probe.sweep(|record| {

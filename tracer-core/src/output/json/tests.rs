@@ -117,7 +117,8 @@ fn a_status() {
     let row = Row { name: "OutRsts".to_owned(), kernel: 5, explained: 6, difference: -1 };
     let reconciliation = [Reconciliation { netns: 7, rows: vec![row], not_read: None, filtered: false }];
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
-    let run = Run { counters: Some(&counters), hooks: &hooks, shortfalls, reconciliation: &reconciliation };
+    let run =
+        Run { counters: Some(counters), hooks: hooks.to_vec(), shortfalls, reconciliation: reconciliation.to_vec() };
     let text = text(|out| status(out, 1221, &run, &[]));
     let totals = r#"{"kind":"status","requests":8,"connections":6,"rejections":1221,"records_lost":3,"records_undecodable":1,"counters":{"#;
     assert!(text.starts_with(totals), "{text}");

@@ -1,8 +1,11 @@
 use super::*;
 use crate::{
-    aggregate::figures::Change,
+    aggregate::{Summary, distribution::Distribution, figures::Change},
     explain::Limits,
-    model::status::{Hook, Shortfalls},
+    model::{
+        namespaces::Namespaces,
+        status::{Hook, Shortfalls},
+    },
     output::json_summary,
     samples::{
         CLOCK, MS, S, US, closed, counters, dropped, first, marks, queue_full, request, short, slow, unanswered,
@@ -16,24 +19,24 @@ fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The end of `summary`, with a verdict that is known here.
-fn end_among(
-    namespaces: &Namespaces,
-    summary: &Summary,
-    write: impl FnOnce(&Ending<'_>, &mut Vec<u8>) -> io::Result<()>,
-) -> String {
-    let rejected = summary.rejections.explained(Limits::default());
-    let verdict = ["The verdict.".to_owned(), "More of it.".to_owned()];
-    let verdict = &verdict[..if rejected.is_empty() { 1 } else { 2 }];
-    text(|out| write(&Ending { summary, rejected: &rejected, verdict, clock: CLOCK, namespaces }, out))
+/// The report of `summary`, with a verdict that is known here.
+fn report_among(namespaces: &Namespaces, summary: &Summary) -> Report {
+    let mut report = Report::new(CLOCK, summary, namespaces, Limits::default(), Run::default());
+    let verdict = ["The verdict.", "More of it."].map(str::to_owned);
+    report.verdict = verdict[..if report.rejected.is_empty() { 1 } else { 2 }].to_vec();
+    report
 }
 
-fn end(summary: &Summary, write: impl FnOnce(&Ending<'_>, &mut Vec<u8>) -> io::Result<()>) -> String {
-    end_among(&Namespaces::default(), summary, write)
+fn report(summary: &Summary) -> Report {
+    report_among(&Namespaces::default(), summary)
 }
 
 fn shown(summary: &Summary) -> String {
-    end(summary, |ending, out| super::summary(out, Terminal::default(), ending))
+    text(|out| super::summary(out, Terminal::default(), &report(summary)))
+}
+
+fn json(report: &Report) -> String {
+    text(|out| json_summary::summary(out, report))
 }
 
 /// The line of a process has no name, and its count may be wider than the column.
@@ -41,9 +44,9 @@ fn shown(summary: &Summary) -> String {
 fn columns_of_quantiles_do_not_depend_on_the_count_before_them() {
     let mut distribution = Distribution::new(2);
     distribution.add(3 * MS);
-    let columns = Quantiles(&distribution).to_string();
+    let columns = Quantiles(distribution.times()).to_string();
     assert_eq!((columns.len(), columns.split_whitespace().count()), (4 * 8, 4), "{columns:?}");
-    assert_eq!(Row("total", &distribution).to_string(), format!("{:<10}{:>10}{columns}", "total", 1));
+    assert_eq!(Row("total", distribution.times()).to_string(), format!("{:<10}{:>10}{columns}", "total", 1));
 }
 
 fn figures() -> Summary {
@@ -63,11 +66,11 @@ fn one_port_of_two_namespaces_is_two_groups() {
         summary.request(&Request::of(&RequestRecord { netns, ..first() }), Change::Add);
     }
     namespaces.learn(7, "web");
-    let text = end_among(&namespaces, &summary, |ending, out| super::summary(out, Terminal::default(), ending));
+    let report = report_among(&namespaces, &summary);
+    let text = text(|out| super::summary(out, Terminal::default(), &report));
     assert!(text.contains(" :8080 in web from 10.0.1.0/24\n"), "{text}");
     assert!(text.contains(" :8080 in net:[8] from 10.0.1.0/24\n"), "{text}");
-    let json = end_among(&namespaces, &summary, |ending, out| json_summary::summary(out, ending));
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
     let groups = [0, 1].map(|at| (json["groups"][at]["netns"].clone(), json["groups"][at]["requests"].clone()));
     assert_eq!(groups, [(7.into(), 1.into()), (8.into(), 2.into())]);
 }
@@ -104,7 +107,7 @@ accept             1   1.40s   1.40s   1.40s   1.40s    25%
 
 #[test]
 fn as_json() {
-    let text = end(&figures(), |ending, out| json_summary::summary(out, ending));
+    let text = json(&report(&figures()));
     let start = r#"{"kind":"summary","verdict":["The verdict.","3 requests (1 unanswered) on 1 connection, "#;
     assert!(text.starts_with(start), "{text}");
     assert!(text.contains(r#"],"rejections":[],"requests":3,"unanswered":1,"cut":0,"connections":1,"#), "{text}");
@@ -148,17 +151,15 @@ fn messages_and_streams_are_counted_beside_the_requests() {
         assert!(line.starts_with(&format!("{before}{expected}")), "{line}");
     }
     let mut both = with(&[message, stream]);
-    let json = |summary: &Summary| -> serde_json::Value {
-        serde_json::from_str(&end(summary, |ending, out| json_summary::summary(out, ending))).unwrap()
-    };
-    let object = json(&both);
+    let object_of = |summary: &Summary| -> serde_json::Value { serde_json::from_str(&json(&report(summary))).unwrap() };
+    let object = object_of(&both);
     assert_eq!((&object["requests"], &object["messages"], &object["streams"]), (&3.into(), &1.into(), &1.into()));
     // They are in no group and of no process.
     assert_eq!((&object["groups"][1]["requests"], &object["processes"][0]["requests"]), (&2.into(), &3.into()));
     // What is amended is taken out first.
     both.request(&Request::of(&message), Change::Remove);
     both.request(&Request::of(&stream), Change::Remove);
-    let object = json(&both);
+    let object = object_of(&both);
     assert!(object.get("messages").is_none() && object.get("streams").is_none());
     assert_eq!(shown(&both), shown(&figures()));
 }
@@ -301,7 +302,7 @@ fn what_is_missing_comes_last() {
     let lost = Some("stage accept".to_owned());
     let off = Hook { hook: "accept".to_owned(), unwanted: true, lost, ..Hook::default() };
     let shortfalls = Shortfalls { undecodable: 1, ..Shortfalls::default() };
-    let run = Run { counters: Some(&lossy), hooks: &[hook, off], shortfalls, ..Run::default() };
+    let run = Run { counters: Some(lossy), hooks: vec![hook, off], shortfalls, ..Run::default() };
     assert_eq!(
         text(|out| missing(out, &run)),
         r"
@@ -315,7 +316,7 @@ Hook accept is off, as was asked for: stage accept.
 "
     );
     let whole = counters(&[]);
-    assert_eq!(text(|out| missing(out, &Run { counters: Some(&whole), ..Run::default() })), "");
+    assert_eq!(text(|out| missing(out, &Run { counters: Some(whole), ..Run::default() })), "");
 }
 
 #[test]
@@ -334,8 +335,7 @@ fn what_was_rejected_comes_before_the_figures() {
     ];
     let places: Vec<_> = places.iter().map(|it| text.find(it)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} {text}");
-    let json = end(&summary, |ending, out| json_summary::summary(out, ending));
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json(&report(&summary))).unwrap();
     assert_eq!(json["verdict"], serde_json::json!(["The verdict.", "More of it."]));
     let causes: Vec<_> =
         json["rejections"].as_array().unwrap().iter().map(|it| it["cause"].as_str().unwrap()).collect();

@@ -10,7 +10,7 @@ use crate::host::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    io::{self, Write},
+    io,
     time::{Duration, Instant},
 };
 use tracer_common::rejection::{Event, Key, RejectionRecord, Tally};
@@ -102,7 +102,7 @@ impl Asker {
     }
 
     /// Takes an event that the kernel side reported.
-    pub fn event(&mut self, record: &RejectionRecord, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    pub fn event(&mut self, record: &RejectionRecord, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         let is_known = Event::of(record.key.event) == Some(Event::FinAfterData);
         let reason = self.reasons.of(record.key.reason);
         let question = || Question::Event(Box::new(*record), reason);
@@ -111,7 +111,7 @@ impl Asker {
     }
 
     /// Takes tallies that were taken out of the kernel's maps.
-    pub fn tallies(&mut self, tallies: Vec<(Key, Tally)>, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    pub fn tallies(&mut self, tallies: Vec<(Key, Tally)>, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         if tallies.is_empty() {
             return Ok(());
         }
@@ -136,7 +136,7 @@ impl Asker {
     }
 
     /// Asks what the pipeline wants to know, and hands on what has been answered. To be called a few times per second.
-    pub fn tick(&mut self, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    pub fn tick(&mut self, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         if let Some(namer) = &self.namer {
             pipeline.unnamed().into_iter().for_each(|netns| namer.ask(netns));
             namer.found().for_each(|(netns, name)| pipeline.name_namespace(netns, &name));
@@ -167,11 +167,7 @@ impl Asker {
     }
 
     /// Waits for the answer to [`Asker::ask_counters`] until `until`.
-    pub fn wait_for_counters(
-        &mut self,
-        until: Instant,
-        pipeline: &mut Pipeline<impl Write>,
-    ) -> BTreeMap<u32, TcpCounters> {
+    pub fn wait_for_counters(&mut self, until: Instant, pipeline: &mut Pipeline<'_>) -> BTreeMap<u32, TcpCounters> {
         while self.counters.is_none()
             && let Some(answer) = self.thread.wait(until)
         {
@@ -181,7 +177,7 @@ impl Asker {
     }
 
     /// Waits for all answers, but not for long, and hands on everything that waits.
-    pub fn finish(&mut self, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    pub fn finish(&mut self, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         let until = Instant::now() + LAST_PATIENCE;
         let mut result = self.tick(pipeline);
         while let Some(answer) = self.thread.wait(until) {
@@ -213,7 +209,7 @@ impl Asker {
         self.waiting.push_back(Waiting { what, since: Instant::now(), question });
     }
 
-    fn take(&mut self, answer: Answer, pipeline: &mut Pipeline<impl Write>) {
+    fn take(&mut self, answer: Answer, pipeline: &mut Pipeline<'_>) {
         match answer {
             Answer::Event(_) | Answer::Listener(_) if self.late != 0 => self.late -= 1,
             Answer::Event(facts) => self.found.push_back(Found::Facts(facts)),
@@ -226,7 +222,7 @@ impl Asker {
     }
 
     /// Hands on what need not wait any more.
-    fn go_on(&mut self, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    fn go_on(&mut self, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         let mut result = Ok(());
         while let Some(first) = self.waiting.pop_front() {
             let is_over = first.since.elapsed() >= PATIENCE || self.waiting.len() >= CAPACITY;
@@ -238,7 +234,9 @@ impl Asker {
                 }
                 (_, found) => {
                     // The answer is for one that comes later.
-                    found.into_iter().for_each(|found| self.found.push_front(found));
+                    if let Some(found) = found {
+                        self.found.push_front(found);
+                    }
                     let has_room = self.thread.has_room();
                     if matches!(first.what, What::Tallies(_)) && !has_room && !is_over {
                         self.waiting.push_front(first);
@@ -251,7 +249,7 @@ impl Asker {
         result
     }
 
-    fn with_answer(&self, what: What, found: Found, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    fn with_answer(&self, what: What, found: Found, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         match (what, found) {
             (What::Event(record), Found::Facts(facts)) => event(&record, *facts, pipeline),
             (What::Rest(rest), Found::Facts(facts)) => {
@@ -267,7 +265,7 @@ impl Asker {
     }
 
     /// Hands on what was not answered, or needs no answer.
-    fn without_answer(&mut self, first: Waiting, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    fn without_answer(&mut self, first: Waiting, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         self.late += usize::from(first.question == Asked::Yes);
         self.unanswered += u64::from(first.question != Asked::Not);
         match first.what {
@@ -276,7 +274,7 @@ impl Asker {
         }
     }
 
-    fn without_facts(&self, what: What, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+    fn without_facts(&self, what: What, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         let known =
             |record: &RejectionRecord| HostFacts { reason: self.reasons.of(record.key.reason), ..HostFacts::default() };
         match what {
@@ -292,7 +290,7 @@ impl Asker {
         &mut self,
         mut tallies: VecDeque<(Key, Tally)>,
         since: Instant,
-        pipeline: &mut Pipeline<impl Write>,
+        pipeline: &mut Pipeline<'_>,
     ) -> io::Result<()> {
         let mut result = Ok(());
         if let Some((key, _)) = tallies.front() {
@@ -318,7 +316,7 @@ impl Asker {
     }
 }
 
-fn event(record: &RejectionRecord, facts: HostFacts, pipeline: &mut Pipeline<impl Write>) -> io::Result<()> {
+fn event(record: &RejectionRecord, facts: HostFacts, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
     pipeline.host_says(facts);
     pipeline.decoded(&Ok(Record::Rejection(*record)), encode_rejection(record))
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
+    io,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub fn finish(
     probe: &mut Probe,
     records: &mut Records,
-    mut sink: Sink<impl Write>,
+    mut sink: Sink,
     (scope, begin): (Scope, BTreeMap<u32, TcpCounters>),
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
@@ -51,7 +51,9 @@ pub fn finish(
     if first.0.as_ref().is_some_and(crate::is_broken_pipe) {
         return Ok(pipeline.abandon(&waiting, counters.as_ref()));
     }
-    waiting.iter().for_each(|record| pipeline.notice_waiting(record));
+    for record in &waiting {
+        pipeline.notice_waiting(record);
+    }
     let tallies = first.keep(probe.tallies());
     let mut rest = Ending { scope: &scope, own: &own, pipeline: &mut pipeline };
     let told = rest.tell(&mut asker, tallies, counters.as_ref());
@@ -73,10 +75,7 @@ impl FirstError {
 }
 
 /// The kernel's own counters while tracing still goes on.
-fn counters_before_end(
-    records: &mut Records,
-    sink: &mut Sink<impl Write>,
-) -> anyhow::Result<BTreeMap<u32, TcpCounters>> {
+fn counters_before_end(records: &mut Records, sink: &mut Sink) -> anyhow::Result<BTreeMap<u32, TcpCounters>> {
     let until = sink.asker.ask_counters();
     while Instant::now() < until {
         drain(records, sink)?;
@@ -90,13 +89,13 @@ fn counters_before_end(
 }
 
 /// What is told when nothing is traced any more.
-struct Ending<'a, W> {
+struct Ending<'a> {
     scope: &'a Scope,
     own: &'a OwnCounters,
-    pipeline: &'a mut Pipeline<W>,
+    pipeline: &'a mut Pipeline<'static>,
 }
 
-impl<W: Write> Ending<'_, W> {
+impl Ending<'_> {
     /// Passes the rest on, as far as it could be read: what the kernel counted and did not report, what its queues were like, what
     /// never came, and what of the kernel's own counters all of that explains. An error of the output keeps nothing from the
     /// recording.
@@ -114,7 +113,9 @@ impl<W: Write> Ending<'_, W> {
         };
         let mut result = asker.tallies(std::mem::take(&mut tallies.rejections), self.pipeline);
         for (key, tally) in &tallies.listeners {
-            connection::of_listener(key, tally).into_iter().for_each(|rejection| asker.listener(rejection));
+            if let Some(rejection) = connection::of_listener(key, tally) {
+                asker.listener(rejection);
+            }
         }
         result = result.and(asker.finish(self.pipeline));
         result = result.and(self.pipeline.decide(u64::MAX));

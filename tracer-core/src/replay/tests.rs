@@ -11,6 +11,7 @@ use crate::{
         status::Counters,
     },
     output::terminal::Terminal,
+    pipeline::{Events, Format},
     recording::write::Recorder,
     samples::{
         CLOCK, MS, S, closed, counters, dropped, fact, first, marks, queue_full, race, short, slow, unanswered, v4,
@@ -66,7 +67,7 @@ impl Args {
     fn show(&self, terminal: Terminal) -> Show {
         Show {
             selection: Selection { ports: self.ports.clone(), peers: self.peers.clone() },
-            view: View::of(self.json, self.summary, terminal).only_rejections(self.rejections),
+            view: View::of(self.json, self.summary, self.rejections, terminal),
             min: self.min.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap()),
             limits: self.idle_timeout.map(|idle_timeout| Limits { idle_timeout }),
         }
@@ -94,7 +95,7 @@ fn causes(objects: &[&serde_json::Value]) -> Vec<String> {
 fn show(bytes: &[u8], args: &Args) -> (String, Option<String>) {
     let mut out = Vec::new();
     let terminal = Terminal { width: Some(80), ..Terminal::default() };
-    let error = report(bytes, &args.show(terminal), &mut out).err().map(|error| error.to_string());
+    let error = replay(bytes, &args.show(terminal), &mut out).err().map(|error| error.to_string());
     (String::from_utf8(out).unwrap(), error)
 }
 
@@ -164,7 +165,7 @@ fn idle(connection: u64, at: u64) -> ConnectionRecord {
 }
 
 /// An event, with what the host says of it.
-fn refused(pipeline: &mut Pipeline<&mut Vec<u8>>, record: RejectionRecord, facts: HostFacts) {
+fn refused(pipeline: &mut Pipeline<'_>, record: RejectionRecord, facts: HostFacts) {
     pipeline.host_says(facts);
     pipeline.record(encode_rejection(&record)).unwrap();
 }
@@ -179,7 +180,7 @@ fn live(path: &Path, view: View) -> String {
     pipeline.assume(Limits { idle_timeout: Duration::from_secs(50) });
     pipeline.hooks(Vec::new());
     let nginx = Application { is_alive: true, server: Some("nginx".to_owned()), ..Application::default() };
-    let answer = |pipeline: &mut Pipeline<&mut Vec<u8>>, is_alive| {
+    let answer = |pipeline: &mut Pipeline<'_>, is_alive| {
         for question in pipeline.questions() {
             // Nobody answers for one of them.
             if question.number != 25 {
@@ -266,17 +267,17 @@ fn a_replay_decides_as_the_live_run_did() {
     let only = || Args { rejections: true, ..all() };
     let terminal = Terminal { width: Some(80), ..Terminal::default() };
     for (view, args) in [
-        (View::JsonRejections, Args { json: true, ..only() }),
-        (View::Rejections(terminal), only()),
-        (View::JsonFigures, Args { json: true, summary: true, ..all() }),
-        (View::Figures(terminal), Args { summary: true, ..all() }),
+        (View { events: Events::Rejections, format: Format::Json }, Args { json: true, ..only() }),
+        (View { events: Events::Rejections, format: Format::Text(terminal) }, only()),
+        (View { events: Events::None, format: Format::Json }, Args { json: true, summary: true, ..all() }),
+        (View { events: Events::None, format: Format::Text(terminal) }, Args { summary: true, ..all() }),
     ] {
         let shown = live(&path, view);
         let (replayed, error) = show(&fs::read(&path).unwrap(), &args);
         assert_eq!(error, None);
         assert!(shown == replayed, "{view:?}\n{shown}\n{replayed}");
     }
-    live(&path, View::JsonRejections);
+    live(&path, View { events: Events::Rejections, format: Format::Json });
     let objects = objects(&fs::read(&path).unwrap(), all());
     let shown: Vec<_> = of_kind(&objects, "rejection")
         .into_iter()
@@ -392,7 +393,7 @@ fn filters_choose() {
     let bytes = recording();
     let lines = |args: &Args| {
         let mut out = Vec::new();
-        report(&bytes[..], &args.show(Terminal::default()), &mut out).unwrap();
+        replay(&bytes[..], &args.show(Terminal::default()), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines = text.lines().take_while(|line| !line.is_empty());
         lines.filter(|line| !line.contains(" REJECTED ") && !line.contains(" WARNING ")).count()
@@ -447,7 +448,7 @@ impl Write for Head {
 fn a_closed_pipe_is_an_error_that_can_be_told_from_others() {
     let bytes = recording();
     for json in [false, true] {
-        let error = report(&bytes[..], &Args { json, ..all() }.show(Terminal::default()), Head(300)).unwrap_err();
+        let error = replay(&bytes[..], &Args { json, ..all() }.show(Terminal::default()), Head(300)).unwrap_err();
         assert!(matches!(error, ReportError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe));
     }
 }

@@ -3,8 +3,8 @@
 use crate::{
     aggregate::{
         Summary,
-        distribution::Distribution,
-        figures::Figures,
+        distribution::Times,
+        figures::Picture,
         rejections::{Class, Explained},
     },
     explain::{
@@ -30,9 +30,9 @@ const SENTENCES: usize = 3;
 /// What was rejected, in at most three sentences, or that nothing was; then what may yet be.
 pub fn sentences(
     summary: &Summary,
-    rejected: &[Explained<'_>],
+    rejected: &[Explained],
     limits: Limits,
-    run: &Run<'_>,
+    run: &Run,
     namespaces: &Namespaces,
 ) -> Vec<String> {
     let only_warnings = rejected.iter().all(|it| it.class() == Class::Warning);
@@ -47,7 +47,7 @@ pub fn sentences(
 
 /// That nothing was rejected, as far as that can be said: only where every hook is attached and nothing was lost, and the
 /// kernel counted nothing that was not seen.
-fn nothing_rejected(run: &Run<'_>, namespaces: &Namespaces) -> String {
+fn nothing_rejected(run: &Run, namespaces: &Namespaces) -> String {
     if let Some(sentence) = unexplained(run, namespaces) {
         return sentence;
     }
@@ -57,12 +57,12 @@ fn nothing_rejected(run: &Run<'_>, namespaces: &Namespaces) -> String {
         let unseen: u64 = unseen.into_iter().map(|counter| it.get(counter)).sum();
         it.records_lost() == 0 && it.events_missed() == 0 && unseen == 0 && it.untraced() == (0, 0)
     };
-    let seen = if all_hooks && run.counters.is_some_and(is_whole) { "" } else { "seen to be " };
+    let seen = if all_hooks && run.counters.as_ref().is_some_and(is_whole) { "" } else { "seen to be " };
     format!("Nothing was {seen}rejected.")
 }
 
 /// What the kernel counted as rejected and nobody saw, of the namespace with most of it.
-fn unexplained(run: &Run<'_>, namespaces: &Namespaces) -> Option<String> {
+fn unexplained(run: &Run, namespaces: &Namespaces) -> Option<String> {
     let counted = run.reconciliation.iter().filter_map(|it| Some((it, it.unexplained()?)));
     let (it, (count, name, what)) = counted.max_by_key(|(_, (count, ..))| *count)?;
     let place = if run.reconciliation.len() > 1 { format!(" in {}", namespaces.name(it.netns)) } else { String::new() };
@@ -90,13 +90,13 @@ impl fmt::Display for Kinds {
 
 /// The part of a request's time that is the greatest of all requests together.
 #[derive(Debug)]
-pub struct Mostly<'a> {
+pub struct Mostly {
     /// Its name.
     pub name: &'static str,
     /// Nanoseconds of all requests.
     pub time: u64,
     /// How it is distributed.
-    times: &'a Distribution,
+    times: Option<Times>,
     owner: Owner,
 }
 
@@ -109,17 +109,17 @@ enum Owner {
     Several(usize, usize),
 }
 
-impl<'a> Mostly<'a> {
+impl Mostly {
     /// That of `figures`; `None` if there is no request, or no part of one was measured.
-    pub fn of(figures: &'a Figures) -> Option<Self> {
+    pub fn of(figures: &Picture) -> Option<Self> {
         let stage = |first: RequestStage, time, owner| {
-            let times = &figures.stages[first as usize];
+            let times = figures.stages[first as usize];
             Self { name: first.name(), time, times, owner }
         };
         let accept = Self {
             name: ConnectionStage::Accept.name(),
             time: figures.accept_wait,
-            times: &figures.connection_stages[ConnectionStage::Accept as usize],
+            times: figures.connection_stages[ConnectionStage::Accept as usize],
             owner: Owner::Of("the application, slow to accept connections"),
         };
         let apart = RequestStage::ALL.map(|it| stage(it, figures.apart(it as usize), Owner::Of(whose(it, figures))));
@@ -139,14 +139,12 @@ impl<'a> Mostly<'a> {
 
     /// Its quantiles, unless the stage was measured apart in some requests and not in others.
     fn quantiles(&self) -> Option<(u64, u64)> {
-        if self.is_merged() && self.times.sum() != self.time {
-            return None;
-        }
-        Some((self.times.quantile(0.5)?, self.times.quantile(0.99)?))
+        let times = self.times.filter(|times| !self.is_merged() || times.sum == self.time)?;
+        Some((times.p50, times.p99))
     }
 }
 
-fn whose(stage: RequestStage, figures: &Figures) -> &'static str {
+fn whose(stage: RequestStage, figures: &Picture) -> &'static str {
     match stage {
         RequestStage::Ingress => "this host's kernel between network device and socket",
         RequestStage::Pickup => "the application, busy elsewhere before it read them",
@@ -154,7 +152,9 @@ fn whose(stage: RequestStage, figures: &Figures) -> &'static str {
         RequestStage::Service => "the application computing or waiting",
         RequestStage::Egress => "this host's kernel between socket and network device",
         // Most of it, at least.
-        RequestStage::Download if figures.held.saturating_mul(2) >= figures.stages[stage as usize].sum() => {
+        RequestStage::Download
+            if figures.held.saturating_mul(2) >= figures.stages[stage as usize].map_or(0, |times| times.sum) =>
+        {
             "this host's own queue, in which the packets waited: a shaper, or a link that is too slow (`tc -s qdisc show`)"
         }
         RequestStage::Download => "the application writing on, or the peer's window",
@@ -163,9 +163,8 @@ fn whose(stage: RequestStage, figures: &Figures) -> &'static str {
 }
 
 /// How many requests there were and where their time goes: only what was measured.
-pub fn where_the_time_goes(summary: &Summary) -> String {
-    let all = &summary.all;
-    let others = Others(summary).to_string();
+pub fn where_the_time_goes(all: &Picture, messages: u64, streams: u64) -> String {
+    let others = Others { messages, streams }.to_string();
     if all.requests == 0 {
         return format!("No request ended{}{others}.", Opened(all.connections));
     }
@@ -199,11 +198,11 @@ pub fn where_the_time_goes(summary: &Summary) -> String {
 
 /// `, or the sender, who may not have sent all of them (inferred: ...)`: the part of `service` that may have been a wait for
 /// the sender, unless that is next to nothing.
-struct PerhapsTheSender<'a>(&'a Figures);
+struct PerhapsTheSender<'a>(&'a Picture);
 
 impl fmt::Display for PerhapsTheSender<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { incomplete, incomplete_service, requests, .. } = *self.0;
+        let Picture { incomplete, incomplete_service, requests, .. } = *self.0;
         let service = self.0.apart(RequestStage::Service as usize);
         let whose = match percent(incomplete_service.min(service), service) {
             0 => return Ok(()),
@@ -218,11 +217,14 @@ impl fmt::Display for PerhapsTheSender<'_> {
 }
 
 /// `, beside 12 messages and 1 stream (inferred)`: the turns that are no requests.
-struct Others<'a>(&'a Summary);
+struct Others {
+    messages: u64,
+    streams: u64,
+}
 
-impl fmt::Display for Others<'_> {
+impl fmt::Display for Others {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { messages, streams, .. } = *self.0;
+        let Self { messages, streams } = *self;
         match (messages, streams) {
             (0, 0) => Ok(()),
             (messages, 0) => write!(f, ", beside {} (inferred)", Plural(messages, "message")),
@@ -243,7 +245,7 @@ impl fmt::Display for Opened {
 }
 
 /// `1 204 requests (3 unanswered) on 37 connections, 512B in, 20.5kB out, 2 retransmits`.
-struct Counts<'a>(&'a Figures);
+struct Counts<'a>(&'a Picture);
 
 impl fmt::Display for Counts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
