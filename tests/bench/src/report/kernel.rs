@@ -17,6 +17,8 @@ pub struct Kernel {
     pub raw: Spread,
     /// Less what as many runs of empty programs take.
     pub net: Spread,
+    /// Runs of programs.
+    pub runs: Spread,
 }
 
 /// A row for each program that ran; absent where the kernel did not count.
@@ -39,8 +41,9 @@ pub fn table(workload: Workload, measured: &Measured) -> Option<Table> {
     for (_, cells) in rows {
         table.row(cells);
     }
-    let (raw, net) = (format!("{:.0}", total.raw), format!("{:.0}", total.net));
-    table.row(["all", "", "", "", &raw, &net, "", ""].map(str::to_owned));
+    let (raw, net, runs) =
+        (format!("{:.0}", total.raw), format!("{:.0}", total.net), format!("{:.2}", total.runs.median));
+    table.row(["all", "", "", &runs, &raw, &net, "", ""].map(str::to_owned));
     Some(table)
 }
 
@@ -52,8 +55,13 @@ pub fn of(measured: &Measured, side: Side) -> Option<Kernel> {
         let floor: f64 = sample.programs.iter().map(|it| float(it.runs) * empty_run(measured, &it.name)).sum();
         (float(raw(sample)) - floor) / sample.done
     };
+    let runs = |sample: &Sample| sample.per_request(sample.programs.iter().map(|it| it.runs).sum::<u64>());
     measured.of(Side::EmptyStats).next()?;
-    Some(Kernel { raw: Spread::of(samples().map(|it| it.per_request(raw(it))))?, net: Spread::of(samples().map(net))? })
+    Some(Kernel {
+        raw: Spread::of(samples().map(|it| it.per_request(raw(it))))?,
+        net: Spread::of(samples().map(net))?,
+        runs: Spread::of(samples().map(runs))?,
+    })
 }
 
 /// The programs of this name in all samples, each with its sample.

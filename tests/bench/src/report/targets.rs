@@ -34,6 +34,7 @@ impl Outcome {
 pub fn table(results: &Results, directory: &Path) -> Table {
     let mut table = Table::new("Targets", &["target", "measured", "met"]);
     let saturated = results.workloads.get(&Workload::KeepAlive.name());
+    let server = results.workloads.get(&Workload::ServerKeepAlive.name());
     let rows = [
         (
             "throughput of a saturated nginx with --summary >= 0.97 of untraced",
@@ -47,6 +48,11 @@ pub fn table(results: &Results, directory: &Path) -> Table {
             "both with `--without accept`: as where fexit attaches, nothing at accept() slows other system calls",
             saturated.and_then(no_accept),
         ),
+        (
+            "with the server's end alone on this host: throughput >= 0.97 of untraced",
+            server.and_then(|it| throughput(it, Side::Summary)),
+        ),
+        ("with the server's end alone: <= 4 runs of BPF programs per request", server.and_then(runs)),
         ("user space <= 1000 ns a request", saturated.and_then(in_process)),
         ("resident <= 30 MB", resident(results)),
         ("0 records lost, all requests recorded", nothing_lost(results)),
@@ -78,6 +84,11 @@ fn throughput(measured: &Measured, side: Side) -> Option<Outcome> {
 fn in_kernel(measured: &Measured, side: Side) -> Option<Outcome> {
     let net = kernel::of(measured, side)?.net;
     Some(Outcome::at_most(net.median, 1000.0, format!("{net:.0} ns")))
+}
+
+fn runs(measured: &Measured) -> Option<Outcome> {
+    let runs = kernel::of(measured, Side::SummaryStats)?.runs;
+    Some(Outcome::at_most(runs.median, 4.0, format!("{runs:.2}")))
 }
 
 fn no_accept(measured: &Measured) -> Option<Outcome> {

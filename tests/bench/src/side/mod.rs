@@ -106,7 +106,14 @@ impl Side {
 
     /// Whether it tells something on this workload: what is saved at `accept()` does not depend on the rate.
     pub fn suits(self, workload: Workload) -> bool {
-        self.plain() != Self::NoAccept || matches!(workload, Workload::KeepAlive | Workload::PerConnection)
+        self.plain() != Self::NoAccept
+            || matches!(
+                workload,
+                Workload::KeepAlive
+                    | Workload::PerConnection
+                    | Workload::ServerKeepAlive
+                    | Workload::ServerPerConnection
+            )
     }
 
     /// About how long it takes to attach and to detach on two CPUs.

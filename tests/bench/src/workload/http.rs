@@ -2,6 +2,7 @@
 //! status, so that most of what the host does is the server's work and the kernel's.
 
 mod engine;
+mod outside;
 
 use std::{
     io::{Read as _, Write as _},
@@ -16,10 +17,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use lab::Namespace;
+use lab::{Lab, Namespace};
 
 use super::{Finished, Http, Load};
 use engine::Engine;
+use outside::Outside;
 
 /// How an answer has to begin.
 const GOOD: &[u8] = b"HTTP/1.1 200 ";
@@ -47,18 +49,35 @@ struct Exchange {
 
 impl Client {
     /// Opens the connections that stay, with a first request on each, and begins.
-    pub fn start(namespace: &Namespace, address: SocketAddr, http: Http) -> Result<Self> {
+    pub fn start(lab: &Lab, address: SocketAddr, http: Http) -> Result<Self> {
+        let exchange = lab.lb.enter(|| Exchange::try_out(address, http))?;
+        if http.is_outside {
+            Self::spawn(&lab.target, move |shared, opened| {
+                let mut outside = Outside::new(&exchange, http, shared)?;
+                outside.greet()?;
+                opened();
+                outside.run()
+            })
+        } else {
+            Self::spawn(&lab.lb, move |shared, opened| {
+                let mut engine = Engine::open(&exchange, http, shared)?;
+                engine.greet()?;
+                opened();
+                engine.run()
+            })
+        }
+    }
+
+    /// Runs the client on a thread in the namespace, and waits until it has opened its connections.
+    fn spawn(
+        namespace: &Namespace,
+        client: impl FnOnce(&Shared, &dyn Fn()) -> Result<Finished> + Send + 'static,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let (opened, wait) = channel();
         let of_thread = Arc::clone(&shared);
-        let run = move || {
-            let exchange = Exchange::try_out(address, http)?;
-            let mut engine = Engine::open(&exchange, http, &of_thread)?;
-            engine.greet()?;
-            // The owner may have gone.
-            let _ = opened.send(());
-            engine.run()
-        };
+        // The owner may have gone.
+        let run = move || client(&of_thread, &|| opened.send(()).unwrap_or_default());
         // A thread inherits the namespace of the one that starts it.
         let thread =
             namespace.enter(|| thread::Builder::new().name("client".to_owned()).spawn(run).map_err(Into::into))?;

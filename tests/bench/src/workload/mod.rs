@@ -21,6 +21,10 @@ pub enum Workload {
     KeepAlive,
     /// Small answers, a connection for each, as fast as the host can
     PerConnection,
+    /// Small answers over connections that stay; only the server's end of them is on this host
+    ServerKeepAlive,
+    /// Small answers, a connection for each; only the server's end of them is on this host
+    ServerPerConnection,
     /// Answers of 1 MiB over connections that stay, as fast as the host can
     Large,
     /// 5 000 requests a second over 10 connections
@@ -66,6 +70,8 @@ pub struct Http {
     pub keep_alive: bool,
     /// Requests a second; absent: the next one goes when the answer has come.
     pub rate: Option<u32>,
+    /// Whether the client is outside of this kernel: its end of a connection is no socket of this host.
+    pub is_outside: bool,
 }
 
 impl Workload {
@@ -82,11 +88,14 @@ impl Workload {
 
     /// What it consists of.
     pub const fn kind(self) -> Kind {
-        const SATURATED: Http = Http { path: "/small", connections: 64, keep_alive: true, rate: None };
+        const SATURATED: Http =
+            Http { path: "/small", connections: 64, keep_alive: true, rate: None, is_outside: false };
         const PACED: Http = Http { rate: Some(5000), ..SATURATED };
         match self {
             Self::KeepAlive => Kind::Http(SATURATED),
             Self::PerConnection => Kind::Http(Http { keep_alive: false, ..SATURATED }),
+            Self::ServerKeepAlive => Kind::Http(Http { is_outside: true, ..SATURATED }),
+            Self::ServerPerConnection => Kind::Http(Http { keep_alive: false, is_outside: true, ..SATURATED }),
             Self::Large => Kind::Http(Http { path: "/1m", connections: 16, ..SATURATED }),
             Self::Rate10 => Kind::Http(Http { connections: 10, ..PACED }),
             Self::Rate100 => Kind::Http(Http { connections: 100, ..PACED }),

@@ -1,6 +1,9 @@
 //! The lab as a workload needs it: servers up, names and limits set.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use lab::{
@@ -17,6 +20,35 @@ pub const PORT: u16 = 80;
 /// Where the server listens.
 pub fn address() -> SocketAddr {
     SocketAddr::new(TARGET_V4.into(), PORT)
+}
+
+/// The device between the server and a client that is outside of this kernel.
+pub struct Tap;
+
+impl Tap {
+    /// Its name in the namespace of the server.
+    pub const NAME: &str = "tap0";
+    /// Its address.
+    pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+    /// The client's own address.
+    pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
+    /// The length of the prefix of both.
+    pub const PREFIX: u8 = 24;
+    /// The network (/24) from which the client connects.
+    pub const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 0);
+
+    fn make(lab: &Lab) -> Result<()> {
+        let (address, clients) = (format!("{}/{}", Self::ADDRESS, Self::PREFIX), format!("{}/24", Self::CLIENTS));
+        for arguments in [
+            &["tuntap", "add", "dev", Self::NAME, "mode", "tap"][..],
+            &["address", "add", &address, "dev", Self::NAME],
+            &["link", "set", Self::NAME, "up"],
+            &["route", "add", &clients, "via", &Self::PEER.to_string(), "dev", Self::NAME],
+        ] {
+            lab.target.run("ip", arguments)?;
+        }
+        Ok(())
+    }
 }
 
 /// The server, for all samples of a workload. Fields drop in this order.
@@ -53,6 +85,9 @@ impl<'lab> Scene<'lab> {
                 Some(Nginx::start(lab, "nginx", &options)?)
             }
         };
+        if matches!(workload.kind(), Kind::Http(http) if http.is_outside) {
+            Tap::make(lab)?;
+        }
         if workload.kind() == Kind::SynFlood {
             // The answers leave for a router, as they would on a real host, and nobody answers them.
             lab.target.run("ip", &["route", "add", "default", "via", &LB_V4.to_string()])?;
@@ -63,7 +98,7 @@ impl<'lab> Scene<'lab> {
     /// Starts the load; what it opens is open when it returns.
     pub fn load(&self) -> Result<Box<dyn Load + 'lab>> {
         Ok(match self.workload.kind() {
-            Kind::Http(http) => Box::new(Client::start(&self.lab.lb, address(), http)?),
+            Kind::Http(http) => Box::new(Client::start(self.lab, address(), http)?),
             Kind::SynFlood => Box::new(SynFlood::start(self.lab, address())?),
             Kind::Idle(connections) => Box::new(Holders::start(self.lab, connections)?),
         })
