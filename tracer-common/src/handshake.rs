@@ -2,7 +2,7 @@
 
 use crate::{
     at_limit::Verdict,
-    rejection::{Event, Packet, Queue},
+    rejection::{Event, PacketKind, Queue},
     shared::{Shared, shared},
 };
 
@@ -217,8 +217,8 @@ impl SharedHandshake {
     /// A packet of that kind was dropped. True if that explains why nothing comes of the handshake: without a SYN-ACK, an ACK belongs
     /// to something else.
     #[inline(always)]
-    pub fn dropped(&self, kind: Packet) -> bool {
-        let is_part = matches!(kind, Packet::Syn | Packet::SynAck) || self.synack.get() != 0;
+    pub fn dropped(&self, kind: PacketKind) -> bool {
+        let is_part = matches!(kind, PacketKind::Syn | PacketKind::SynAck) || self.synack.get() != 0;
         if is_part {
             self.explained.set(Explained::Yes as u8);
         }
@@ -252,8 +252,8 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const ACCEPT_QUEUE: Option<Unserved> = Some(Unserved { event: Event::AcceptQueueFull, before: 0 });
 
-    fn unanswered(before: u32) -> Option<Unserved> {
-        Some(Unserved { event: Event::SynUnanswered, before })
+    const fn unanswered(before: u32) -> Unserved {
+        Unserved { event: Event::SynUnanswered, before }
     }
 
     /// The handshake that [`SYN`] began at 1.
@@ -293,15 +293,15 @@ mod tests {
     #[test]
     fn a_syn_that_comes_again_unanswered_is_reported_and_the_first_report_counts_the_one_before() {
         let handshake = begun(None);
-        assert_eq!(handshake.syn(&SYN, None, SECOND), unanswered(1));
-        assert_eq!(handshake.syn(&SYN, None, 3 * SECOND), unanswered(0));
+        assert_eq!(handshake.syn(&SYN, None, SECOND), Some(unanswered(1)));
+        assert_eq!(handshake.syn(&SYN, None, 3 * SECOND), Some(unanswered(0)));
         // A full queue, a drop, or a SYN-ACK explains it.
         let explanations: [fn(&SharedHandshake); 4] = [
             |it| {
                 it.syn(&SYN, ACCEPT_QUEUE, 7 * SECOND);
             },
             |it| {
-                it.dropped(Packet::Syn);
+                it.dropped(PacketKind::Syn);
             },
             |it| {
                 it.synack(first(4), 4);
@@ -328,16 +328,16 @@ mod tests {
         assert_eq!([handshake.resent(), handshake.resent()], [None; 2]);
         let handshake = begun(None);
         handshake.synack(first(2), 2);
-        assert!(handshake.dropped(Packet::Ack));
+        assert!(handshake.dropped(PacketKind::Ack));
         assert_eq!([handshake.resent(), handshake.resent()], [None; 2]);
     }
 
     #[test]
     fn an_ack_that_is_dropped_before_the_syn_ack_explains_nothing() {
         let handshake = begun(None);
-        assert!(!handshake.dropped(Packet::Ack) && !handshake.dropped(Packet::Data));
+        assert!(!handshake.dropped(PacketKind::Ack) && !handshake.dropped(PacketKind::Data));
         assert_eq!(handshake.explained.get(), Explained::No as u8);
-        assert!(handshake.dropped(Packet::SynAck));
+        assert!(handshake.dropped(PacketKind::SynAck));
         assert_eq!(handshake.explained.get(), Explained::Yes as u8);
     }
 
@@ -365,12 +365,13 @@ mod tests {
         Syn(u32, Option<Unserved>),
         SynAck,
         Resent,
-        Dropped(Packet),
+        Dropped(PacketKind),
     }
 
     fn seen() -> impl Strategy<Value = Seen> {
         let full = prop_oneof![Just(None), Just(ACCEPT_QUEUE)];
-        let kind = prop_oneof![Just(Packet::Syn), Just(Packet::SynAck), Just(Packet::Ack), Just(Packet::Data)];
+        let kind =
+            prop_oneof![Just(PacketKind::Syn), Just(PacketKind::SynAck), Just(PacketKind::Ack), Just(PacketKind::Data)];
         prop_oneof![
             4 => (0..2_u32, full).prop_map(|(sequence, full)| Seen::Syn(sequence, full)),
             1 => Just(Seen::SynAck),

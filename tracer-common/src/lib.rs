@@ -10,11 +10,13 @@
 pub mod at_limit;
 pub mod connection;
 pub mod counter;
+pub mod drop;
 pub mod endpoint;
 pub mod filter;
 pub mod handshake;
 pub mod offsets;
 pub mod opening;
+pub mod packet;
 pub mod passing;
 pub mod record;
 pub mod rejection;

@@ -6,6 +6,7 @@
 
 use crate::{
     endpoint::{Address, Endpoint, Tuple},
+    packet::flag::{ACK, FIN, RST, SYN},
     record::Kind,
     shared::{Shared, shared},
 };
@@ -50,7 +51,7 @@ impl Event {
 /// What kind of packet it was.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Packet {
+pub enum PacketKind {
     /// SYN without ACK.
     Syn = 1,
     /// SYN with ACK.
@@ -67,15 +68,11 @@ pub enum Packet {
     Other = 7,
 }
 
-impl Packet {
+impl PacketKind {
     /// The kind of a packet with these TCP flags (as in the header) and so many bytes of payload.
     #[inline(always)]
     #[must_use]
     pub const fn of(flags: u8, payload: u32) -> Self {
-        const FIN: u8 = 1;
-        const SYN: u8 = 2;
-        const RST: u8 = 4;
-        const ACK: u8 = 16;
         if flags & RST != 0 {
             Self::Reset
         } else if flags & (SYN | ACK) == SYN | ACK {
@@ -122,7 +119,7 @@ pub struct Key {
     pub reason: u32,
     /// An [`Event`].
     pub event: u8,
-    /// A [`Packet`].
+    /// A [`PacketKind`].
     pub packet: u8,
     /// A set of [`Key::OUTGOING`] and the like.
     pub flags: u16,
@@ -134,6 +131,16 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether it is of a SYN for a port on which nothing listens, if the port is not a known one. Only if neither a port nor a peer
+    /// was asked for: events of those are counted apart.
+    #[inline(always)]
+    pub fn is_for_no_listener(&self, asks_for_ends: impl FnOnce() -> bool, is_known: impl FnOnce(u16) -> bool) -> bool {
+        self.event == Event::Dropped as u8
+            && self.packet == PacketKind::Syn as u8
+            && !asks_for_ends()
+            && !is_known(self.local.port)
+    }
+
     /// The packet was one of this host's own, on its way to the peer.
     pub const OUTGOING: u16 = 1;
     /// A reset without a socket was sent for the same connection just before: netfilter's.
@@ -199,6 +206,8 @@ impl Key {
 pub struct Folded;
 
 impl Folded {
+    /// What is folded as well, step by step, where there is no room for another key.
+    pub const STEPS: [u8; 2] = [Self::NETWORK, Self::LOCAL];
     /// The local port: that of a SYN for which nothing listens. A scan of all ports is one key.
     pub const PORT: u8 = 1;
     /// The local address and port.
@@ -615,6 +624,19 @@ mod tests {
     }
 
     #[test]
+    fn only_syns_for_ports_that_nobody_serves_or_asked_for_are_folded() {
+        let record = RejectionRecord {
+            key: Key { packet: PacketKind::Syn as u8, ..syn(8080, 1).key },
+            ..RejectionRecord::EMPTY
+        };
+        let key = record.key;
+        assert!(key.is_for_no_listener(|| false, |_| false));
+        assert!(!key.is_for_no_listener(|| true, |_| false) && !key.is_for_no_listener(|| false, |port| port == 8080));
+        assert!(!Key { packet: PacketKind::Data as u8, ..key }.is_for_no_listener(|| false, |_| false));
+        assert!(!Key { event: Event::AcceptQueueFull as u8, ..key }.is_for_no_listener(|| false, |_| false));
+    }
+
+    #[test]
     fn a_key_of_the_maps_gives_back_what_is_not_folded() {
         for folded in 0..8 {
             let mut record = RejectionRecord { folded, generation: 0xab, ..syn(8080, 1) };
@@ -662,19 +684,19 @@ mod tests {
     #[test]
     fn packets_are_told_by_flags_and_payload() {
         let cases = [
-            (2, 0, Packet::Syn),
-            (2, 10, Packet::Syn),
-            (18, 0, Packet::SynAck),
-            (16, 0, Packet::Ack),
-            (24, 5, Packet::Data),
-            (17, 5, Packet::Data),
-            (17, 0, Packet::Fin),
-            (20, 0, Packet::Reset),
-            (0, 0, Packet::Other),
+            (2, 0, PacketKind::Syn),
+            (2, 10, PacketKind::Syn),
+            (18, 0, PacketKind::SynAck),
+            (16, 0, PacketKind::Ack),
+            (24, 5, PacketKind::Data),
+            (17, 5, PacketKind::Data),
+            (17, 0, PacketKind::Fin),
+            (20, 0, PacketKind::Reset),
+            (0, 0, PacketKind::Other),
         ];
         for (flags, payload, kind) in cases {
-            assert_eq!(Packet::of(flags, payload), kind);
-            assert_eq!(Packet::numbered(kind as u8), Some(kind));
+            assert_eq!(PacketKind::of(flags, payload), kind);
+            assert_eq!(PacketKind::numbered(kind as u8), Some(kind));
         }
     }
 }

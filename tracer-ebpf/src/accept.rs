@@ -9,9 +9,9 @@ use tracer_common::{connection::state, counter::Counter};
 
 use crate::{
     filter::{Filter, Filters, may_want},
-    kernel::{Sock, is_tcp_at, local_port_at, tcp_sock_of_descriptor},
+    kernel::{Sock, is_tcp_at, local_port_at, now, tcp_sock_of_descriptor},
     maps::{ACCEPTS, ACCEPTS_MORE, ANY, count, is_tracing},
-    traced::{CREATE, GET, now, storage},
+    traced::{CREATE, GET, storage},
 };
 
 /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`: the return value follows the

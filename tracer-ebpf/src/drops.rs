@@ -2,36 +2,25 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{
-    connection::{CLOSED_BY_APPLICATION, Connection, RESET_BY_HOST},
+    connection::Connection,
     counter::Counter,
+    drop::{AfterClose, Answer, Dropped, Meaning, is_any_remembered, is_forgotten_too_soon},
     endpoint::Tuple,
     handshake::SharedHandshake,
-    record::ConnectionRecord,
-    rejection::{Ended, Event, Key, Packet as Sort, Queue, RejectionRecord},
-    settings::{Settings, class},
+    rejection::{Ended, Event, Key, PacketKind, Queue, RejectionRecord},
+    settings::Settings,
 };
 
 use crate::{
     filter::{Filter, Filters},
     handshake,
-    kernel::{Headers, Packet, accept_queue_at, inode_at, netns_at},
+    kernel::{Headers, Packet, accept_queue_at, inode_at, netns_at, now},
     maps::{
-        ANSWERED, ANY, Answer, CLOSED, CLOSED_LATEST, HANDSHAKES, REASONS, Scratch, add_port, count, is_known_port,
-        is_tracing,
+        ANSWERED, ANY, CLOSED, CLOSED_LATEST, HANDSHAKES, REASONS, Scratch, add_port, count, is_known_port, is_tracing,
     },
     passing,
     rejections::{Builder, begin, pass_on, reject, scratch},
-    traced::now,
 };
-
-/// Netfilter drops a packet as soon as it has answered it.
-const ANSWER_NS: u64 = 100_000_000;
-/// A connection that was closed is remembered no longer than its port is (`TIME_WAIT` and a little more).
-const CLOSED_NS: u64 = 130_000_000_000;
-/// A request that is under way when the connection closes comes within this time.
-const MEETS_NS: u64 = 2_000_000_000;
-/// A FIN that comes within this many milliseconds of data was sent together with it.
-const TOGETHER_MS: u32 = 100;
 
 /// `kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason[, struct sock *rx_sk])`: a packet is
 /// dropped, anywhere in the kernel; the reason is from Linux 5.17 (commit c504e5c2f964).
@@ -54,72 +43,57 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     let tuple = &mut scratch.tuple;
     let (from, to) = if is_own { (&mut tuple.local, &mut tuple.peer) } else { (&mut tuple.peer, &mut tuple.local) };
     let Some(headers) = packet.headers(from, to) else { return };
-    let sort = headers.sort;
-    let is_refused = class & class::SYN != 0 && matches!(sort, Sort::Syn);
-    if !Filters.wants_drop(&as_asked_for(tuple), is_refused) {
+    let kind = headers.kind();
+    let dropped = Dropped { class, kind, is_own };
+    if !Filters.wants_drop(&as_asked_for(tuple), dropped.is_refused()) {
         return;
     }
     let now = now();
-    let late = class & class::LATE != 0 && !is_own;
-    let record = begin(scratch, Event::Dropped, sort);
+    let record = begin(scratch, Event::Dropped, kind);
     record.payload = headers.payload;
-    record.sequence = headers.sequence;
-    record.acknowledges = headers.acknowledges;
+    record.sequence = headers.tcp.sequence;
+    record.acknowledges = headers.tcp.acknowledges;
     // TCP takes the device off a packet before it looks for the socket's state.
     record.key.netns = packet.netns();
     record.key.location = location;
     record.key.reason = reason;
     record.key.flags = if is_own { Key::OUTGOING } else { 0 };
-    if late && matches!(sort, Sort::Data | Sort::Fin) && came_after_close(packet, &headers, scratch, now) {
+    if dropped.may_be_after_close() && came_after_close(packet, &headers, scratch, now) {
         return;
     }
     let tuple = &scratch.tuple;
     let record = &mut scratch.record;
     if record.key.netns == 0
-        && late
-        && matches!(sort, Sort::Ack | Sort::Data)
+        && dropped.may_end_handshake()
         && let Some(handshake) = HANDSHAKES.find(tuple)
     {
         record.key.netns = netns_at(handshake.listener.get());
     }
-    if class & class::ALWAYS != 0 || (class & (class::SYN | class::PLACE) != 0 && matches!(sort, Sort::Syn)) {
-        if class & class::FIREWALL != 0 {
-            // Who resets wants nothing more: a stray one that a rule drops harms nobody.
-            if matches!(sort, Sort::Reset) && !is_own {
+    match dropped.meaning() {
+        Meaning::Nothing => return,
+        Meaning::Rejection { by_firewall, unless_answered } => {
+            if by_firewall {
+                record.key.flags |= answer(tuple, now) & Answer::OF_FIREWALL;
+            }
+            if unless_answered && HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.synack.get() != 0) {
                 return;
             }
-            record.key.flags |= answer(tuple, now) & !Key::RESET_BY_LISTENER;
-        }
-        // A SYN that comes again although it was answered is dropped without a reason, and harmless.
-        let may_be_answered = class & (class::ALWAYS | class::SYN) == 0;
-        if may_be_answered && HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.synack.get() != 0) {
-            return;
-        }
-        let handshake = explain(tuple, sort);
-        if let (Sort::Ack | Sort::Data, Some(handshake)) = (sort, handshake)
-            && let Some(queue) = queue_of(handshake, tuple)
-        {
-            record.queue = queue;
-            record.ended.connection = inode_at(handshake.listener.get()).into();
-            record.key.flags |= answer(tuple, now) & Key::RESET_BY_LISTENER;
-        }
-    } else if late
-        && matches!(sort, Sort::Ack | Sort::Data)
-        && let Some(handshake) = explain(tuple, sort)
-        && let Some(queue) = queue_of(handshake, tuple)
-    {
-        if queue.length <= queue.limit {
-            // There was room: the listener waits for the first data (`TCP_DEFER_ACCEPT`).
-            if handshake.acknowledged.get() == 0 {
-                handshake.acknowledged.set(now);
+            if let Some(handshake) = explain(tuple, kind)
+                && dropped.carries_ack()
+                && let Some(queue) = queue_of(handshake, tuple)
+            {
+                record.key.flags |= note_listener(record, handshake, queue, tuple, now);
             }
-            return;
         }
-        record.key.flags |= Key::QUEUE_FULL | (answer(tuple, now) & Key::RESET_BY_LISTENER);
-        record.queue = queue;
-        record.ended.connection = inode_at(handshake.listener.get()).into();
-    } else {
-        return;
+        Meaning::LastAck => {
+            let Some(handshake) = explain(tuple, kind) else { return };
+            let Some(queue) = queue_of(handshake, tuple) else { return };
+            if !queue.is_full() {
+                handshake.deferred(now);
+                return;
+            }
+            record.key.flags |= Key::QUEUE_FULL | note_listener(record, handshake, queue, tuple, now);
+        }
     }
     let is_known = || HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.syn.get() != 0);
     if Filters.wants_packet(record.key.netns, || packet.received_by(), is_known) {
@@ -127,30 +101,42 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
     }
 }
 
+/// Notes the listener of a handshake, and its queue. Returns the flag that says whether it answered with a reset.
+#[inline(always)]
+fn note_listener(
+    record: &mut RejectionRecord,
+    handshake: &SharedHandshake,
+    queue: Queue,
+    tuple: &Tuple,
+    now: u64,
+) -> u16 {
+    record.queue = queue;
+    record.ended.connection = inode_at(handshake.listener.get()).into();
+    answer(tuple, now) & Key::RESET_BY_LISTENER
+}
+
 /// Whether the packet came for a connection that this host had closed. The first data is reported, and a FIN that comes
 /// right behind it.
 #[inline(always)]
 fn came_after_close(packet: Packet, headers: &Headers, scratch: &mut Scratch, now: u64) -> bool {
     let Some(ended) = CLOSED.find(&scratch.tuple) else { return false };
-    if now.wrapping_sub(ended.ended.get()) >= CLOSED_NS {
+    if !ended.is_current(now) {
         return false;
     }
-    // Never 0, which stands for "not yet".
-    let moment = (now / 1_000_000) as u32 | 1;
     let record = &mut scratch.record;
     record.ended = ended.get();
     record.key.netns = record.ended.netns;
-    let met = record.ended.met;
-    if met == 0 && matches!(headers.sort, Sort::Data) {
-        ended.met.set(moment);
-        record.key.event = Event::DataAfterClose as u8;
-        record.opening = packet.opening(headers.payload_at) as u32;
-        reject(scratch, now);
-        if headers.is_fin {
-            note_fin(&mut scratch.record, now);
+    match ended.meets(headers.kind(), headers.tcp.is_fin(), now) {
+        AfterClose::Data => {
+            record.key.event = Event::DataAfterClose as u8;
+            record.opening = packet.opening(headers.payload_at) as u32;
+            reject(scratch, now);
+            if headers.tcp.is_fin() {
+                note_fin(&mut scratch.record, now);
+            }
         }
-    } else if headers.is_fin && met != 0 && moment.wrapping_sub(met) <= TOGETHER_MS {
-        note_fin(record, now);
+        AfterClose::Fin => note_fin(record, now),
+        AfterClose::Nothing => {}
     }
     true
 }
@@ -170,16 +156,10 @@ fn as_asked_for(tuple: &Tuple) -> Tuple {
     handshake::asked_for(tuple, handshake.map_or(0, |handshake| handshake.asked.get()))
 }
 
-/// Notes that a drop explains why nothing came of the handshake of `tuple`, and returns the handshake.
+/// The handshake of `tuple`, if the drop of a packet of that kind explains why nothing comes of it.
 #[inline(always)]
-fn explain<'a>(tuple: &Tuple, sort: Sort) -> Option<&'a SharedHandshake> {
-    let handshake = HANDSHAKES.find(tuple)?;
-    // Without a SYN-ACK, an ACK belongs to something else.
-    if !matches!(sort, Sort::Syn | Sort::SynAck) && handshake.synack.get() == 0 {
-        return None;
-    }
-    handshake.explained.set(1);
-    Some(handshake)
+fn explain<'a>(tuple: &Tuple, kind: PacketKind) -> Option<&'a SharedHandshake> {
+    HANDSHAKES.find(tuple).filter(|handshake| handshake.dropped(kind))
 }
 
 /// The accept queue of the listener of a handshake.
@@ -192,10 +172,7 @@ fn queue_of(handshake: &SharedHandshake, tuple: &Tuple) -> Option<Queue> {
 #[inline(always)]
 fn answer(tuple: &Tuple, now: u64) -> u16 {
     // SAFETY: the value is copied at once.
-    match unsafe { ANSWERED.get(tuple) } {
-        Some(answer) if now.wrapping_sub(answer.sent) < ANSWER_NS => answer.flag as u16,
-        _ => 0,
-    }
+    unsafe { ANSWERED.get(tuple) }.copied().map_or(0, |answer| answer.flag(now))
 }
 
 /// A packet without a socket leaves. Of those that this host has made, a reset is netfilter's, and a SYN-ACK has a cookie. Of
@@ -207,14 +184,14 @@ pub fn sent_without_socket(packet: Packet) {
         if passing::are_any()
             && packet.may_be_syn()
             && let Some(headers) = packet.headers(&mut tuple.peer, &mut tuple.local)
-            && matches!(headers.sort, Sort::Syn)
+            && matches!(headers.kind(), PacketKind::Syn)
         {
-            passing::forwarded(headers.sequence, &tuple.local, now());
+            passing::forwarded(headers.tcp.sequence, &tuple.local, now());
         }
     } else if let Some(headers) = packet.headers(&mut tuple.local, &mut tuple.peer) {
-        match headers.sort {
-            Sort::Reset => answered(&tuple, Key::REJECTED_WITH_RESET),
-            Sort::SynAck => handshake::cookie_sent(&tuple, now()),
+        match headers.kind() {
+            PacketKind::Reset => answered(&tuple, Key::REJECTED_WITH_RESET),
+            PacketKind::SynAck => handshake::cookie_sent(&tuple, now()),
             _ => {}
         }
     }
@@ -251,31 +228,15 @@ fn answered(tuple: &Tuple, flag: u16) {
 /// it now is lost, and no other event reports it. `expected` is the sequence number behind the last byte received.
 #[inline(always)]
 pub fn remember(connection: &Connection, expected: u32, now: u64) {
-    if !connection.flags.has(CLOSED_BY_APPLICATION | RESET_BY_HOST)
-        || !Filters.wants_reader(connection.reader.get())
-        || !matches!(connection.pending(), ConnectionRecord::NOTHING | ConnectionRecord::CUT)
-    {
+    if !Ended::is_of(connection) || !Filters.wants_reader(connection.reader.get()) {
         return;
     }
     let forgotten = CLOSED.put(
         &connection.tuple.get(),
         |ended| ended.ended.get(),
-        |place| {
-            place.set(Ended {
-                connection: connection.id.get(),
-                ended: connection.ended.get(),
-                idle: connection.idle.get(),
-                by: connection.by.get(),
-                netns: connection.netns.get(),
-                requests: connection.sequence.get(),
-                flags: connection.flags.get(),
-                expected,
-                written: connection.response_end(),
-                met: 0,
-            });
-        },
+        |place| place.set(Ended::of(connection, expected)),
     );
-    if forgotten != 0 && now.saturating_sub(forgotten) < MEETS_NS {
+    if is_forgotten_too_soon(forgotten, now) {
         count(Counter::ClosesForgotten);
     }
     // The only element of an array: it cannot fail.
@@ -286,7 +247,7 @@ pub fn remember(connection: &Connection, expected: u32, now: u64) {
 #[inline(always)]
 pub fn forget(tuple: &Tuple, now: u64) {
     let latest = CLOSED_LATEST.get(0).copied().unwrap_or(0);
-    if latest != 0 && now.saturating_sub(latest) < CLOSED_NS {
+    if is_any_remembered(latest, now) {
         let _ = CLOSED.take(tuple, |_| ());
     }
 }

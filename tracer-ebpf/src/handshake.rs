@@ -14,17 +14,17 @@ use tracer_common::{
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
     handshake::{Handshake, SharedHandshake, Syn, Unserved, full},
-    rejection::{Key, ListenerKey, ListenerTally, Packet as Sort, Queue, Stray},
+    packet::{IpHeader, TcpHeader, ethertype, flag, protocol},
+    rejection::{Key, ListenerKey, ListenerTally, PacketKind, Queue, Stray},
     settings::Settings,
 };
 
 use crate::{
     filter::{Filter, Filters},
-    kernel::{Packet, Sock, SynQueue, TcpSock},
+    kernel::{Packet, Sock, SynQueue, TcpSock, now},
     maps::{AT_LIMIT, HANDSHAKES, LISTENERS, add, add_port, count, is_known_port, note_arrival, note_stray, value_or},
     passing,
     rejections::{Builder, begin, in_namespace, reject, scratch},
-    traced::now,
 };
 
 /// `tcx` or `clsact` ingress, for every packet that an interface receives. It looks at SYNs for listeners of this host.
@@ -38,7 +38,7 @@ pub fn tc_ingress(context: TcContext) -> i32 {
         match find_receiver(&context, &tuple, now) {
             Receiver::Listener(listener) => syn_received(&tuple, sequence, &listener, now),
             Receiver::Connection => note_stray(Stray::Connection, now),
-            Receiver::Nobody => passing::arrived(&tuple, u32::from_be(sequence), now),
+            Receiver::Nobody => passing::arrived(&tuple, sequence, now),
         }
     }
     TC_ACT_UNSPEC
@@ -107,7 +107,7 @@ fn report(tuple: &Tuple, listener: &Listener, unserved: Unserved, now: u64) {
         && let Some(scratch) = scratch(Builder::Syn)
     {
         scratch.tuple = *tuple;
-        let record = begin(scratch, unserved.event, Sort::Syn);
+        let record = begin(scratch, unserved.event, PacketKind::Syn);
         record.key.netns = listener.netns;
         record.key.flags = listener.flags as u16;
         record.repeats = unserved.before;
@@ -195,7 +195,7 @@ fn mapped(packet: Packet, tuple: &Tuple, first: &mut Handshake, now: u64) {
         (first.syn, first.seen, first.sequence) = (syn, seen, sequence);
         first.asked = sent.local.port;
     } else if passing::are_any()
-        && let Some((seen, asked)) = passing::answered(headers.acknowledges.wrapping_sub(1), now)
+        && let Some((seen, asked)) = passing::answered(headers.tcp.acknowledges.wrapping_sub(1), now)
     {
         (first.syn, first.seen) = (seen, seen);
         first.asked = if asked.port == tuple.local.port { 0 } else { asked.port };
@@ -224,7 +224,7 @@ pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> u32 {
         && let Some(scratch) = scratch(Builder::SynAck)
     {
         scratch.tuple = tuple;
-        let record = begin(scratch, event, Sort::SynAck);
+        let record = begin(scratch, event, PacketKind::SynAck);
         record.key.netns = netns;
         reject(scratch, now());
     }
@@ -257,18 +257,14 @@ fn load<const WORDS: usize>(context: &TcContext, offset: u32) -> Option<[u32; WO
     (failed == 0).then_some(words)
 }
 
-const IPV4: u16 = 0x0800_u16.to_be();
-
 /// Whether the packet is TCP over IPv4 and no SYN, as far as a look into it tells that costs no call: most are. A packet
 /// that begins with its IP header is taken for no Ethernet frame: 0x45 would be an address of several stations. With the
 /// port filter it is noted that a packet came for its port.
 #[inline(always)]
 fn is_plainly_no_syn(context: &TcContext) -> bool {
     const ETHERNET: usize = 14;
-    const TCP: u8 = 6;
-    const SYN: u8 = 2;
     // SAFETY: a context field that the verifier knows.
-    if unsafe { (*context.skb.skb).protocol } as u16 != IPV4 {
+    if unsafe { (*context.skb.skb).protocol } as u16 != ethertype::IPV4.to_be() {
         return false;
     }
     let (data, end) = (context.data(), context.data_end());
@@ -282,8 +278,8 @@ fn is_plainly_no_syn(context: &TcContext) -> bool {
         && byte(12) == 8
         && byte(13) == 0
         && byte(ETHERNET) == 0x45
-        && byte(ETHERNET + 9) == TCP
-        && byte(ETHERNET + 33) & SYN == 0;
+        && byte(ETHERNET + 9) == protocol::TCP
+        && byte(ETHERNET + 33) & flag::SYN == 0;
     if is_no_syn && Filters.has(Settings::PORT_FILTER) {
         note_arrival(u16::from_be_bytes([byte(ETHERNET + 22), byte(ETHERNET + 23)]));
     }
@@ -294,50 +290,35 @@ fn is_plainly_no_syn(context: &TcContext) -> bool {
 /// loaded at once: every packet that comes pays for it.
 #[inline(always)]
 fn syn(context: &TcContext) -> Option<(Tuple, u32)> {
-    const IPV6: u16 = 0x86dd_u16.to_be();
-    const TCP: u32 = 6;
     // SAFETY: a context field that the verifier knows.
     let protocol = unsafe { (*context.skb.skb).protocol } as u16;
-    match protocol {
-        IPV4 => {
-            let words: [u32; 10] = load(context, 0)?;
-            if u32::from_be(words[2]) >> 16 & 0xff != TCP {
-                return None;
-            }
-            let header = (u32::from_be(words[0]) >> 24 & 15) * 4;
-            let (ports, sequence) = if header == 20 {
-                opening([words[5], words[6], words[7], words[8]])?
-            } else {
-                // There are options.
-                opening(load(context, header)?)?
-            };
-            let (peer, local) = (Address::v4(words[3]), Address::v4(words[4]));
-            Some((Tuple { peer: Endpoint::new(peer, ports.0), local: Endpoint::new(local, ports.1) }, sequence))
+    let (peer, local, tcp) = if protocol == ethertype::IPV4.to_be() {
+        let words: [u32; 10] = load(context, 0)?;
+        let ip = IpHeader::v4([words[0], words[1], words[2]]);
+        if ip.protocol != protocol::TCP {
+            return None;
         }
-        IPV6 => {
-            let words: [u32; 14] = load(context, 0)?;
-            if u32::from_be(words[1]) >> 8 & 0xff != TCP {
-                return None;
-            }
-            let (ports, sequence) = opening([words[10], words[11], words[12], words[13]])?;
-            let address = |at: usize| Address::v6([words[at], words[at + 1], words[at + 2], words[at + 3]]);
-            let (peer, local) = (Endpoint::new(address(2), ports.0), Endpoint::new(address(6), ports.1));
-            Some((Tuple { peer, local }, sequence))
+        let tcp = if ip.length == IpHeader::PLAIN_V4 {
+            [words[5], words[6], words[7], words[8]]
+        } else {
+            // There are options.
+            load(context, ip.length)?
+        };
+        (Address::v4(words[3]), Address::v4(words[4]), tcp)
+    } else if protocol == ethertype::IPV6.to_be() {
+        let words: [u32; 14] = load(context, 0)?;
+        if IpHeader::v6([words[0], words[1], words[2]]).protocol != protocol::TCP {
+            return None;
         }
-        _ => None,
-    }
-}
-
-/// The ports, source and destination, and the sequence number of a TCP header, by its first words, if it is a SYN's.
-#[inline(always)]
-fn opening(header: [u32; 4]) -> Option<((u16, u16), u32)> {
-    const SYN: u32 = 2;
-    const ACK: u32 = 16;
-    if u32::from_be(header[3]) >> 16 & (SYN | ACK) != SYN {
+        let address = |at: usize| Address::v6([words[at], words[at + 1], words[at + 2], words[at + 3]]);
+        (address(2), address(6), [words[10], words[11], words[12], words[13]])
+    } else {
         return None;
-    }
-    let ports = u32::from_be(header[0]);
-    Some((((ports >> 16) as u16, ports as u16), header[1]))
+    };
+    let tcp = TcpHeader::of(tcp);
+    let peer = Endpoint::new(peer, TcpHeader::from(tcp.ports));
+    let local = Endpoint::new(local, TcpHeader::to(tcp.ports));
+    tcp.is_syn().then_some((Tuple { peer, local }, tcp.sequence))
 }
 
 /// Looks up the socket that gets a SYN between these ends.

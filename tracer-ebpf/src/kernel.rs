@@ -9,13 +9,14 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_socket_cookie,
-        bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
+        bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
     },
 };
 use tracer_common::{
     connection::{self, Acknowledgement, Tcp},
     endpoint::{Address, Endpoint, Tuple},
     offsets::{MISSING, Offset, Offsets},
+    packet::{family, protocol},
     rejection::{Ender, How, Queue},
     settings::Settings,
 };
@@ -52,6 +53,13 @@ macro_rules! setting {
 // Behind the macros that they use.
 mod packet;
 mod reader;
+
+/// Now, in nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no argument.
+    unsafe { bpf_ktime_get_ns() }
+}
 
 /// The bits that user space has set: filters, and whether `accept()` is looked at.
 #[inline(always)]
@@ -146,10 +154,9 @@ impl Sock {
     /// Both ends; also of request sockets.
     #[inline(always)]
     pub fn tuple(self) -> Tuple {
-        const AF_INET6: u16 = 10;
         let peer_port = u16::from_be(self.0.load_or_zero(offset!(sk_dport)));
         let local_port = self.local_port();
-        if self.0.load_or_zero::<u16>(offset!(sk_family)) == AF_INET6 {
+        if self.0.load_or_zero::<u16>(offset!(sk_family)) == family::INET6 {
             Tuple {
                 peer: Endpoint::new(self.address_v6(offset!(sk_v6_daddr)), peer_port),
                 local: Endpoint::new(self.address_v6(offset!(sk_v6_rcv_saddr)), local_port),
@@ -185,9 +192,8 @@ impl Sock {
     /// Whether the socket is an ICMP one, of IPv4 or IPv6.
     #[inline(always)]
     pub fn is_icmp(self) -> bool {
-        const IPPROTO_ICMP: u16 = 1;
-        const IPPROTO_ICMPV6: u16 = 58;
-        matches!(self.0.load_or_zero::<u16>(offset!(sk_protocol)), IPPROTO_ICMP | IPPROTO_ICMPV6)
+        let protocol: u16 = self.0.load_or_zero(offset!(sk_protocol));
+        protocol == protocol::ICMP.into() || protocol == protocol::ICMPV6.into()
     }
 
     /// Whether a process holds the socket's lock and works on it now: not a softirq, in which the current task is whoever
@@ -460,11 +466,8 @@ pub fn netns_at(address: u64) -> u32 {
 /// Whether the `struct sock` at `address` is TCP over IP, read without its type.
 #[inline(always)]
 pub fn is_tcp_at(address: u64) -> bool {
-    const AF_INET: u16 = 2;
-    const AF_INET6: u16 = 10;
-    const IPPROTO_TCP: u16 = 6;
-    matches!(probe::<u16>(address, offset!(sk_family)), Some(AF_INET | AF_INET6))
-        && probe::<u16>(address, offset!(sk_protocol)) == Some(IPPROTO_TCP)
+    matches!(probe::<u16>(address, offset!(sk_family)), Some(family::INET | family::INET6))
+        && probe::<u16>(address, offset!(sk_protocol)) == Some(protocol::TCP.into())
 }
 
 /// The local port of the `struct sock` at `address`, read without its type.

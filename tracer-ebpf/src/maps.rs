@@ -15,6 +15,7 @@ use tracer_common::{
     at_limit::AtLimit,
     connection::Connection,
     counter::Counter,
+    drop::Answer,
     endpoint::{Address, Endpoint, Tuple},
     handshake::SharedHandshake,
     passing::Passing,
@@ -157,16 +158,6 @@ pub static CLOSED_LATEST: Array<u64> = Array::with_max_entries(1, 0);
 /// When, and with what, netfilter or a listener answered a packet that it drops just after.
 #[map]
 pub static ANSWERED: LruHashMap<Tuple, Answer> = LruHashMap::with_max_entries(1024, 0);
-
-/// An answer to a packet that is dropped.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Answer {
-    /// When it left.
-    pub sent: u64,
-    /// [`Key::REJECTED_WITH_RESET`], [`Key::REJECTED_WITH_ICMP`] or [`Key::RESET_BY_LISTENER`].
-    pub flag: u64,
-}
 
 /// The kernel counts each event that it keeps from an interrupted program, also those that the program would have left
 /// alone. With this state the latter are taken off again.

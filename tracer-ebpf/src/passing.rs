@@ -15,39 +15,20 @@ use crate::{
     maps::{ARRIVALS, PASSING, add, count, has_stray, is_tracing, note_stray, value_of, value_or},
 };
 
-/// A handshake takes no longer; by then the sequence number may belong to another one.
-const LONGEST_NS: u64 = 10_000_000_000;
-/// No SYN is sent again so soon.
-const SAME_NS: u64 = 10_000_000;
-
-/// The key of a SYN with that sequence number in [`PASSING`].
-#[inline(always)]
-fn key(sequence: u32) -> u64 {
-    // Never 0.
-    1 << 32 | u64::from(sequence)
-}
-
 /// Notes a SYN for which nothing listens.
 #[inline(always)]
 pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
     if !is_tracing() {
         return;
     }
-    let is_again = if let Some(passing) = PASSING.find(&key(sequence)) {
-        // A bridge's port and the bridge: the same packet passes both.
-        if now.wrapping_sub(passing.last.get()) < SAME_NS {
+    let key = Passing::key(sequence);
+    let is_again = if let Some(passing) = PASSING.find(&key) {
+        if !passing.comes_again(now) {
             return;
         }
-        passing.last.set(now);
         true
     } else {
-        let first = |place: &Passing| {
-            place.tuple.set(*tuple);
-            place.seen.set(now);
-            place.last.set(now);
-            place.forwarded.set(0);
-        };
-        PASSING.put(&key(sequence), |passing| passing.last.get(), first);
+        PASSING.put(&key, Passing::last, |passing| passing.begin(tuple, now));
         note_stray(Stray::Nobody, now);
         false
     };
@@ -68,13 +49,11 @@ pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
 #[inline(always)]
 pub fn forwarded(sequence: u32, to: &Endpoint, now: u64) {
     if let Some(passing) = find(sequence, now)
-        && passing.forwarded.get() == 0
+        && passing.leaves()
+        && let Some(tally) = tally_of(&passing.asked())
     {
-        passing.forwarded.set(1);
-        if let Some(tally) = tally_of(&passing.tuple.get().local) {
-            add(&tally.forwarded, 1);
-            tally.to.set(*to);
-        }
+        add(&tally.forwarded, 1);
+        tally.to.set(*to);
     }
 }
 
@@ -82,16 +61,16 @@ pub fn forwarded(sequence: u32, to: &Endpoint, now: u64) {
 #[inline(always)]
 pub fn answered(sequence: u32, now: u64) -> Option<(u64, Endpoint)> {
     let passing = find(sequence, now)?;
-    let asked = passing.tuple.get().local;
+    let asked = passing.asked();
     if let Some(tally) = tally_of(&asked) {
         add(&tally.answered, 1);
     }
-    Some((passing.seen.get(), asked))
+    Some((passing.seen(), asked))
 }
 
 #[inline(always)]
 fn find<'a>(sequence: u32, now: u64) -> Option<&'a Passing> {
-    PASSING.find(&key(sequence)).filter(|passing| now.wrapping_sub(passing.last.get()) < LONGEST_NS)
+    PASSING.find(&Passing::key(sequence)).filter(|passing| passing.is_current(now))
 }
 
 /// Whether there may be one in [`PASSING`] that matters, for a look that costs little.

@@ -9,8 +9,8 @@ use tracer_common::{
 };
 
 use crate::{
-    kernel::{Sock, TcpSock, first_bytes},
-    traced::{born_early, counted, find_or_adopt, in_use, note_reader, now},
+    kernel::{Sock, TcpSock, first_bytes, now},
+    traced::{born_early, counted, find_or_adopt, in_use, note_reader},
 };
 
 /// `tcp_rcv_space_adjust(struct sock *sk)`: after each buffer that a read copied to the application. In the reader's

@@ -4,9 +4,9 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::connection::{Segment, Times};
 
 use crate::{
-    kernel::{Packet, Sock},
+    kernel::{Packet, Sock, now},
     maps::monotonic,
-    traced::{counted, find_or_adopt, now, report_request},
+    traced::{counted, find_or_adopt, report_request},
 };
 
 /// `tcp_probe(struct sock *sk, const struct sk_buff *skb)`: at the top of `tcp_rcv_established`, for every segment of

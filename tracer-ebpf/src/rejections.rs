@@ -2,7 +2,7 @@
 
 use tracer_common::{
     counter::Counter,
-    rejection::{Event, Folded, Key, NamespaceTally, Packet, RejectionRecord, SharedNamespaceTally, Tally},
+    rejection::{Event, Folded, Key, NamespaceTally, PacketKind, RejectionRecord, SharedNamespaceTally, Tally},
     shared::Shared,
 };
 
@@ -34,11 +34,11 @@ pub fn scratch<'a>(builder: Builder) -> Option<&'a mut Scratch> {
 
 /// Begins the record of an event between the ends in `scratch`.
 #[inline(always)]
-pub fn begin(scratch: &mut Scratch, event: Event, packet: Packet) -> &mut RejectionRecord {
+pub fn begin(scratch: &mut Scratch, event: Event, kind: PacketKind) -> &mut RejectionRecord {
     let record = &mut scratch.record;
     *record = RejectionRecord::EMPTY;
     record.key.event = event as u8;
-    record.key.packet = packet as u8;
+    record.key.packet = kind as u8;
     record.key.local = scratch.tuple.local;
     record.key.network = Key::network_of(&scratch.tuple.peer);
     record.peer = scratch.tuple.peer;
@@ -53,18 +53,19 @@ pub fn reject(scratch: &mut Scratch, now: u64) {
     }
     let Scratch { record, key, tally: first, .. } = scratch;
     record.generation = generation();
-    record.folded = if is_for_no_listener(record) { Folded::PORT } else { 0 };
+    let is_unheard = record.key.is_for_no_listener(|| Filters.asks_for_ends(), is_known_port);
+    record.folded = if is_unheard { Folded::PORT } else { 0 };
     *first = Tally { first: now, ..Tally::default() };
     *key = record.counted_by();
     let mut tally = value_or(&REJECTIONS, key, || &*first);
     if tally.is_none() {
         // No room for another network: those that come now are counted together, and in the end those of all ports.
-        record.folded |= Folded::NETWORK;
+        record.folded |= Folded::STEPS[0];
         key.fold(record.generation, record.folded);
         tally = value_or(&REJECTIONS_BY_LISTENER, key, || &*first);
     }
     if tally.is_none() {
-        record.folded |= Folded::LOCAL;
+        record.folded |= Folded::STEPS[1];
         key.fold(record.generation, record.folded);
         tally = value_or(&REJECTIONS_BY_EVENT, key, || &*first);
     }
@@ -76,15 +77,6 @@ pub fn reject(scratch: &mut Scratch, now: u64) {
     if tally.note(record, tally.count.get(), now) {
         pass_on(record, now);
     }
-}
-
-/// Whether it is a SYN for a port on which nothing listens, and nobody asked for that port or that peer.
-#[inline(always)]
-fn is_for_no_listener(record: &RejectionRecord) -> bool {
-    record.key.event == Event::Dropped as u8
-        && record.key.packet == Packet::Syn as u8
-        && !Filters.asks_for_ends()
-        && !is_known_port(record.key.local.port)
 }
 
 /// Passes a record on to user space.

@@ -10,12 +10,12 @@ use tracer_common::{
 
 use crate::{
     drops,
-    kernel::{Packet, Sock},
+    kernel::{Packet, Sock, now},
     maps::{by_process, not_by_process},
     rejections::in_namespace,
     traced::{
-        GET, born, counted, find, ignore_outgoing, known, note_unseen_accept, now, report_closed,
-        report_listener_closed, report_request, storage, take_accept_time,
+        GET, born, counted, find, ignore_outgoing, known, note_unseen_accept, report_closed, report_listener_closed,
+        report_request, storage, take_accept_time,
     },
 };
 

@@ -4,9 +4,9 @@ use aya_ebpf::{cty::c_void, helpers::generated::bpf_seq_write};
 use tracer_common::{connection::Connection, record::RequestRecord, shared::Shared};
 
 use crate::{
-    kernel::Sock,
+    kernel::{Sock, now},
     maps::{ACCEPTS, ACCEPTS_MORE},
-    traced::{is_wanted_reader, now},
+    traced::is_wanted_reader,
 };
 
 /// The kernel's `struct bpf_iter__bpf_sk_storage_map`: each member padded to 8 bytes.

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_sk_storage_get},
+    helpers::generated::{bpf_get_current_cgroup_id, bpf_sk_storage_get},
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
@@ -20,7 +20,7 @@ use crate::{
     drops,
     filter::{Filter, Filters, may_want},
     handshake,
-    kernel::{self, Sock, TcpSock},
+    kernel::{self, Sock, TcpSock, now},
     maps::{ACCEPTS, ACCEPTS_MORE, CONNECTIONS, HANDSHAKES, add_port, count, emit, is_known_port, is_tracing},
 };
 
@@ -29,13 +29,6 @@ pub const GET: u64 = 0;
 
 /// [`storage`] creates what is missing, all zero.
 pub const CREATE: u64 = BPF_SK_STORAGE_GET_F_CREATE as u64;
-
-/// Now, in nanoseconds of `CLOCK_MONOTONIC`.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: no argument.
-    unsafe { bpf_ktime_get_ns() }
-}
 
 /// The state of `sock`, wanted or not.
 #[inline(always)]

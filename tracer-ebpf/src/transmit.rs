@@ -5,9 +5,9 @@ use tracer_common::connection::state;
 
 use crate::{
     drops, handshake,
-    kernel::{self, Packet, Sock},
+    kernel::{self, Packet, Sock, now},
     rejections::in_namespace,
-    traced::{find, now},
+    traced::find,
 };
 
 /// `net_dev_start_xmit(const struct sk_buff *skb, const struct net_device *dev)`: after the queueing discipline, as

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    kernel::Sock,
-    traced::{find, now},
+    kernel::{Sock, now},
+    traced::find,
 };
 
 #[inline(always)]

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use tracer_common::{
     endpoint::Endpoint,
     record::Process,
-    rejection::{Ender, Event, How, Key, Packet, Queue, RejectionRecord, Tally},
+    rejection::{Ender, Event, How, Key, PacketKind, Queue, RejectionRecord, Tally},
 };
 
 /// The rejection that `record` is an example of; `None` if the event is harmless. It counts for one event. Data that came
@@ -110,9 +110,9 @@ fn cause(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
 }
 
 fn dropped(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
-    let packet = Packet::numbered(key.packet);
+    let packet = PacketKind::numbered(key.packet);
     // Beyond the handshake's SYN, the kernel does not say that it was for want of room.
-    let found_full = key.flags & Key::QUEUE_FULL != 0 && matches!(packet, Some(Packet::Ack | Packet::Data));
+    let found_full = key.flags & Key::QUEUE_FULL != 0 && matches!(packet, Some(PacketKind::Ack | PacketKind::Data));
     let location = function(host);
     // Before Linux 5.17 there are no reasons.
     let reason = host.reason.as_deref().unwrap_or(match location {
@@ -120,7 +120,7 @@ fn dropped(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
         _ => "NOT_SPECIFIED",
     });
     match (reason, location) {
-        ("NO_SOCKET", _) if packet == Some(Packet::Syn) => Some((NoListener, Observed)),
+        ("NO_SOCKET", _) if packet == Some(PacketKind::Syn) => Some((NoListener, Observed)),
         // With a SYN cookie; where the caller drops the packet, as older kernels have it; and without.
         ("NO_SOCKET", "cookie_v4_check" | "cookie_v6_check")
         | ("NOT_SPECIFIED" | "NO_SOCKET", "tcp_v4_do_rcv" | "tcp_v6_do_rcv")
@@ -131,9 +131,9 @@ fn dropped(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
         }
         // A generic XDP program's drop has no reason of its own.
         ("NOT_SPECIFIED", at) if at.contains("xdp") => Some((Cause::BpfDrop, Observed)),
-        ("TCP_RFC7323_TW_PAWS", _) if packet == Some(Packet::Syn) => Some((Cause::PacketDropped, Observed)),
+        ("TCP_RFC7323_TW_PAWS", _) if packet == Some(PacketKind::Syn) => Some((Cause::PacketDropped, Observed)),
         // A SYN without a socket, or one that was refused otherwise, has a reason; one that was answered before is not reported.
-        ("NOT_SPECIFIED", "tcp_v4_rcv" | "tcp_v6_rcv") if packet == Some(Packet::Syn) && host.reason.is_some() => {
+        ("NOT_SPECIFIED", "tcp_v4_rcv" | "tcp_v6_rcv") if packet == Some(PacketKind::Syn) && host.reason.is_some() => {
             Some((Cause::PacketDropped, Inferred))
         }
         ("TCP_LISTEN_OVERFLOW", _) => Some((AcceptQueueFull, Observed)),
@@ -256,14 +256,14 @@ const fn is_known(queue: Queue) -> bool {
 }
 
 fn packet(key: &Key) -> Option<&'static str> {
-    Some(match Packet::numbered(key.packet)? {
-        Packet::Syn => "SYN",
-        Packet::SynAck => "SYN-ACK",
-        Packet::Ack => "ACK",
-        Packet::Data => "data",
-        Packet::Fin => "FIN",
-        Packet::Reset => "RST",
-        Packet::Other => return None,
+    Some(match PacketKind::numbered(key.packet)? {
+        PacketKind::Syn => "SYN",
+        PacketKind::SynAck => "SYN-ACK",
+        PacketKind::Ack => "ACK",
+        PacketKind::Data => "data",
+        PacketKind::Fin => "FIN",
+        PacketKind::Reset => "RST",
+        PacketKind::Other => return None,
     })
 }
 

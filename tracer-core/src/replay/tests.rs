@@ -24,7 +24,7 @@ use tracer_common::{
     endpoint::Endpoint,
     opening::Opening,
     record::{ConnectionRecord, Kind, ListenerRecord, Process},
-    rejection::{Ended, Ender, Event, How, Key, Packet, Queue, RejectionRecord},
+    rejection::{Ended, Ender, Event, How, Key, PacketKind, Queue, RejectionRecord},
 };
 
 fn recording() -> Vec<u8> {
@@ -148,7 +148,7 @@ const NGINX: Ender = Ender { pid: 77, how: How::Closed as u16, signal: 0, comm: 
 /// An event at `at`; `count` of its kind were seen until then.
 fn event(event: Event, connection: u64, (at, count): (u64, u64)) -> RejectionRecord {
     let is_late = event == Event::DataAfterClose || event == Event::FinAfterData;
-    let packet = if is_late { Packet::Data } else { Packet::Syn };
+    let packet = if is_late { PacketKind::Data } else { PacketKind::Syn };
     let (peer, local) = (v4().peer, v4().local);
     let network = Key::network_of(&peer);
     let key = Key { netns: 7, event: event as u8, packet: packet as u8, local, network, ..Key::default() };

@@ -7,7 +7,8 @@ use tracer_common::{
     endpoint::{Address, Endpoint},
     offsets::MISSING,
     opening::Opening,
-    rejection::Packet as Sort,
+    packet::{IpHeader, TcpHeader, phantoms, protocol},
+    rejection::PacketKind,
 };
 
 use super::{OFFSETS, Object, Sock, probe};
@@ -70,9 +71,7 @@ impl Packet {
         let start: u32 = self.0.load(cb + seq)?;
         let end: u32 = self.0.load(cb + end)?;
         let flags: u8 = self.0.load(cb + flags)?;
-        // A SYN (2) and a FIN (1) count as a byte each.
-        let phantom = u32::from(flags & 1) + u32::from(flags >> 1 & 1);
-        Some(Received { start, end: end.wrapping_sub(phantom), acknowledges: self.0.load(cb + ack)? })
+        Some(Received { start, end: end.wrapping_sub(phantoms(flags)), acknowledges: self.0.load(cb + ack)? })
     }
 
     /// A packet of the connection `sock` at the device. `None` if the packet is another one: around a tunnel's device the
@@ -84,35 +83,27 @@ impl Packet {
         let length: u32 = self.0.load(offset!(skb_len))?;
         let transport: u16 = self.0.load(offset!(skb_transport_header))?;
         let header = head + u64::from(transport);
-        // Port, port, sequence, acknowledgement; length of the header, flags and window.
         let mut words = [0_u32; 4];
         // SAFETY: the helper checks the address and fills what fits the destination.
         let failed = unsafe { bpf_probe_read_kernel((&raw mut words).cast(), 16, header as *const c_void) };
         if failed != 0 {
             return None;
         }
+        let tcp = TcpHeader::of(words);
         // Behind a port mapping (DNAT, REDIRECT) the packet has other ports than its socket.
-        if u32::from_be(words[0]) != sock.ports() && !self.carries_tcp() {
+        if tcp.ports != sock.ports() && !self.carries_tcp() {
             return None;
         }
-        let start = u32::from_be(words[1]);
-        let last = u32::from_be(words[3]);
-        let before = (header - data) as u32 + (last >> 28) * 4;
-        // A SYN's window is not scaled, a reset's says nothing.
-        let window = (last >> 16 & 6 == 0).then_some(last as u16);
-        Some(Sent { start, end: start.wrapping_add(length.wrapping_sub(before)), window })
+        let before = (header - data) as u32 + tcp.length;
+        let end = tcp.sequence.wrapping_add(length.wrapping_sub(before));
+        Some(Sent { start: tcp.sequence, end, window: tcp.window() })
     }
 
     /// Whether the outer IP header says TCP. A tunnel's header says another protocol.
     #[inline(always)]
     fn carries_tcp(self) -> bool {
-        let Some(words) = probe::<[u32; 3]>(self.network_header(), 0) else { return false };
-        let protocol = match u32::from_be(words[0]) >> 28 {
-            4 => u32::from_be(words[2]) >> 16,
-            6 => u32::from_be(words[1]) >> 8,
-            _ => 0,
-        };
-        protocol as u8 == IPPROTO_TCP
+        let header = probe(self.network_header(), 0).and_then(IpHeader::of);
+        header.is_some_and(|header| header.protocol == protocol::TCP)
     }
 
     /// The network namespace of the device that it is at, by inode number.
@@ -153,24 +144,11 @@ impl Packet {
     /// what its headers say.
     #[inline(always)]
     pub fn headers(self, from: &mut Endpoint, to: &mut Endpoint) -> Option<Headers> {
-        const FIN: u8 = 1;
-        let at = addresses(self.network_header(), IPPROTO_TCP, from, to)?;
-        let words: [u32; 4] = probe(at.transport, 0)?;
-        let last = u32::from_be(words[3]);
-        let header = (last >> 28) * 4;
-        let payload = at.length.saturating_sub(header);
-        let ports = u32::from_be(words[0]);
-        from.port = (ports >> 16) as u16;
-        to.port = ports as u16;
-        let flags = (last >> 16) as u8;
-        Some(Headers {
-            sort: Sort::of(flags, payload),
-            payload,
-            sequence: u32::from_be(words[1]),
-            acknowledges: u32::from_be(words[2]),
-            is_fin: flags & FIN != 0,
-            payload_at: at.transport + u64::from(header),
-        })
+        let at = addresses(self.network_header(), protocol::TCP, from, to)?;
+        let tcp = TcpHeader::of(probe(at.transport, 0)?);
+        (from.port, to.port) = (TcpHeader::from(tcp.ports), TcpHeader::to(tcp.ports));
+        let payload = at.length.saturating_sub(tcp.length);
+        Some(Headers { tcp, payload, payload_at: at.transport + u64::from(tcp.length) })
     }
 
     /// The class of the first bytes of its payload, which begins at `address` if it lies in the packet's head: what this
@@ -199,41 +177,38 @@ impl Packet {
         const UNREACHABLE_V4: u8 = 3;
         const UNREACHABLE_V6: u8 = 1;
         let header = self.network_header();
-        let at = match addresses(header, IPPROTO_ICMP, from, to) {
+        let at = match addresses(header, protocol::ICMP, from, to) {
             Some(at) => at,
-            None => addresses(header, IPPROTO_ICMPV6, from, to)?,
+            None => addresses(header, protocol::ICMPV6, from, to)?,
         };
         let kind: [u8; 1] = probe(at.transport, 0)?;
         if kind[0] != UNREACHABLE_V4 && kind[0] != UNREACHABLE_V6 {
             return None;
         }
-        let at = addresses(at.transport + 8, IPPROTO_TCP, from, to)?;
+        let at = addresses(at.transport + 8, protocol::TCP, from, to)?;
         let ports = u32::from_be(probe::<u32>(at.transport, 0)?);
-        from.port = (ports >> 16) as u16;
-        to.port = ports as u16;
+        (from.port, to.port) = (TcpHeader::from(ports), TcpHeader::to(ports));
         Some(())
     }
 }
 
 /// What the headers of a TCP packet say.
 pub struct Headers {
-    /// What kind of packet it is.
-    pub sort: Sort,
+    /// The TCP header.
+    pub tcp: TcpHeader,
     /// Bytes of payload.
     pub payload: u32,
-    /// Its first sequence number.
-    pub sequence: u32,
-    /// What it acknowledges.
-    pub acknowledges: u32,
-    /// It ends the peer's side.
-    pub is_fin: bool,
     /// Where the payload begins, if it does not lie in pages.
     pub payload_at: u64,
 }
 
-const IPPROTO_ICMP: u8 = 1;
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_ICMPV6: u8 = 58;
+impl Headers {
+    /// What kind of packet it is.
+    #[inline(always)]
+    pub fn kind(&self) -> PacketKind {
+        self.tcp.kind(self.payload)
+    }
+}
 
 /// A packet that leaves: its payload as sequence numbers `start..end`, and the window that it advertises.
 pub struct Sent {
@@ -254,25 +229,17 @@ struct Transport {
 /// Writes the addresses in the IP header at `header` into `from` and `to`, if it carries `protocol`.
 #[inline(always)]
 fn addresses(header: u64, protocol: u8, from: &mut Endpoint, to: &mut Endpoint) -> Option<Transport> {
-    let first: [u32; 5] = probe(header, 0)?;
-    let head = u32::from_be(first[0]);
-    if head >> 28 == 4 {
-        if (u32::from_be(first[2]) >> 16) as u8 != protocol {
-            return None;
-        }
-        *from = Endpoint::new(Address::v4(first[3]), 0);
-        *to = Endpoint::new(Address::v4(first[4]), 0);
-        let ip_length = (head >> 24 & 15) * 4;
-        return Some(Transport {
-            transport: header + u64::from(ip_length),
-            length: (head & 0xffff).saturating_sub(ip_length),
-        });
-    }
-    let second = u32::from_be(first[1]);
-    if head >> 28 != 6 || (second >> 8) as u8 != protocol {
+    let words: [u32; 5] = probe(header, 0)?;
+    let ip = IpHeader::of([words[0], words[1], words[2]])?;
+    if ip.protocol != protocol {
         return None;
     }
-    *from = Endpoint::new(Address::v6(probe(header, 8)?), 0);
-    *to = Endpoint::new(Address::v6(probe(header, 24)?), 0);
-    Some(Transport { transport: header + 40, length: second >> 16 })
+    if ip.is_v4 {
+        *from = Endpoint::new(Address::v4(words[3]), 0);
+        *to = Endpoint::new(Address::v4(words[4]), 0);
+    } else {
+        *from = Endpoint::new(Address::v6(probe(header, 8)?), 0);
+        *to = Endpoint::new(Address::v6(probe(header, 24)?), 0);
+    }
+    Some(Transport { transport: header + u64::from(ip.length), length: ip.payload })
 }

@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use tracer_common::rejection::{Event, Key, Packet, RejectionRecord};
+use tracer_common::rejection::{Event, Key, PacketKind, RejectionRecord};
 use tracer_core::model::{application::Application, facts::HostFacts, peer, rejection::ProcessName};
 
 /// At most this many of the processes that listen on a port are named.
@@ -48,7 +48,7 @@ impl Host {
         let mut facts = HostFacts { reason, location, ..HostFacts::default() };
         let event = Event::of(key.event);
         // A SYN, or the last ACK of a handshake.
-        let is_about_listener = Packet::numbered(key.packet) == Some(Packet::Syn)
+        let is_about_listener = PacketKind::numbered(key.packet) == Some(PacketKind::Syn)
             || key.flags & Key::QUEUE_FULL != 0
             || facts.reason.as_deref() == Some("TCP_LISTEN_OVERFLOW");
         if is_about_listener && key.flags & Key::OUTGOING == 0 || event == Some(Event::SynackUnanswered) {
@@ -118,7 +118,7 @@ impl Host {
         let outgoing = key.flags & Key::OUTGOING != 0;
         let (local, peer) = (peer::socket(&key.local), peer::socket(&record.peer));
         let (source, destination) = if outgoing { (local, peer) } else { (peer, local) };
-        let kind = Packet::numbered(key.packet).unwrap_or(Packet::Other);
+        let kind = PacketKind::numbered(key.packet).unwrap_or(PacketKind::Other);
         let dropped = Dropped {
             packet: search::Packet { source, destination, kind, outgoing },
             location: facts.location.as_deref(),
@@ -139,7 +139,7 @@ mod tests {
     use std::{fs, net::TcpListener, os::unix::fs::MetadataExt};
     use tracer_common::endpoint::Endpoint;
 
-    fn record(event: Event, packet: Packet, port: u16) -> RejectionRecord {
+    fn record(event: Event, packet: PacketKind, port: u16) -> RejectionRecord {
         let mut record = RejectionRecord::EMPTY;
         record.key.event = event as u8;
         record.key.packet = packet as u8;
@@ -154,7 +154,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let reason = Some("NO_SOCKET".to_owned());
-        let facts = Host::default().facts(&record(Event::Dropped, Packet::Syn, address.port()), reason);
+        let facts = Host::default().facts(&record(Event::Dropped, PacketKind::Syn, address.port()), reason);
         assert_eq!(facts.reason.as_deref(), Some("NO_SOCKET"));
         assert_eq!(facts.listens.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [address]);
         let (open, limit) = facts.open_files.unwrap();
@@ -169,9 +169,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut host = Host::default();
-        assert_eq!(host.facts(&record(Event::DataAfterClose, Packet::Data, port), None), HostFacts::default());
-        assert_eq!(host.facts(&record(Event::SynUnanswered, Packet::Syn, port), None).route, None);
-        let mut full = record(Event::Dropped, Packet::Ack, port);
+        assert_eq!(host.facts(&record(Event::DataAfterClose, PacketKind::Data, port), None), HostFacts::default());
+        assert_eq!(host.facts(&record(Event::SynUnanswered, PacketKind::Syn, port), None).route, None);
+        let mut full = record(Event::Dropped, PacketKind::Ack, port);
         let reason = || Some("NO_SOCKET".to_owned());
         assert_eq!(host.facts(&full, reason()).listens, []);
         full.key.flags = Key::QUEUE_FULL;

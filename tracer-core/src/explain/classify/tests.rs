@@ -16,14 +16,14 @@ use crate::{
 use tracer_common::{
     endpoint::{Endpoint, Tuple},
     opening::Opening,
-    rejection::{Ended, Ender, Event, How, Key, Packet, Queue, RejectionRecord, Tally},
+    rejection::{Ended, Ender, Event, How, Key, PacketKind, Queue, RejectionRecord, Tally},
 };
 
 const FULL: u16 = Key::QUEUE_FULL;
 const RESET: u16 = Key::REJECTED_WITH_RESET;
 const ICMP: u16 = Key::REJECTED_WITH_ICMP;
 
-fn record(event: Event, packet: Packet, flags: u16, ends: Tuple) -> RejectionRecord {
+fn record(event: Event, packet: PacketKind, flags: u16, ends: Tuple) -> RejectionRecord {
     let key = Key {
         location: u64::from(event == Event::Dropped),
         netns: 7,
@@ -37,7 +37,7 @@ fn record(event: Event, packet: Packet, flags: u16, ends: Tuple) -> RejectionRec
     RejectionRecord { reported: 9 * S, count: 3, key, peer: ends.peer, ..RejectionRecord::EMPTY }
 }
 
-fn dropped(packet: Packet, flags: u16) -> RejectionRecord {
+fn dropped(packet: PacketKind, flags: u16) -> RejectionRecord {
     record(Event::Dropped, packet, flags, v4())
 }
 
@@ -67,7 +67,7 @@ fn a_drop_has_the_cause_that_reason_place_and_packet_say() {
         AcceptQueueFull, BpfDrop, FirewallDrop, FirewallReject, MalformedPacket, NoListener, NoRouteBack,
         PacketDropped, ReversePath,
     };
-    use Packet::{Ack, Data, Syn, SynAck};
+    use PacketKind::{Ack, Data, Syn, SynAck};
     const OUT: u16 = Key::OUTGOING;
     for (reason, location, packet, flags, expected) in [
         ("NO_SOCKET", "tcp_v4_rcv", Syn, 0, (NoListener, Observed)),
@@ -114,7 +114,7 @@ fn a_drop_has_the_cause_that_reason_place_and_packet_say() {
 #[test]
 fn a_listener_without_room_may_answer_with_a_reset() {
     let host = host("TCP_LISTEN_OVERFLOW", "tcp_v4_rcv");
-    let told = |flags| of_record(&dropped(Packet::Ack, flags), &host).unwrap();
+    let told = |flags| of_record(&dropped(PacketKind::Ack, flags), &host).unwrap();
     assert_eq!(told(Key::RESET_BY_LISTENER).facts.answer.as_deref(), Some("a reset"));
     assert_eq!(told(FULL).facts.answer, None);
     let codes = |flags| explain(&told(flags), Limits::default()).alb;
@@ -125,7 +125,7 @@ fn a_listener_without_room_may_answer_with_a_reset() {
 #[test]
 fn the_listener_of_the_record_names_the_process() {
     let queue = Queue { length: 2, limit: 1 };
-    let record = RejectionRecord { queue, ..record(Event::AcceptQueueFull, Packet::Syn, 0, v4()) };
+    let record = RejectionRecord { queue, ..record(Event::AcceptQueueFull, PacketKind::Syn, 0, v4()) };
     let listens = vec![("0.0.0.0:8080".parse().unwrap(), None)];
     let unknown = HostFacts { listens, ..HostFacts::default() };
     let named = HostFacts { owner: Some(process("gunicorn", 813, None)), ..unknown.clone() };
@@ -136,7 +136,7 @@ fn the_listener_of_the_record_names_the_process() {
 /// A program picks the listener: that one of them is full is known, and that the SYN got no answer.
 #[test]
 fn a_steered_syn_without_an_answer_met_the_queue_that_is_full() {
-    let unanswered = |flags| record(Event::SynUnanswered, Packet::Syn, flags, v4());
+    let unanswered = |flags| record(Event::SynUnanswered, PacketKind::Syn, flags, v4());
     let full = HostFacts { full: Some((2, 1, Some(process("web", 9, None)))), ..HostFacts::default() };
     assert_eq!(cause(&unanswered(Key::STEERED), &full), Some((Cause::AcceptQueueFull, Inferred)));
     assert_eq!(cause(&unanswered(Key::STEERED), &HostFacts::default()), None);
@@ -153,7 +153,7 @@ fn a_listener_for_ipv6_only_is_elsewhere_for_ipv4() {
     let listens = vec![("[::]:8080".parse().unwrap(), Some(process("web", 9, None)))];
     let only = HostFacts { listens, only_v6: true, ..host("NO_SOCKET", "tcp_v4_rcv") };
     let both = HostFacts { only_v6: false, ..only.clone() };
-    let said = |host: &HostFacts| explain(&of_record(&dropped(Packet::Syn, 0), host).unwrap(), Limits::default());
+    let said = |host: &HostFacts| explain(&of_record(&dropped(PacketKind::Syn, 0), host).unwrap(), Limits::default());
     assert!(said(&only).text.contains(": web[9] is bound for IPv6 only ([::]:8080);"), "{:?}", said(&only));
     assert!(!said(&both).text.contains("bound"), "{:?}", said(&both));
 }
@@ -184,7 +184,7 @@ fn other_losses_are_told_by_their_reason() {
         "FRAG_TOO_FAR",
         "PKT_TOO_BIG",
     ] {
-        let found = cause(&dropped(Packet::Data, 0), &host(reason, "somewhere"));
+        let found = cause(&dropped(PacketKind::Data, 0), &host(reason, "somewhere"));
         assert_eq!(found, Some((Cause::PacketDropped, Observed)), "{reason}");
     }
 }
@@ -211,21 +211,27 @@ fn what_is_harmless_is_not_reported() {
         "DUP_FRAG",
         "A_REASON_OF_THE_FUTURE",
     ] {
-        let syn = (reason != "NOT_SPECIFIED").then_some(Packet::Syn);
-        for packet in syn.into_iter().chain([Packet::Ack, Packet::Data, Packet::Fin, Packet::Reset, Packet::Other]) {
+        let syn = (reason != "NOT_SPECIFIED").then_some(PacketKind::Syn);
+        for packet in syn.into_iter().chain([
+            PacketKind::Ack,
+            PacketKind::Data,
+            PacketKind::Fin,
+            PacketKind::Reset,
+            PacketKind::Other,
+        ]) {
             assert_eq!(cause(&dropped(packet, 0), &host(reason, "tcp_v4_rcv")), None, "{reason} {packet:?}");
         }
     }
-    for packet in [Packet::Ack, Packet::Data, Packet::Fin, Packet::Reset] {
+    for packet in [PacketKind::Ack, PacketKind::Data, PacketKind::Fin, PacketKind::Reset] {
         assert_eq!(cause(&dropped(packet, 0), &host("NO_SOCKET", "tcp_v4_rcv")), None, "{packet:?}");
     }
     // Full at that moment, but the drop was elsewhere, or of a packet that no queue is needed for.
-    assert_eq!(cause(&dropped(Packet::Ack, FULL), &host("NOT_SPECIFIED", "tcp_rcv_state_process")), None);
-    assert_eq!(cause(&dropped(Packet::Fin, FULL), &host("NOT_SPECIFIED", "tcp_v4_rcv")), None);
-    assert_eq!(cause(&dropped(Packet::Ack, FULL), &host("NO_SOCKET", "tcp_v4_rcv")), None);
-    assert_eq!(cause(&dropped(Packet::Syn, 0), &host("NOT_SPECIFIED", "tcp_rcv_state_process")), None);
+    assert_eq!(cause(&dropped(PacketKind::Ack, FULL), &host("NOT_SPECIFIED", "tcp_rcv_state_process")), None);
+    assert_eq!(cause(&dropped(PacketKind::Fin, FULL), &host("NOT_SPECIFIED", "tcp_v4_rcv")), None);
+    assert_eq!(cause(&dropped(PacketKind::Ack, FULL), &host("NO_SOCKET", "tcp_v4_rcv")), None);
+    assert_eq!(cause(&dropped(PacketKind::Syn, 0), &host("NOT_SPECIFIED", "tcp_rcv_state_process")), None);
     // An event is newer than this program.
-    let mut unknown = dropped(Packet::Syn, 0);
+    let mut unknown = dropped(PacketKind::Syn, 0);
     unknown.key.event = 99;
     assert_eq!(cause(&unknown, &host("NO_SOCKET", "tcp_v4_rcv")), None);
 }
@@ -233,10 +239,10 @@ fn what_is_harmless_is_not_reported() {
 #[test]
 fn a_syn_that_a_connection_which_has_just_ended_refuses_is_told_as_that() {
     let of = |packet, reason| cause(&dropped(packet, 0), &host(reason, "tcp_v6_rcv"));
-    assert_eq!(of(Packet::Syn, "TCP_RFC7323_TW_PAWS"), Some((Cause::PacketDropped, Observed)));
+    assert_eq!(of(PacketKind::Syn, "TCP_RFC7323_TW_PAWS"), Some((Cause::PacketDropped, Observed)));
     // Before Linux 6.15, and for a sequence number that is too old.
-    assert_eq!(of(Packet::Syn, "NOT_SPECIFIED"), Some((Cause::PacketDropped, Inferred)));
-    assert_eq!(of(Packet::Data, "TCP_RFC7323_TW_PAWS"), None);
+    assert_eq!(of(PacketKind::Syn, "NOT_SPECIFIED"), Some((Cause::PacketDropped, Inferred)));
+    assert_eq!(of(PacketKind::Data, "TCP_RFC7323_TW_PAWS"), None);
 }
 
 #[test]
@@ -245,21 +251,21 @@ fn where_the_kernel_has_no_reasons_the_place_has_to_do() {
         let host = HostFacts { reason: None, location: Some(location.to_owned()), ..HostFacts::default() };
         cause(&dropped(packet, flags), &host)
     };
-    assert_eq!(of("nft_do_chain", Packet::Syn, 0), Some((Cause::FirewallDrop, Observed)));
-    assert_eq!(of("nf_hook_slow", Packet::Syn, RESET), Some((Cause::FirewallReject, Observed)));
-    assert_eq!(of("tcp_v4_rcv", Packet::Ack, FULL), Some((Cause::AcceptQueueFull, Inferred)));
-    assert_eq!(of("tcp_v4_rcv", Packet::Syn, 0), None);
-    assert_eq!(cause(&dropped(Packet::Syn, 0), &HostFacts::default()), None);
+    assert_eq!(of("nft_do_chain", PacketKind::Syn, 0), Some((Cause::FirewallDrop, Observed)));
+    assert_eq!(of("nf_hook_slow", PacketKind::Syn, RESET), Some((Cause::FirewallReject, Observed)));
+    assert_eq!(of("tcp_v4_rcv", PacketKind::Ack, FULL), Some((Cause::AcceptQueueFull, Inferred)));
+    assert_eq!(of("tcp_v4_rcv", PacketKind::Syn, 0), None);
+    assert_eq!(cause(&dropped(PacketKind::Syn, 0), &HostFacts::default()), None);
 }
 
 #[test]
 fn netfilter_drops_for_a_rule_or_for_want_of_room() {
     let slow = || host("NETFILTER_DROP", "nf_hook_slow");
     let full = HostFacts { conntrack: Some((100, 100)), ..slow() };
-    let found = of_record(&dropped(Packet::Syn, 0), &full).unwrap();
+    let found = of_record(&dropped(PacketKind::Syn, 0), &full).unwrap();
     assert_eq!((found.cause, found.evidence), (Cause::ConntrackFull, Inferred));
     assert_eq!(found.facts.conntrack, Some((100, 100)));
-    let of = |flags, host: &HostFacts| cause(&dropped(Packet::Syn, flags), host);
+    let of = |flags, host: &HostFacts| cause(&dropped(PacketKind::Syn, flags), host);
     let rose = HostFacts { conntrack: Some((99, 100)), conntrack_dropped: true, ..slow() };
     assert_eq!(of(0, &rose), Some((Cause::ConntrackFull, Inferred)));
     // A rule of nftables, an answer of it, room left, and no limit at all.
@@ -274,7 +280,7 @@ fn netfilter_drops_for_a_rule_or_for_want_of_room() {
 #[test]
 fn the_firewall_rule_is_named() {
     let found = HostFacts { rule: Some(rule("tcp dport 8080 drop")), ..host("NETFILTER_DROP", "nft_do_chain") };
-    let rejection = of_record(&dropped(Packet::Syn, 0), &found).unwrap();
+    let rejection = of_record(&dropped(PacketKind::Syn, 0), &found).unwrap();
     assert_eq!(rejection.facts.rule, found.rule);
     assert_eq!(rejection.facts.answer, None);
     // It rejects, though no answer was seen.
@@ -283,16 +289,16 @@ fn the_firewall_rule_is_named() {
         rule_rejects: true,
         ..host("NETFILTER_DROP", "nft_do_chain")
     };
-    let rejection = of_record(&dropped(Packet::Syn, 0), &rejects).unwrap();
+    let rejection = of_record(&dropped(PacketKind::Syn, 0), &rejects).unwrap();
     assert_eq!((rejection.cause, rejection.evidence), (Cause::FirewallReject, Inferred));
     assert_eq!((rejection.facts.candidates.len(), rejection.facts.answer), (2, None));
-    let answer = |flags| of_record(&dropped(Packet::Syn, flags), &rejects).unwrap().facts.answer;
+    let answer = |flags| of_record(&dropped(PacketKind::Syn, flags), &rejects).unwrap().facts.answer;
     assert_eq!((answer(RESET).as_deref(), answer(ICMP).as_deref()), (Some("a reset"), Some("an ICMP error")));
 }
 
 #[test]
 fn events_that_are_no_drops() {
-    let of = |event, host: &HostFacts| cause(&record(event, Packet::Syn, 0, v6()), host);
+    let of = |event, host: &HostFacts| cause(&record(event, PacketKind::Syn, 0, v6()), host);
     let nothing = HostFacts::default();
     assert_eq!(of(Event::AcceptQueueFull, &nothing), Some((Cause::AcceptQueueFull, Observed)));
     assert_eq!(of(Event::SynQueueFull, &nothing), Some((Cause::SynQueueFull, Observed)));
@@ -304,13 +310,13 @@ fn events_that_are_no_drops() {
     let route = Some("Network is unreachable".to_owned());
     let unroutable = HostFacts { route: route.clone(), ..nothing };
     assert_eq!(of(Event::SynUnanswered, &unroutable), Some((Cause::NoRouteBack, Inferred)));
-    let rejection = of_record(&record(Event::SynUnanswered, Packet::Syn, 0, v6()), &unroutable).unwrap();
+    let rejection = of_record(&record(Event::SynUnanswered, PacketKind::Syn, 0, v6()), &unroutable).unwrap();
     assert_eq!(rejection.facts.route, route);
 }
 
 #[test]
 fn a_full_queue_has_its_figures_and_the_process_that_is_slow() {
-    let mut full = record(Event::AcceptQueueFull, Packet::Syn, 0, v4());
+    let mut full = record(Event::AcceptQueueFull, PacketKind::Syn, 0, v4());
     full.queue = Queue { length: 129, limit: 128 };
     let at = |address: &str, name| (address.parse().unwrap(), Some(process(name, 1, None)));
     let wildcard = at("[::]:8080", "wildcard");
@@ -326,7 +332,7 @@ fn a_full_queue_has_its_figures_and_the_process_that_is_slow() {
     assert_eq!(of_record(&full, &only).unwrap().facts.process, Some(process("wildcard", 1, None)));
     // IPv4's wildcard serves no IPv6.
     let v4_only = HostFacts { listens: vec![at("0.0.0.0:443", "v4")], ..HostFacts::default() };
-    let six = record(Event::AcceptQueueFull, Packet::Syn, 0, v6());
+    let six = record(Event::AcceptQueueFull, PacketKind::Syn, 0, v6());
     assert_eq!(of_record(&six, &v4_only).unwrap().facts.process, None);
     assert_eq!(of_record(&six, &v4_only).unwrap().facts.queue_limit, None, "was not looked at");
 }
@@ -337,7 +343,7 @@ fn where_else_something_listens_is_told() {
     let of = |listens: &[(&str, Option<_>)]| {
         let listens = listens.iter().map(|(at, process)| (at.parse().unwrap(), process.clone())).collect();
         let host = HostFacts { listens, ..host("NO_SOCKET", "tcp_v4_rcv") };
-        of_record(&dropped(Packet::Syn, 0), &host).unwrap().facts
+        of_record(&dropped(PacketKind::Syn, 0), &host).unwrap().facts
     };
     let loopback = of(&[("127.0.0.1:8080", gunicorn()), ("[::1]:8080", gunicorn())]);
     assert_eq!((loopback.listens.len(), loopback.process), (2, gunicorn()));
@@ -350,7 +356,7 @@ fn where_else_something_listens_is_told() {
 
 #[test]
 fn the_race_names_who_closed_and_when() {
-    let mut late = record(Event::DataAfterClose, Packet::Data, 0, v4());
+    let mut late = record(Event::DataAfterClose, PacketKind::Data, 0, v4());
     let by = Ender { pid: 77, how: How::Closed as u16, signal: 0, comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0" };
     late.ended =
         Ended { connection: 0x1a2b, ended: 9 * S - 200 * US, idle: 5 * S, by, requests: 2, ..Ended::default() };
@@ -374,7 +380,7 @@ fn the_race_names_who_closed_and_when() {
 
 #[test]
 fn data_after_the_close_is_told_by_what_it_is() {
-    let mut late = record(Event::DataAfterClose, Packet::Data, 0, v4());
+    let mut late = record(Event::DataAfterClose, PacketKind::Data, 0, v4());
     late.payload = 400;
     late.ended = Ended { ended: 9 * S - 200 * US, idle: 5 * S, requests: 2, ..Ended::default() };
     let of = |late: &RejectionRecord, has_fin| of_late(late, has_fin, &HostFacts::default());
@@ -398,7 +404,7 @@ fn data_after_the_close_is_told_by_what_it_is() {
 #[test]
 fn a_record_is_one_event_and_a_tally_all_of_them() {
     let host = host("TCP_CSUM", "tcp_v4_rcv");
-    let record = dropped(Packet::Data, Key::OUTGOING);
+    let record = dropped(PacketKind::Data, Key::OUTGOING);
     let one = of_record(&record, &host).unwrap();
     assert_eq!((one.count, one.first, one.last, one.netns), (1, 9 * S, 9 * S, 7));
     assert_eq!((one.peer, one.local), ("10.0.1.23:41234".parse().unwrap(), "10.0.2.5:8080".parse().unwrap()));

@@ -14,7 +14,7 @@ use tracer_common::{
     endpoint::Endpoint,
     opening::Opening,
     record::{ConnectionRecord, Kind, ListenerRecord, RequestRecord},
-    rejection::{Ended, Ender, Event, Folded, How, Key, Packet, RejectionRecord, Tally},
+    rejection::{Ended, Ender, Event, Folded, How, Key, PacketKind, RejectionRecord, Tally},
 };
 
 const NETNS: u32 = 4_026_531_840;
@@ -30,7 +30,7 @@ fn key(event: Event) -> Key {
     Key {
         netns: NETNS,
         event: event as u8,
-        packet: Packet::Data as u8,
+        packet: PacketKind::Data as u8,
         local: ends.local,
         network: Key::network_of(&ends.peer),
         ..Key::default()
@@ -331,7 +331,7 @@ fn what_comes_for_a_request_that_is_lost_already_is_not_another_one() {
 fn the_count_of_records_that_were_lost_is_kept() {
     let mut rejections = Rejections::default();
     let full = |count, reported| {
-        let key = Key { packet: Packet::Syn as u8, ..key(Event::AcceptQueueFull) };
+        let key = Key { packet: PacketKind::Syn as u8, ..key(Event::AcceptQueueFull) };
         RejectionRecord { key, count, reported, ..late(0) }
     };
     let mut event = |count, reported| rejections.event(&full(count, reported), HostFacts::default());
@@ -659,7 +659,7 @@ fn answers_are_forgotten_with_what_was_decided_by_them() {
 fn unserved(port: u16, count: u64, generation: u8) -> RejectionRecord {
     let mut record =
         RejectionRecord { generation, count, folded: Folded::PORT, reported: NOW, ..RejectionRecord::EMPTY };
-    record.key = Key { packet: Packet::Syn as u8, local: Endpoint { port, ..v4().local }, ..key(Event::Dropped) };
+    record.key = Key { packet: PacketKind::Syn as u8, local: Endpoint { port, ..v4().local }, ..key(Event::Dropped) };
     record.peer = v4().peer;
     record
 }

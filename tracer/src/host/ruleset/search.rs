@@ -27,7 +27,7 @@ pub struct Packet {
     /// Where it was going.
     pub destination: SocketAddr,
     /// What it was.
-    pub kind: rejection::Packet,
+    pub kind: rejection::PacketKind,
     /// From this host's side to the peer.
     pub outgoing: bool,
 }
@@ -69,13 +69,13 @@ impl Packet {
         const RST: u8 = 4;
         const ACK: u8 = 16;
         match self.kind {
-            rejection::Packet::Syn => (FIN | SYN | RST | ACK, SYN),
-            rejection::Packet::SynAck => (FIN | SYN | RST | ACK, SYN | ACK),
-            rejection::Packet::Ack => (FIN | SYN | RST | ACK, ACK),
-            rejection::Packet::Data => (SYN | RST, 0),
-            rejection::Packet::Fin => (FIN | SYN | RST, FIN),
-            rejection::Packet::Reset => (RST, RST),
-            rejection::Packet::Other => (FIN | SYN | RST | ACK, 0),
+            rejection::PacketKind::Syn => (FIN | SYN | RST | ACK, SYN),
+            rejection::PacketKind::SynAck => (FIN | SYN | RST | ACK, SYN | ACK),
+            rejection::PacketKind::Ack => (FIN | SYN | RST | ACK, ACK),
+            rejection::PacketKind::Data => (SYN | RST, 0),
+            rejection::PacketKind::Fin => (FIN | SYN | RST, FIN),
+            rejection::PacketKind::Reset => (RST, RST),
+            rejection::PacketKind::Other => (FIN | SYN | RST | ACK, 0),
         }
     }
 
@@ -128,7 +128,7 @@ pub fn suspects<'a>(rules: &'a Ruleset, packet: &Packet, here: bool, by_nft: boo
     };
     // A SYN begins a connection; a packet within one may also be invalid to connection tracking. If no rule can have
     // dropped a new connection, the SYN was not that either.
-    let state = (packet.kind == rejection::Packet::Syn).then_some(state::NEW);
+    let state = (packet.kind == rejection::PacketKind::Syn).then_some(state::NEW);
     let found = search(state);
     if found.is_empty() && state.is_some() { search(None) } else { found }
 }

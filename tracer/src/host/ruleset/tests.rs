@@ -8,7 +8,7 @@ use super::{
     search::{Packet, suspects},
     shortened, xtables,
 };
-use tracer_common::rejection::Packet as Kind;
+use tracer_common::rejection::PacketKind as Kind;
 
 const INPUT: &str = r#"{"chain": {"family": "inet", "table": "filter", "name": "input", "handle": 1, "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}}"#;
 

@@ -2,7 +2,7 @@
 
 use super::{INPUT, found, matching, payload, rules, ruleset, syn, syn6};
 use crate::host::ruleset::search::Packet;
-use tracer_common::rejection::Packet as Kind;
+use tracer_common::rejection::PacketKind as Kind;
 
 /// Of a rule that drops in a chain whose policy is to drop: whether the packet surely comes to it, may, or does not.
 fn verdict(matches: &str, packet: &Packet) -> &'static str {
