@@ -69,6 +69,8 @@ impl Container {
 
 /// Puts the calling process into a new network namespace with `lo` up.
 fn move_to_new_namespace() -> io::Result<()> {
+    /// `SIOCSIFFLAGS`: the constants of musl and glibc differ in their type.
+    const SET_FLAGS: libc::Ioctl = 0x8914;
     // SAFETY: takes a number, and concerns this process alone.
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
     // SAFETY: all bytes of the structure may be zero.
@@ -80,7 +82,7 @@ fn move_to_new_namespace() -> io::Result<()> {
     // SAFETY: makes a descriptor, which is closed at exec.
     let socket = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the structure is the one that this request reads, and outlives the call.
-    check(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+    check(unsafe { libc::ioctl(socket, SET_FLAGS, &raw const request) }).map(drop)
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
