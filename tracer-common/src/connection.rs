@@ -26,8 +26,7 @@ use core::mem::offset_of;
 use crate::{
     endpoint::Tuple,
     opening::Opening,
-    record::SharedProcess,
-    rejection::{Ender, SharedEnder},
+    process::{Ender, SharedEnder, SharedProcess},
     shared::Shared,
     stage::{SharedConnectionMoments, SharedRequestMoments},
 };
@@ -147,7 +146,7 @@ pub struct Connection {
     pub output_end: Shared<u32>,
     /// The end of the bytes written when all of them were last seen acknowledged.
     pub acknowledged_end: Shared<u32>,
-    /// Who read the latest request that was read: [`Process::pid`] of `process`.
+    /// Who read the latest request that was read: the `pid` of `process`.
     pub reader: Shared<u32>,
     /// Since when the peer has been told that there is no room for more (zero window); 0: it may send.
     pub zero_since: Shared<u64>,
@@ -256,6 +255,25 @@ pub enum Report {
     Answered,
     /// The next request began or the connection closed.
     Over,
+}
+
+/// A peer that leaves sooner, in nanoseconds, has not given up a request that nobody reads: it sent the rest of an upload.
+pub const ABANDONED_NS: u64 = 1_000_000_000;
+/// An application that closes within this many nanoseconds of a turn's first byte did not close because of that turn.
+pub const CLOSED_AT_ONCE_NS: u64 = 10_000_000;
+/// A FIN that comes within this many nanoseconds of a turn's first byte was sent together with it.
+pub const RIGHT_BEHIND_NS: u64 = 50_000_000;
+
+/// What became of the latest request of a connection.
+pub mod pending {
+    /// There is no request, or it was answered and all of that acknowledged.
+    pub const NOTHING: u32 = 0;
+    /// The application wrote nothing.
+    pub const UNANSWERED: u32 = 1;
+    /// Part of what the application wrote was not acknowledged.
+    pub const CUT: u32 = 2;
+    /// The request began before tracing did, and what became of it is not known.
+    pub const UNKNOWN: u32 = 3;
 }
 
 /// The lengths of an encrypted TLS close alert: 24 bytes with TLS 1.3, 23 or 31 with the ciphers of TLS 1.2 that are in use.

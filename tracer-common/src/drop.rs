@@ -1,9 +1,9 @@
 //! What a dropped packet means, by the class of its reason, what kind of packet it is, and what is known of its connection.
 
 use crate::{
-    connection::{CLOSED_BY_APPLICATION, Connection, RESET_BY_HOST},
-    record::ConnectionRecord,
-    rejection::{Ended, Key, PacketKind, SharedEnded},
+    connection::{CLOSED_BY_APPLICATION, Connection, RESET_BY_HOST, pending},
+    packet::PacketKind,
+    rejection::{Ended, Key, SharedEnded},
     settings::class,
 };
 
@@ -173,7 +173,7 @@ impl Ended {
     #[must_use]
     pub fn is_of(connection: &Connection) -> bool {
         connection.flags.has(CLOSED_BY_APPLICATION | RESET_BY_HOST)
-            && matches!(connection.pending(), ConnectionRecord::NOTHING | ConnectionRecord::CUT)
+            && matches!(connection.pending(), pending::NOTHING | pending::CUT)
     }
 
     /// What is remembered of `connection`. `expected` is the sequence number behind the last byte received.

@@ -2,7 +2,8 @@
 
 use crate::{
     at_limit::Verdict,
-    rejection::{Event, PacketKind, Queue},
+    packet::PacketKind,
+    rejection::{Event, Queue},
     shared::{Shared, shared},
 };
 

@@ -1,7 +1,5 @@
 //! The headers of packets, from their words as they lie in memory: in network byte order.
 
-use crate::rejection::PacketKind;
-
 /// Address families of sockets.
 pub mod family {
     /// `AF_INET`.
@@ -38,6 +36,65 @@ pub mod flag {
     pub const RST: u8 = 4;
     /// The acknowledgement number means something.
     pub const ACK: u8 = 16;
+}
+
+/// What kind of packet it was.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PacketKind {
+    /// SYN without ACK.
+    Syn = 1,
+    /// SYN with ACK.
+    SynAck = 2,
+    /// ACK without payload, SYN, FIN or RST.
+    Ack = 3,
+    /// With payload.
+    Data = 4,
+    /// FIN without payload.
+    Fin = 5,
+    /// RST.
+    Reset = 6,
+    /// Anything else.
+    Other = 7,
+}
+
+impl PacketKind {
+    /// The kind of a packet with these TCP flags (as in the header) and so many bytes of payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(flags: u8, payload: u32) -> Self {
+        use flag::{ACK, FIN, RST, SYN};
+        if flags & RST != 0 {
+            Self::Reset
+        } else if flags & (SYN | ACK) == SYN | ACK {
+            Self::SynAck
+        } else if flags & SYN != 0 {
+            Self::Syn
+        } else if payload != 0 {
+            Self::Data
+        } else if flags & FIN != 0 {
+            Self::Fin
+        } else if flags & ACK != 0 {
+            Self::Ack
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The kind with that number.
+    #[must_use]
+    pub const fn numbered(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Syn,
+            2 => Self::SynAck,
+            3 => Self::Ack,
+            4 => Self::Data,
+            5 => Self::Fin,
+            6 => Self::Reset,
+            7 => Self::Other,
+            _ => return None,
+        })
+    }
 }
 
 /// What an IP header says about what follows it.
@@ -232,6 +289,25 @@ mod tests {
             let window = u16::from_be_bytes([bytes[14], bytes[15]]);
             assert_eq!(tcp.window(), (bytes[13] & 6 == 0).then_some(window));
             assert_eq!([TcpHeader::from(tcp.ports).to_be_bytes(), TcpHeader::to(tcp.ports).to_be_bytes()].concat(), bytes[..4]);
+        }
+    }
+
+    #[test]
+    fn packets_are_told_by_flags_and_payload() {
+        let cases = [
+            (2, 0, PacketKind::Syn),
+            (2, 10, PacketKind::Syn),
+            (18, 0, PacketKind::SynAck),
+            (16, 0, PacketKind::Ack),
+            (24, 5, PacketKind::Data),
+            (17, 5, PacketKind::Data),
+            (17, 0, PacketKind::Fin),
+            (20, 0, PacketKind::Reset),
+            (0, 0, PacketKind::Other),
+        ];
+        for (flags, payload, kind) in cases {
+            assert_eq!(PacketKind::of(flags, payload), kind);
+            assert_eq!(PacketKind::numbered(kind as u8), Some(kind));
         }
     }
 }

@@ -6,53 +6,14 @@
 use core::mem::MaybeUninit;
 
 use crate::{
-    connection::{self, Connection, TURN_MARKS},
+    connection::{self, ABANDONED_NS, Connection, TURN_MARKS, pending},
     endpoint::{Endpoint, Tuple},
-    rejection::Ender,
-    shared::{Shared, shared},
+    process::Ender,
     stage::{ConnectionMoments, RequestMoments},
     turn::{Facts, Marks},
 };
 
-/// What a record is.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A [`RequestRecord`].
-    Request = 1,
-    /// A [`ConnectionRecord`] of a connection that the application has begun to use.
-    Opened = 2,
-    /// A [`ConnectionRecord`] of a connection that is gone.
-    Closed = 3,
-    /// A [`RejectionRecord`](crate::rejection::RejectionRecord).
-    Rejection = 4,
-    /// A [`ListenerRecord`].
-    Listener = 5,
-}
-
-/// The process that read the request, seen in its own context at the read.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Process {
-    /// The id of its control group (inode number in the cgroup v2 hierarchy).
-    pub cgroup: u64,
-    /// Thread group id in the initial pid namespace; 0: nobody has read yet.
-    pub pid: u32,
-    /// Always 0.
-    pub padding: u32,
-    /// The name of the thread that read first, of those of this process on the connection; NUL-terminated.
-    pub comm: [u8; 16],
-}
-
-shared! {
-    /// [`Process`] in a map.
-    SharedProcess of Process {
-        cgroup: Shared<u64>,
-        pid: Shared<u32>,
-        padding: Shared<u32>,
-        comm: Shared<[u8; 16]>,
-    }
-}
+pub use crate::{kind::Kind, process::Process};
 
 /// A request, from its first byte to the last acknowledgement of its response.
 #[repr(C)]
@@ -106,10 +67,10 @@ impl RequestRecord {
     pub const ADOPTED: u32 = 4;
     /// Nobody looks when `accept()` returns.
     pub const ACCEPT_UNSEEN: u32 = 8;
-    /// The peer's FIN or reset came right behind its first byte: within [`RIGHT_BEHIND_NS`].
+    /// The peer's FIN or reset came right behind its first byte: within [`connection::RIGHT_BEHIND_NS`].
     pub const PEER_LEFT: u32 = 16;
-    /// Nobody had read it when the peer ended the connection, less than [`ABANDONED_NS`] after its first byte, or the
-    /// application with a reset, less than [`CLOSED_AT_ONCE_NS`] after.
+    /// Nobody had read it when the peer ended the connection, less than [`connection::ABANDONED_NS`] after its first byte, or the
+    /// application with a reset, less than [`connection::CLOSED_AT_ONCE_NS`] after.
     pub const ABANDONED: u32 = 32;
     /// The application had closed the connection, with nothing unread, when the record was made.
     pub const CLOSED: u32 = 64;
@@ -279,13 +240,13 @@ pub struct ConnectionRecord {
 
 impl ConnectionRecord {
     /// [`ConnectionRecord::pending`]: there is no request, or it was answered and all of that acknowledged.
-    pub const NOTHING: u32 = 0;
+    pub const NOTHING: u32 = pending::NOTHING;
     /// [`ConnectionRecord::pending`]: the application wrote nothing.
-    pub const UNANSWERED: u32 = 1;
+    pub const UNANSWERED: u32 = pending::UNANSWERED;
     /// [`ConnectionRecord::pending`]: part of what the application wrote was not acknowledged.
-    pub const CUT: u32 = 2;
+    pub const CUT: u32 = pending::CUT;
     /// [`ConnectionRecord::pending`]: the request began before tracing did, what became of it is not known.
-    pub const UNKNOWN: u32 = 3;
+    pub const UNKNOWN: u32 = pending::UNKNOWN;
 
     /// Writes the record of `connection` as it is into `slot`.
     ///
@@ -361,14 +322,6 @@ pub struct ListenerRecord {
     pub padding: u32,
 }
 
-/// A peer that leaves sooner, in nanoseconds, has not given up a request that nobody reads: it sent the rest of an upload.
-pub const ABANDONED_NS: u64 = 1_000_000_000;
-/// An application that closes within this many nanoseconds of a turn's first byte did not close because of that turn.
-pub const CLOSED_AT_ONCE_NS: u64 = 10_000_000;
-/// A FIN that comes within this many nanoseconds of a turn's first byte was sent together with it.
-pub const RIGHT_BEHIND_NS: u64 = 50_000_000;
-
-const _: () = assert!(size_of::<Process>() == 32);
 const _: () = assert!(size_of::<RequestRecord>() == 216);
 const _: () = assert!(size_of::<ConnectionRecord>() == 224);
 const _: () = assert!(size_of::<ListenerRecord>() == 64);

@@ -6,9 +6,20 @@
 
 use crate::{
     endpoint::{Address, Endpoint, Tuple},
-    packet::flag::{ACK, FIN, RST, SYN},
-    record::Kind,
+    kind::Kind,
     shared::{Shared, shared},
+};
+
+mod tally;
+
+pub use self::tally::{
+    ArrivalTally, ListenerKey, ListenerTally, NamespaceTally, SharedArrivalTally, SharedListenerTally,
+    SharedNamespaceTally, SharedTally, Stray, Tally,
+};
+use crate::process::SharedEnder;
+pub use crate::{
+    packet::PacketKind,
+    process::{Ender, How},
 };
 
 /// What happened.
@@ -43,64 +54,6 @@ impl Event {
             5 => Self::SynackUnanswered,
             6 => Self::DataAfterClose,
             7 => Self::FinAfterData,
-            _ => return None,
-        })
-    }
-}
-
-/// What kind of packet it was.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PacketKind {
-    /// SYN without ACK.
-    Syn = 1,
-    /// SYN with ACK.
-    SynAck = 2,
-    /// ACK without payload, SYN, FIN or RST.
-    Ack = 3,
-    /// With payload.
-    Data = 4,
-    /// FIN without payload.
-    Fin = 5,
-    /// RST.
-    Reset = 6,
-    /// Anything else.
-    Other = 7,
-}
-
-impl PacketKind {
-    /// The kind of a packet with these TCP flags (as in the header) and so many bytes of payload.
-    #[inline(always)]
-    #[must_use]
-    pub const fn of(flags: u8, payload: u32) -> Self {
-        if flags & RST != 0 {
-            Self::Reset
-        } else if flags & (SYN | ACK) == SYN | ACK {
-            Self::SynAck
-        } else if flags & SYN != 0 {
-            Self::Syn
-        } else if payload != 0 {
-            Self::Data
-        } else if flags & FIN != 0 {
-            Self::Fin
-        } else if flags & ACK != 0 {
-            Self::Ack
-        } else {
-            Self::Other
-        }
-    }
-
-    /// The kind with that number.
-    #[must_use]
-    pub const fn numbered(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::Syn,
-            2 => Self::SynAck,
-            3 => Self::Ack,
-            4 => Self::Data,
-            5 => Self::Fin,
-            6 => Self::Reset,
-            7 => Self::Other,
             _ => return None,
         })
     }
@@ -177,19 +130,6 @@ impl Key {
         (self.flags >> 8) as u8
     }
 
-    /// The key of an event as in its record, with the parts of `tally` that the key of the maps does not hold.
-    #[must_use]
-    pub fn unfolded(&self, tally: &Tally) -> Self {
-        let mut key = Self { flags: self.flags & !Self::GENERATION, ..*self };
-        if key.local.port == 0 {
-            key.local = tally.local;
-        }
-        if key.network == Address::NONE {
-            key.network = tally.network;
-        }
-        key
-    }
-
     /// The peer's network, as in [`Key::network`].
     #[inline(always)]
     #[must_use]
@@ -216,78 +156,7 @@ impl Folded {
     pub const NETWORK: u8 = 4;
 }
 
-/// How often, and when, what a [`Key`] says has happened. Moments are `CLOCK_MONOTONIC` nanoseconds.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Events.
-    pub count: u64,
-    /// The first one.
-    pub first: u64,
-    /// The latest one.
-    pub last: u64,
-    /// When a record of it was last made.
-    pub recorded: u64,
-    /// Events until that record, it included.
-    pub reported: u64,
-    /// This host's side in the latest event.
-    pub local: Endpoint,
-    /// The peer's network in the latest event.
-    pub network: Address,
-    /// In what the events since the latest record differ: a set of [`Folded`].
-    pub mixed: u8,
-    /// Always 0.
-    pub padding: [u8; 3],
-}
-
-/// This many events of a key are reported at once, and the rest once in [`REPORT_INTERVAL_NS`].
-const AT_ONCE: u64 = 3;
-/// Nanoseconds between two reports of a key.
-const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
-
 shared! {
-    /// A [`Tally`] in a map.
-    SharedTally of Tally {
-        count: Shared<u64>,
-        first: Shared<u64>,
-        last: Shared<u64>,
-        recorded: Shared<u64>,
-        reported: Shared<u64>,
-        local: Shared<Endpoint>,
-        network: Shared<Address>,
-        mixed: Shared<u8>,
-        padding: Shared<[u8; 3]>,
-    }
-    /// A [`ListenerTally`] in a map.
-    SharedListenerTally of ListenerTally {
-        syns: Shared<u64>,
-        last: Shared<u64>,
-        queue: Shared<Queue>,
-        longest: Shared<Queue>,
-    }
-    /// An [`ArrivalTally`] in a map.
-    SharedArrivalTally of ArrivalTally {
-        syns: Shared<u64>,
-        again: Shared<u64>,
-        answered: Shared<u64>,
-        forwarded: Shared<u64>,
-        first: Shared<u64>,
-        last: Shared<u64>,
-        to: Shared<Endpoint>,
-        padding: Shared<u32>,
-    }
-    /// A [`NamespaceTally`] in a map.
-    SharedNamespaceTally of NamespaceTally {
-        resets: Shared<u64>,
-        retransmits: Shared<u64>,
-    }
-    /// An [`Ender`] in a map.
-    SharedEnder of Ender {
-        pid: Shared<u32>,
-        how: Shared<u16>,
-        signal: Shared<u16>,
-        comm: Shared<[u8; 16]>,
-    }
     /// An [`Ended`] in a map.
     SharedEnded of Ended {
         connection: Shared<u64>,
@@ -300,46 +169,6 @@ shared! {
         expected: Shared<u32>,
         written: Shared<u32>,
         met: Shared<u32>,
-    }
-}
-
-impl SharedTally {
-    /// Notes the event of `record`, of which `count` are counted now. True if it is to be reported: then the record says in
-    /// what the events since the report before differ.
-    ///
-    /// Fields besides the count are not exact where several CPUs count at once. That costs one report more or less.
-    #[inline(always)]
-    pub fn note(&self, record: &mut RejectionRecord, count: u64, now: u64) -> bool {
-        let key = &record.key;
-        // The first event since the latest report has nothing to differ from.
-        if count.wrapping_sub(self.reported.get()) > u64::from(record.repeats) + 1 {
-            let mut mixed = 0;
-            let local = self.local.get();
-            if local.address != key.local.address {
-                mixed |= Folded::LOCAL | Folded::PORT;
-            }
-            if local.port != key.local.port {
-                mixed |= Folded::PORT;
-            }
-            if self.network.get() != key.network {
-                mixed |= Folded::NETWORK;
-            }
-            self.mixed.set(self.mixed.get() | mixed);
-        }
-        self.local.set(key.local);
-        self.network.set(key.network);
-        self.last.set(now);
-        record.count = count;
-        // Each of these belongs to a connection of its own, of which the end is reported, too: there are no more of them.
-        let is_each_reported = key.event == Event::DataAfterClose as u8;
-        if !is_each_reported && count > AT_ONCE && now.wrapping_sub(self.recorded.get()) < REPORT_INTERVAL_NS {
-            return false;
-        }
-        record.mixed = self.mixed.get();
-        self.recorded.set(now);
-        self.reported.set(count);
-        self.mixed.set(0);
-        true
     }
 }
 
@@ -360,36 +189,6 @@ impl Queue {
     pub const fn is_full(&self) -> bool {
         self.length > self.limit
     }
-}
-
-/// How a process ended a connection.
-#[repr(u16)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// No process did: it was the kernel, or the peer.
-    Unknown = 0,
-    /// It closed or shut it down.
-    Closed = 1,
-    /// It exited.
-    Exited = 2,
-    /// A signal killed it; the signal's number is in [`Ender::signal`].
-    Killed = 3,
-    /// The kernel killed it because memory was short.
-    OutOfMemory = 4,
-}
-
-/// The process that ended a connection on this side, seen in its own context.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ender {
-    /// Thread group id in the initial pid namespace; 0: no process did.
-    pub pid: u32,
-    /// A [`How`].
-    pub how: u16,
-    /// The signal that killed it, otherwise 0.
-    pub signal: u16,
-    /// The name of its thread; NUL-terminated.
-    pub comm: [u8; 16],
 }
 
 /// A connection of this host that has ended.
@@ -522,83 +321,9 @@ impl RejectionRecord {
     };
 }
 
-/// A listener's accept queue over time, by network namespace and local endpoint.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListenerTally {
-    /// SYNs that came for it.
-    pub syns: u64,
-    /// When the latest SYN came.
-    pub last: u64,
-    /// The queue at the latest SYN.
-    pub queue: Queue,
-    /// The longest queue at any SYN.
-    pub longest: Queue,
-}
-
-/// A listener.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ListenerKey {
-    /// Network namespace, by inode number.
-    pub netns: u32,
-    /// Its address, which may be the wildcard, and port.
-    pub local: Endpoint,
-}
-
-/// A SYN that no listener of this host got. The number is the index into the `STRAY_SYNS` map.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stray {
-    /// No socket got it: nothing listens there.
-    Nobody = 0,
-    /// A connection got it, open or with its handshake under way: the SYN was sent again.
-    Connection = 1,
-}
-
-impl Stray {
-    /// How many kinds there are.
-    pub const COUNT: u32 = 2;
-}
-
-/// SYNs for an end of this host at which nothing listens: the port is mapped to another one, the packet is forwarded, or it
-/// is refused.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArrivalTally {
-    /// SYNs of connection attempts.
-    pub syns: u64,
-    /// SYNs that came again, because nothing had answered.
-    pub again: u64,
-    /// Attempts that a socket of this host answered.
-    pub answered: u64,
-    /// Attempts that left through another interface.
-    pub forwarded: u64,
-    /// When the first SYN came.
-    pub first: u64,
-    /// When the latest one came.
-    pub last: u64,
-    /// Where the latest of those that left was for.
-    pub to: Endpoint,
-    /// Always 0.
-    pub padding: u32,
-}
-
-/// What was seen in a network namespace, to be held against the kernel's own counters.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NamespaceTally {
-    /// Resets that the host's TCP sent, as the tracepoint tells.
-    pub resets: u64,
-    /// Packets that TCP sent again.
-    pub retransmits: u64,
-}
-
-const _: () = assert!(size_of::<Key>() == 56 && size_of::<Tally>() == 80);
-const _: () = assert!(size_of::<Ender>() == 24 && size_of::<Ended>() == 72);
+const _: () = assert!(size_of::<Key>() == 56);
+const _: () = assert!(size_of::<Ended>() == 72);
 const _: () = assert!(size_of::<RejectionRecord>() == 24 + 56 + 20 + 4 + 8 + 72 + 16);
-const _: () = assert!(size_of::<ListenerKey>() == 24 && size_of::<ListenerTally>() == 32);
-const _: () = assert!(size_of::<NamespaceTally>() == 16 && size_of::<ArrivalTally>() == 72);
 
 #[cfg(test)]
 mod tests {
@@ -612,91 +337,5 @@ mod tests {
         let v6 = Endpoint::v6(octets, 1);
         octets[8..].fill(0);
         assert_eq!(Key::network_of(&v6).octets(), octets);
-    }
-
-    fn syn(port: u16, network: u8) -> RejectionRecord {
-        let mut record = RejectionRecord::EMPTY;
-        record.key.event = Event::Dropped as u8;
-        record.key.flags = Key::QUEUE_FULL;
-        record.key.local = Endpoint::v4([10, 0, 2, 5], port);
-        record.key.network = Endpoint::v4([10, 0, network, 0], 0).address;
-        record
-    }
-
-    #[test]
-    fn only_syns_for_ports_that_nobody_serves_or_asked_for_are_folded() {
-        let record = RejectionRecord {
-            key: Key { packet: PacketKind::Syn as u8, ..syn(8080, 1).key },
-            ..RejectionRecord::EMPTY
-        };
-        let key = record.key;
-        assert!(key.is_for_no_listener(|| false, |_| false));
-        assert!(!key.is_for_no_listener(|| true, |_| false) && !key.is_for_no_listener(|| false, |port| port == 8080));
-        assert!(!Key { packet: PacketKind::Data as u8, ..key }.is_for_no_listener(|| false, |_| false));
-        assert!(!Key { event: Event::AcceptQueueFull as u8, ..key }.is_for_no_listener(|| false, |_| false));
-    }
-
-    #[test]
-    fn a_key_of_the_maps_gives_back_what_is_not_folded() {
-        for folded in 0..8 {
-            let mut record = RejectionRecord { folded, generation: 0xab, ..syn(8080, 1) };
-            let counted = record.counted_by();
-            assert_eq!(counted.generation(), 0xab);
-            assert_eq!(counted.local.port == 0, folded & (Folded::PORT | Folded::LOCAL) != 0);
-            assert_eq!(counted.local.address == Address::NONE, folded & Folded::LOCAL != 0);
-            assert_eq!(counted.network == Address::NONE, folded & Folded::NETWORK != 0);
-            let tally = SharedTally::default();
-            tally.note(&mut record, 1, 1);
-            assert_eq!(counted.unfolded(&tally.get()), record.key);
-        }
-    }
-
-    #[test]
-    fn what_is_counted_together_says_in_what_it_differs() {
-        let tally = SharedTally::default();
-        let mut count = 0;
-        let mut note = |port, network, now| {
-            let mut record = syn(port, network);
-            count += 1;
-            tally.note(&mut record, count, now).then_some(record.mixed)
-        };
-        // The first ones are reported one by one.
-        assert_eq!([note(1, 1, 1), note(2, 1, 2), note(2, 2, 3)], [Some(0); 3]);
-        // The same ones after that, though not the same as before.
-        assert_eq!(note(5, 3, 4), None);
-        assert_eq!(note(5, 3, 4), None);
-        let second = REPORT_INTERVAL_NS;
-        assert_eq!(note(5, 3, 3 + second), Some(0));
-        assert_eq!((note(5, 3, 4 + second), note(6, 3, 5 + second)), (None, None));
-        assert_eq!(note(6, 3, 3 + 2 * second), Some(Folded::PORT));
-        assert_eq!((note(6, 3, 4 + 2 * second), note(6, 4, 3 + 3 * second)), (None, Some(Folded::NETWORK)));
-        assert_eq!(note(6, 4, 3 + 4 * second), Some(0));
-    }
-
-    #[test]
-    fn an_event_that_stands_for_two_differs_from_none() {
-        let tally = SharedTally::default();
-        let mut record = RejectionRecord { repeats: 1, ..syn(1, 1) };
-        assert!(tally.note(&mut record, 2, 1));
-        assert_eq!((record.mixed, record.count), (0, 2));
-    }
-
-    #[test]
-    fn packets_are_told_by_flags_and_payload() {
-        let cases = [
-            (2, 0, PacketKind::Syn),
-            (2, 10, PacketKind::Syn),
-            (18, 0, PacketKind::SynAck),
-            (16, 0, PacketKind::Ack),
-            (24, 5, PacketKind::Data),
-            (17, 5, PacketKind::Data),
-            (17, 0, PacketKind::Fin),
-            (20, 0, PacketKind::Reset),
-            (0, 0, PacketKind::Other),
-        ];
-        for (flags, payload, kind) in cases {
-            assert_eq!(PacketKind::of(flags, payload), kind);
-            assert_eq!(PacketKind::numbered(kind as u8), Some(kind));
-        }
     }
 }

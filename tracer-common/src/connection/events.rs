@@ -1,18 +1,13 @@
 //! What each event does to a connection.
 
 use super::{
-    ACTIVE, ADOPTED, ALERT_LENGTHS, ASKED, Acknowledgement, BEHIND, BODY, CHANGED, CLOSED_BY_APPLICATION,
-    CLOSED_BY_PEER, CONTINUES, Change, Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY, OPENING, OPENING_SHIFT,
-    OPENINGS, OPENINGS_SHIFT, OVERLAPPED, PEEKED, REOPENED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER, Report,
-    Request, SENT_ON, Segment, TIMED_OUT, TIMED_OUT_AT_LAST, TLS_OPENINGS, Tcp, Times, state,
+    ABANDONED_NS, ACTIVE, ADOPTED, ALERT_LENGTHS, ASKED, Acknowledgement, BEHIND, BODY, CHANGED, CLOSED_AT_ONCE_NS,
+    CLOSED_BY_APPLICATION, CLOSED_BY_PEER, CONTINUES, Change, Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY,
+    OPENING, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, PEEKED, REOPENED, RESET_ARRIVED, RESET_BY_HOST,
+    RESET_BY_PEER, RIGHT_BEHIND_NS, Report, Request, SENT_ON, Segment, TIMED_OUT, TIMED_OUT_AT_LAST, TLS_OPENINGS, Tcp,
+    Times, pending, state,
 };
-use crate::{
-    opening::Opening,
-    record::{ABANDONED_NS, CLOSED_AT_ONCE_NS, ConnectionRecord, RIGHT_BEHIND_NS},
-    rejection::How,
-    sequence::after,
-    stage::RequestMoments,
-};
+use crate::{opening::Opening, process::How, sequence::after, stage::RequestMoments};
 
 /// The first pieces of a response are reported as they are acknowledged, and those that come after a pause: few responses
 /// have more. Only the end of those that have is looked for by the sweep, which costs a look at every connection.
@@ -245,20 +240,20 @@ impl Connection {
         self.request.zero_window.get().saturating_add(open)
     }
 
-    /// What became of the current request, as in [`ConnectionRecord::pending`].
+    /// What became of the current request, one of [`pending`].
     #[inline(always)]
     #[must_use]
     pub fn pending(&self) -> u32 {
         if self.flags.has(MIDWAY) {
-            ConnectionRecord::UNKNOWN
+            pending::UNKNOWN
         } else if self.sequence.get() == 0 {
-            ConnectionRecord::NOTHING
+            pending::NOTHING
         } else if self.request.bytes_out.get() == 0 {
-            ConnectionRecord::UNANSWERED
+            pending::UNANSWERED
         } else if self.acknowledged_end.get() != self.written_end.get() {
-            ConnectionRecord::CUT
+            pending::CUT
         } else {
-            ConnectionRecord::NOTHING
+            pending::NOTHING
         }
     }
 

@@ -21,12 +21,13 @@ use crate::model::rejection::{
     Evidence::{self, Inferred, Observed},
 };
 use tracer_common::{
+    connection::CLOSED_AT_ONCE_NS,
     connection::{
         ADOPTED, CLOSED_BY_APPLICATION, CLOSED_BY_PEER, RESET_BY_HOST, RESET_BY_PEER, SENT_ON, TIMED_OUT,
         TIMED_OUT_AT_LAST,
     },
     opening::Opening,
-    record::{CLOSED_AT_ONCE_NS, ConnectionRecord},
+    record::ConnectionRecord,
     rejection::{Ended, How, RejectionRecord},
     sequence::after,
     turn::{Marks, Turn},
