@@ -353,7 +353,10 @@ impl Rejections {
 
     /// A rejection that is resolved and classified.
     pub fn take(&mut self, rejection: Rejection) {
-        *self.counted.entry((rejection.netns, rejection.cause)).or_default() += rejection.count;
+        // Beyond the capacity those of other namespaces are counted together.
+        let is_new = !self.counted.contains_key(&(rejection.netns, rejection.cause));
+        let netns = if is_new && self.counted.len() >= CAPACITY { 0 } else { rejection.netns };
+        *self.counted.entry((netns, rejection.cause)).or_default() += rejection.count;
         let Self { sampler, ready, .. } = self;
         sampler.take(rejection, &mut |rejection| ready.push(rejection));
     }

@@ -56,6 +56,14 @@ impl Generations {
     /// a few times per second: between two calls every program that still counted in the old generation has ended.
     pub fn take(&mut self, ebpf: &mut Ebpf) -> Result<Vec<(Key, Tally)>, MapError> {
         let mut taken = Vec::new();
+        match self.take_into(&mut taken, ebpf) {
+            // What is no longer in the maps must not be lost. The next call says the same.
+            Err(error) if taken.is_empty() => Err(error),
+            _ => Ok(taken),
+        }
+    }
+
+    fn take_into(&mut self, taken: &mut Vec<(Key, Tally)>, ebpf: &mut Ebpf) -> Result<(), MapError> {
         let mut counted = 0;
         for name in REJECTIONS {
             let mut map: HashMap<_, Key, Tally> = HashMap::try_from(map(ebpf, name)?)?;
@@ -64,8 +72,9 @@ impl Generations {
                 if key.generation() == self.current {
                     counted += 1;
                 } else {
-                    taken.push((key, map.get(&key, 0)?));
+                    let tally = map.get(&key, 0)?;
                     map.remove(&key)?;
+                    taken.push((key, tally));
                 }
             }
         }
@@ -73,7 +82,7 @@ impl Generations {
         if taken.is_empty() && (counted >= CROWD || (counted != 0 && self.began.elapsed() >= LONGEST)) {
             self.begin(ebpf)?;
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn begin(&mut self, ebpf: &mut Ebpf) -> Result<(), MapError> {
