@@ -77,6 +77,8 @@ pub struct Row {
     /// These are of several listeners and networks, those beyond the number that is kept apart. The rejection holds what they
     /// have in common.
     pub is_other: bool,
+    /// These are of several networks at one listener, those beyond that number. The rejection holds what they have in common.
+    is_folded: bool,
     /// How much is known of the example.
     known: usize,
 }
@@ -84,7 +86,11 @@ pub struct Row {
 impl Row {
     fn new(rejection: &Rejection) -> Self {
         let (network, known) = (network(rejection), known(rejection));
-        Self { rejection: rejection.clone(), network, is_other: false, known }
+        Self { rejection: rejection.clone(), network, is_other: false, is_folded: false, known }
+    }
+
+    fn folded(rejection: &Rejection) -> Self {
+        Self { is_folded: true, known: 0, ..Self::new(rejection) }
     }
 
     fn other(rejection: &Rejection) -> Self {
@@ -93,7 +99,7 @@ impl Row {
 
     fn add(&mut self, next: &Rejection) {
         let all = &mut self.rejection;
-        if self.is_other {
+        if self.is_other || self.is_folded {
             *all = all.clone().together(next);
             self.network = network(all);
             return;
@@ -167,7 +173,9 @@ impl Explained {
 #[derive(Debug, Default)]
 pub struct Rejections {
     rows: HashMap<Key, Row, FixedState>,
-    /// Those beyond [`GROUPS`] rows.
+    /// Those beyond [`GROUPS`] rows, by cause and listener: a scan from many networks hides no other listener.
+    listeners: HashMap<(Cause, Listener), Row, FixedState>,
+    /// Those beyond as many of these.
     others: BTreeMap<Cause, Row>,
 }
 
@@ -181,6 +189,10 @@ impl Rejections {
             row.add(rejection);
         } else if self.rows.len() < GROUPS {
             self.rows.insert(key, Row::new(rejection));
+        } else if let Some(row) = self.listeners.get_mut(&(cause, listener)) {
+            row.add(rejection);
+        } else if self.listeners.len() < GROUPS {
+            self.listeners.insert((cause, listener), Row::folded(rejection));
         } else if let Some(row) = self.others.get_mut(&cause) {
             row.add(rejection);
         } else {
@@ -188,16 +200,20 @@ impl Rejections {
         }
     }
 
+    fn all(&self) -> impl Iterator<Item = &Row> {
+        self.rows.values().chain(self.listeners.values()).chain(self.others.values())
+    }
+
     /// The rows in words: by class, the cause that was counted most first, and of a cause the listener and network that
     /// was counted most.
     pub fn explained(&self, limits: Limits) -> Vec<Explained> {
         let mut totals = BTreeMap::<Cause, u64>::new();
-        for row in self.rows.values().chain(self.others.values()) {
+        for row in self.all() {
             let total = totals.entry(row.rejection.cause).or_default();
             *total = total.saturating_add(row.rejection.count);
         }
         let explained = |row: &Row| Explained { row: row.clone(), explanation: explain(&row.rejection, limits) };
-        let mut rows: Vec<_> = self.rows.values().chain(self.others.values()).map(explained).collect();
+        let mut rows: Vec<_> = self.all().map(explained).collect();
         rows.sort_by_key(|it| {
             let Rejection { cause, count, local, netns, .. } = it.row.rejection;
             let total = totals.get(&cause).copied().unwrap_or(0);
@@ -318,11 +334,30 @@ mod tests {
         };
         assert_eq!((total(Cause::NoListener), total(Cause::FirewallDrop)), (3500, 21));
         let others: Vec<_> = rows.iter().filter(|it| it.row.is_other).collect();
-        assert_eq!((rows.len(), others.len()), (GROUPS + 2, 2));
+        assert_eq!((rows.len(), others.len()), (2 * GROUPS + 2, 2));
         // What they have in common is known, and the port, in which they differ, is not.
         let of = |row: &Row| (Peer::of(&row.rejection).to_string(), row.rejection.local.to_string());
         let common = ("10.0.1.0/24".to_owned(), "10.0.2.5:0".to_owned());
         assert!(others.iter().all(|it| of(&it.row) == common || it.row.rejection.count == 7), "{others:#?}");
+    }
+
+    #[test]
+    fn a_flood_from_many_networks_hides_no_other_listener() {
+        let mut rejections = Rejections::default();
+        for network in 0..=255 {
+            let peer = ([10, 9, network, 1], 41_234).into();
+            rejections.add(&Rejection { cause: Cause::NoListener, peer, ..queue_full() });
+        }
+        rejections.add(&queue_full());
+        let rows = rows(&rejections);
+        let full: Vec<_> = rows.iter().filter(|it| it.row.rejection.cause == Cause::AcceptQueueFull).collect();
+        let [Explained { row, .. }] = full[..] else { panic!("{full:#?}") };
+        assert_eq!((row.rejection.local, row.rejection.peer.ip()), (queue_full().local, queue_full().peer.ip()));
+        assert_eq!((row.is_other, row.rejection.count), (false, queue_full().count));
+        // Those of the flood that are not kept apart have their listener, and no network.
+        let folded = rows.iter().find(|it| it.row.is_folded && it.row.rejection.cause == Cause::NoListener).unwrap();
+        let expected = (queue_full().local, None, 192 * queue_full().count);
+        assert_eq!((folded.row.rejection.local, folded.row.network, folded.row.rejection.count), expected);
     }
 
     #[test]

@@ -15,8 +15,10 @@ const AT_ONCE: u64 = 3;
 const INTERVAL: u64 = 1_000_000_000;
 /// So many of a cause are handed on within [`INTERVAL`], whatever their kinds: a scan has a kind a port.
 const BUDGET: u32 = 20;
-/// Kinds told apart. Beyond, those of a cause in a namespace are one kind.
+/// Kinds told apart. Beyond, those of a cause at a listener are one kind; beyond twice as many, those of a cause in a namespace.
 const CAPACITY: usize = 4096;
+/// A kind of which nothing more came for this time is forgotten where there is no room, in nanoseconds.
+const QUIET: u64 = 60_000_000_000;
 
 /// What makes two rejections the same kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +45,8 @@ pub struct Sampler {
     kinds: HashMap<Kind, Entry, FixedState>,
     /// Since when how many of a cause were handed on.
     spent: HashMap<Cause, (u64, u32), FixedState>,
+    /// When kinds were last forgotten.
+    cleared: u64,
 }
 
 impl Sampler {
@@ -51,9 +55,15 @@ impl Sampler {
         let network = Network::of_address(rejection.peer.ip());
         let (cause, listener) = (rejection.cause, rejection.listener());
         let mut kind = Kind { cause, listener, network: Some(network), apart: rejection.apart() };
-        let is_one = self.kinds.len() < CAPACITY || self.kinds.contains_key(&kind);
+        if self.kinds.len() >= CAPACITY {
+            self.forget(rejection.last);
+        }
+        let is_one = self.has_room(&kind, CAPACITY);
         if !is_one {
-            (kind.listener.local, kind.network, kind.apart) = (NOBODY, None, Apart::default());
+            (kind.network, kind.apart) = (None, Apart::default());
+            if !self.has_room(&kind, 2 * CAPACITY) {
+                kind.listener.local = NOBODY;
+            }
         }
         let entry = self.kinds.entry(kind).or_default();
         rejection = match entry.held.take() {
@@ -72,6 +82,18 @@ impl Sampler {
             on(rejection);
         } else {
             entry.held = Some(rejection);
+        }
+    }
+
+    fn has_room(&self, kind: &Kind, capacity: usize) -> bool {
+        self.kinds.len() < capacity || self.kinds.contains_key(kind)
+    }
+
+    /// Makes room at `now`, at most once per [`INTERVAL`].
+    fn forget(&mut self, now: u64) {
+        if now.saturating_sub(self.cleared) >= INTERVAL {
+            self.cleared = now;
+            self.kinds.retain(|_, entry| entry.held.is_some() || now.saturating_sub(entry.at) < QUIET);
         }
     }
 
@@ -191,10 +213,33 @@ mod tests {
             let local = SocketAddr::from(([10, 0, 2, 5], 1 + index));
             sampler.take(Rejection { local, ..at(1, "10.0.1.7:5000") }, &mut |it| shown.push(it));
         }
-        assert_eq!(sampler.kinds.len(), CAPACITY + 1);
+        assert_eq!(sampler.kinds.len(), 2 * CAPACITY + 1);
         sampler.finish(&mut |it| shown.push(it));
         assert_eq!(shown.iter().map(|it| it.count).sum::<u64>(), 60_000);
         assert!(shown.iter().all(|it| it.count == 1 || it.local.port() == 0), "{shown:#?}");
+    }
+
+    /// After months of scans there is room for what comes next, at whatever listener.
+    #[test]
+    fn quiet_kinds_make_way() {
+        let mut sampler = Sampler::default();
+        for round in 0..4 {
+            let begin = round * 2 * QUIET;
+            for index in 0..60_000_u64 {
+                let [.., high, low] = index.to_be_bytes();
+                let peer = SocketAddr::from(([10, high, low, 1], 5000));
+                sampler.take(Rejection { peer, ..at(begin + index, "10.0.1.7:5000") }, &mut |_| {});
+            }
+            // The flood is shown, bit by bit, and is over.
+            for second in 1..1000 {
+                sampler.tick(begin + second * INTERVAL, &mut |_| {});
+            }
+            let (mut shown, now) = (Vec::new(), begin + 1000 * INTERVAL + QUIET);
+            sampler.take(Rejection { cause: Cause::FirewallDrop, ..at(now, "10.7.7.7:1") }, &mut |it| shown.push(it));
+            assert_eq!((shown.len(), shown[0].peer.port()), (1, 1), "{shown:#?}");
+            assert!(sampler.kinds.len() <= 2 * CAPACITY, "{}", sampler.kinds.len());
+        }
+        assert!(sampler.kinds.len() < CAPACITY, "{}", sampler.kinds.len());
     }
 
     #[test]
