@@ -141,9 +141,9 @@ fn boot(kernel: Kernel, files: &[File], args: &Args) -> Result<bool> {
     };
     let (run, verdict);
     if args.command.is_empty() {
-        let tests = rejections::tests_for(kernel);
-        run = boot(&test_job(tests), &mut |_| {})?;
-        verdict = Verdict::of_test(&run, kernel, tests.len());
+        let suites = rejections::suites_for(kernel);
+        run = boot(&test_job(suites), &mut |_| {})?;
+        verdict = Verdict::of_test(&run, kernel, suites.iter().map(|(_, tests)| tests.len()).sum());
     } else {
         println!("--- {}", image.release);
         let mut output = transcript::Output::of("command");
@@ -162,8 +162,9 @@ fn boot(kernel: Kernel, files: &[File], args: &Args) -> Result<bool> {
 }
 
 /// A job that runs the test, and in it these tests of rejections.
-fn test_job(tests: &[&str]) -> String {
-    format!("REJECTIONS='{}'\n{TEST}", tests.join(" "))
+fn test_job(suites: &[rejections::Suite]) -> String {
+    let lines = suites.iter().map(|(name, tests)| format!("{name} {}\n", tests.join(" ")));
+    format!("SUITES='{}'\n{TEST}", lines.collect::<String>())
 }
 
 /// A job that runs one command of the shell.

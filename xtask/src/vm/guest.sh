@@ -43,12 +43,15 @@ killed() {
 
 # The end-to-end tests of rejections that are for this kernel.
 rejections() {
-    # shellcheck disable=SC2086 # one argument a test
-    TRACER_BIN=/bin/tracer /lab/rejections --exact --test-threads=1 $REJECTIONS
+    echo "$SUITES" | while read -r suite tests; do
+        [ -n "$suite" ] || continue
+        # shellcheck disable=SC2086 # one argument a test
+        TRACER_BIN=/bin/tracer "/lab/$suite" --exact --test-threads=1 $tests </dev/null || exit
+    done
 }
 
 section check tracer check --all --json
 section serve serve
 section watch watch
 section killed killed
-[ -z "$REJECTIONS" ] || section rejections rejections
+[ -z "$SUITES" ] || section rejections rejections

@@ -1,5 +1,5 @@
-//! The end-to-end tests of rejections, as they run in a machine: the test program and the target's are built static, the
-//! lab's tools come from this host.
+//! End-to-end tests of rejections, as they run in a machine: the test programs and the target's are built static, the lab's
+//! tools come from this host.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,15 +16,18 @@ use super::{
 };
 use crate::{arch::Arch, build, sh};
 
-/// The test target of the package `e2e`.
-const TARGET: &str = "rejections";
 /// Where it is in the machine; the target's program is looked for next to it.
 const DIRECTORY: &str = "/lab";
 /// The tools of the lab that the tests below use. Others, such as nginx, are not in the machine.
 const TOOLS: [&str; 2] = ["ip", "nft"];
 
+/// A test program of the package `e2e`, and the tests of it.
+pub type Suite = (&'static str, &'static [&'static str]);
+
 /// Those whose evidence differs by kernel, and that a slow machine can keep the time of.
-const TESTS: [&str; 12] = [
+const SUITES: [Suite; 2] = [("rejections", &REJECTIONS), ("hosts", &HOSTS)];
+
+const REJECTIONS: [&str; 12] = [
     "broken::the_application_closes_before_it_has_read_everything",
     "broken::the_application_is_killed_before_it_responds",
     "broken::the_application_resets_before_it_responds",
@@ -39,10 +42,18 @@ const TESTS: [&str; 12] = [
     "routes::nothing_listens",
 ];
 
+const HOSTS: [&str; 5] = [
+    "listeners::a_full_queue_is_answered_with_a_reset",
+    "listeners::a_program_steers_around_the_socket_that_is_full",
+    "listeners::a_program_steers_to_the_socket_that_is_full",
+    "listeners::one_of_several_workers_is_stuck",
+    "listeners::the_queue_is_full_behind_syn_cookies",
+];
+
 /// The tests for this kernel: all for the oldest and the newest, which show the two kinds of evidence; they are slow.
-pub fn tests_for(kernel: Kernel) -> &'static [&'static str] {
+pub fn suites_for(kernel: Kernel) -> &'static [Suite] {
     match kernel {
-        Kernel { arch: Arch::Amd64, series: Series::V6_1 | Series::Newest } => &TESTS,
+        Kernel { arch: Arch::Amd64, series: Series::V6_1 | Series::Newest } => &SUITES,
         _ => &[],
     }
 }
@@ -54,27 +65,28 @@ pub fn files(arch: Arch) -> Result<Vec<File>> {
         return Ok(Vec::new());
     }
     let mut files = host::programs(&TOOLS)?;
-    let programs = build_tests(arch)?;
-    check_names(&programs[0])?;
-    for (from, name) in programs.into_iter().zip([TARGET, "lab-target"]) {
-        files.push(File { from, to: Path::new(DIRECTORY).join(name) });
+    let mut place = |from, name| files.push(File { from, to: Path::new(DIRECTORY).join(name) });
+    let messages = build_tests(arch)?;
+    for (name, tests) in SUITES {
+        let program = executable(&messages, "test", name).with_context(|| format!("cargo built no {name}"))?;
+        build::check(&program, arch)?;
+        check_names(&program, tests)?;
+        place(program, name);
     }
+    let target = executable(&messages, "bin", "lab-target").context("cargo built no lab-target")?;
+    build::check(&target, arch)?;
+    place(target, "lab-target");
     Ok(files)
 }
 
-/// The test program and the target's.
-fn build_tests(arch: Arch) -> Result<[PathBuf; 2]> {
+/// Builds the test programs and the target's, and returns what cargo says of that.
+fn build_tests(arch: Arch) -> Result<String> {
     let mut cargo = build::cargo("test", arch);
-    cargo.args(["-p", "e2e", "--test", TARGET, "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args(["-p", "e2e", "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args(SUITES.iter().flat_map(|(name, _)| ["--test", name]));
     // They are copied into every machine: without debug information they are a tenth of the size.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
-    let messages = sh::read(cargo.stderr(Stdio::inherit()))?;
-    let programs = [
-        executable(&messages, "test", TARGET).context("cargo built no test program")?,
-        executable(&messages, "bin", "lab-target").context("cargo built no lab-target")?,
-    ];
-    programs.iter().try_for_each(|program| build::check(program, arch))?;
-    Ok(programs)
+    sh::read(cargo.stderr(Stdio::inherit()))
 }
 
 /// The program that cargo's messages tell of.
@@ -85,10 +97,10 @@ fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
 }
 
 /// An error where a test of the list is not in the program: by its own, it would not be missed.
-fn check_names(program: &Path) -> Result<()> {
+fn check_names(program: &Path, tests: &[&str]) -> Result<()> {
     let listed = sh::read(Command::new(program).args(["--list", "--format", "terse"]))?;
     let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
-    let missing: Vec<&str> = TESTS.into_iter().filter(|name| !names.contains(name)).collect();
+    let missing: Vec<&str> = tests.iter().copied().filter(|name| !names.contains(name)).collect();
     ensure!(missing.is_empty(), "no such tests for virtual machines: {missing:?}; there are {names:?}");
     Ok(())
 }
@@ -111,9 +123,9 @@ mod tests {
 
     #[test]
     fn only_the_oldest_and_the_newest_kernel_run_them() {
-        let count = |arch, series| tests_for(Kernel { arch, series }).len();
-        assert_eq!(count(Arch::Amd64, Series::V6_1), TESTS.len());
-        assert_eq!(count(Arch::Amd64, Series::Newest), TESTS.len());
+        let count = |arch, series| suites_for(Kernel { arch, series }).len();
+        assert_eq!(count(Arch::Amd64, Series::V6_1), SUITES.len());
+        assert_eq!(count(Arch::Amd64, Series::Newest), SUITES.len());
         assert_eq!(count(Arch::Amd64, Series::V6_12), 0);
         assert_eq!(count(Arch::Arm64, Series::V6_1), 0);
     }
