@@ -173,9 +173,10 @@ impl Explained {
 #[derive(Debug, Default)]
 pub struct Rejections {
     rows: HashMap<Key, Row, FixedState>,
-    /// Those beyond [`GROUPS`] rows, by cause and listener: a scan from many networks hides no other listener.
+    /// Those beyond [`GROUPS`] rows, by cause and listener: a scan from many networks hides no other listener. As many of these
+    /// are kept, those of which most was counted.
     listeners: HashMap<(Cause, Listener), Row, FixedState>,
-    /// Those beyond as many of these.
+    /// All others.
     others: BTreeMap<Cause, Row>,
 }
 
@@ -191,12 +192,23 @@ impl Rejections {
             self.rows.insert(key, Row::new(rejection));
         } else if let Some(row) = self.listeners.get_mut(&(cause, listener)) {
             row.add(rejection);
-        } else if self.listeners.len() < GROUPS {
-            self.listeners.insert((cause, listener), Row::folded(rejection));
-        } else if let Some(row) = self.others.get_mut(&cause) {
-            row.add(rejection);
         } else {
-            self.others.insert(cause, Row::other(rejection));
+            if self.listeners.len() >= GROUPS {
+                self.fold_least();
+            }
+            self.listeners.insert((cause, listener), Row::folded(rejection));
+        }
+    }
+
+    /// The listener of which least was counted makes way: what it had goes to the others.
+    fn fold_least(&mut self) {
+        let count = |(key, row): (&(Cause, Listener), &Row)| (row.rejection.count, row.rejection.last, *key);
+        let Some((.., key)) = self.listeners.iter().map(count).min() else { return };
+        let Some(Row { rejection, .. }) = self.listeners.remove(&key) else { return };
+        if let Some(row) = self.others.get_mut(&rejection.cause) {
+            row.add(&rejection);
+        } else {
+            self.others.insert(rejection.cause, Row::other(&rejection));
         }
     }
 
@@ -334,7 +346,7 @@ mod tests {
         };
         assert_eq!((total(Cause::NoListener), total(Cause::FirewallDrop)), (3500, 21));
         let others: Vec<_> = rows.iter().filter(|it| it.row.is_other).collect();
-        assert_eq!((rows.len(), others.len()), (2 * GROUPS + 2, 2));
+        assert_eq!((rows.len(), others.len()), (2 * GROUPS + 1, 1));
         // What they have in common is known, and the port, in which they differ, is not.
         let of = |row: &Row| (Peer::of(&row.rejection).to_string(), row.rejection.local.to_string());
         let common = ("10.0.1.0/24".to_owned(), "10.0.2.5:0".to_owned());
