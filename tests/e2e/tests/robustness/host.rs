@@ -73,7 +73,7 @@ fn a_host_that_does_not_answer_loses_nothing() -> Result<()> {
         let told = |output: &lab::tracer::Output| {
             output.rejections.iter().filter(|it| it.cause == "no_listener").map(|it| it.count).sum::<u64>() != 0
         };
-        tracer.wait_for(ms(10_000), told)?;
+        tracer.wait_for(ms(15_000), told)?;
         workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?).sum()
     })?;
     drop(stopped);

@@ -29,9 +29,9 @@ use tracer_core::{
 };
 
 /// For how long something waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// For how long the end of a run waits for all of them.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// For how long the start and the end wait for the kernel's own counters.
 const COUNTERS: Duration = Duration::from_secs(1);
 /// What waits at once. Beyond, the oldest goes on without an answer.
