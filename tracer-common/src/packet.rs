@@ -59,7 +59,7 @@ pub enum PacketKind {
 }
 
 impl PacketKind {
-    /// The kind of a packet with these TCP flags (as in the header) and so many bytes of payload.
+    /// The kind of a packet with these TCP flags (as in the header) and `payload` bytes of payload.
     #[inline(always)]
     #[must_use]
     pub const fn of(flags: u8, payload: u32) -> Self {

@@ -18,12 +18,12 @@ use crate::{
         request::Request,
         status::{Counters, Hook, Run, Shortfalls},
     },
-    output::{Output, lines::Text, objects::Json, terminal::Terminal},
+    output::{Output, json::Json, terminal::Terminal, text::Text},
     recording::write::{Recorder, WriteError},
     report::{Report, Waiting},
     track::{Event, Tracker},
 };
-use rejections::{Question, Rejections};
+use rejections::{ProcessQuestion, Rejections};
 use std::io::{self, Write};
 use totals::OfKey;
 use tracer_common::{
@@ -269,7 +269,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The questions about processes that have come up.
-    pub fn questions(&mut self) -> Vec<Question> {
+    pub fn questions(&mut self) -> Vec<ProcessQuestion> {
         self.rejections.questions()
     }
 

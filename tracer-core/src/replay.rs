@@ -26,9 +26,9 @@ pub struct Show {
     pub limits: Option<Limits>,
 }
 
-/// Why a report is not whole.
+/// Why a replay is not whole.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
+pub enum ReplayError {
     /// The recording.
     #[error(transparent)]
     Recording(#[from] ReadError),
@@ -42,7 +42,7 @@ pub enum ReportError {
 /// # Errors
 ///
 /// If it is no recording, or not whole: what is whole has then been shown.
-pub fn replay(input: impl Read, show: &Show, out: impl Write) -> Result<(), ReportError> {
+pub fn replay(input: impl Read, show: &Show, out: impl Write) -> Result<(), ReplayError> {
     let (clock, mut reader) = Reader::new(input)?;
     let options = Options { view: show.view, min: show.min, count: None };
     let mut pipeline = Pipeline::new(clock, options, out);
@@ -54,12 +54,12 @@ pub fn replay(input: impl Read, show: &Show, out: impl Write) -> Result<(), Repo
         match reader.next() {
             Ok(Some(Block::Record(bytes))) => {
                 if let Some(record) = shown.record(decode(bytes)) {
-                    pipeline.decoded(&record, bytes).map_err(ReportError::Output)?;
+                    pipeline.decoded(&record, bytes).map_err(ReplayError::Output)?;
                 }
             }
             Ok(Some(Block::Rejection(rejection))) => {
                 if shown.rest(&rejection) {
-                    pipeline.rejection(&rejection).map_err(ReportError::Output)?;
+                    pipeline.rejection(&rejection).map_err(ReplayError::Output)?;
                 }
             }
             Ok(Some(Block::Host(facts))) => pipeline.host_says(*facts),
@@ -69,7 +69,7 @@ pub fn replay(input: impl Read, show: &Show, out: impl Write) -> Result<(), Repo
                 }
             }
             Ok(Some(Block::Answer(number, answer))) => pipeline.answer(number, *answer),
-            Ok(Some(Block::Moment(now))) => pipeline.decide(now).map_err(ReportError::Output)?,
+            Ok(Some(Block::Moment(now))) => pipeline.decide(now).map_err(ReplayError::Output)?,
             Ok(Some(Block::Fact(fact))) => pipeline.learn(&fact),
             Ok(Some(Block::Namespace(netns, name))) => pipeline.name_namespace(netns, &name),
             Ok(Some(Block::Hooks(hooks))) => pipeline.hooks(hooks),
@@ -96,7 +96,7 @@ pub fn replay(input: impl Read, show: &Show, out: impl Write) -> Result<(), Repo
             Err(error) => break Err(error),
         }
     };
-    pipeline.finish(&waiting, counters.as_ref()).map_err(ReportError::Output)?;
+    pipeline.finish(&waiting, counters.as_ref()).map_err(ReplayError::Output)?;
     Ok(end?)
 }
 

@@ -12,7 +12,7 @@ use std::{
 use tracer_core::{
     decode::Record,
     model::{place::Places, request::Request},
-    output::{json::Objects, terminal::Terminal, text::Lines},
+    output::{lines::Lines, objects::Objects, terminal::Terminal},
     recording::write::Recorder,
 };
 

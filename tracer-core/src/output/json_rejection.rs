@@ -1,6 +1,6 @@
 //! Rejections as JSON: one as an object of its own, and all of a run in the summary.
 
-use super::json::{Text, line};
+use super::objects::{Displayed, line};
 use crate::{
     aggregate::rejections::{Explained, Peer},
     explain::Explanation,
@@ -20,12 +20,12 @@ use std::{
 struct RejectionObject<'a> {
     kind: &'static str,
     /// Of the latest.
-    time: Text<&'a dyn Display>,
+    time: Displayed<&'a dyn Display>,
     cause: Cause,
     evidence: Evidence,
     count: u64,
     /// When the first was.
-    first: Text<&'a dyn Display>,
+    first: Displayed<&'a dyn Display>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<Kernel<'a>>,
     #[serde(flatten)]
@@ -95,11 +95,11 @@ pub fn rejection(
     let (reason, location) = (rejection.reason.as_deref(), rejection.location.as_deref());
     let object = RejectionObject {
         kind: "rejection",
-        time: Text(&clock.rfc3339(rejection.last)),
+        time: Displayed(&clock.rfc3339(rejection.last)),
         cause: rejection.cause,
         evidence: rejection.evidence,
         count: rejection.count,
-        first: Text(&clock.rfc3339(rejection.first)),
+        first: Displayed(&clock.rfc3339(rejection.first)),
         kernel: (reason.is_some() || location.is_some()).then_some(Kernel { reason, location }),
         ends: Ends::of(rejection),
         connection: rejection.connection.map(|connection| format!("{connection:016x}")),

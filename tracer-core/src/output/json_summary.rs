@@ -1,8 +1,8 @@
 //! The verdict and the figures of a run as one JSON object.
 
 use super::{
-    json::{Text, is_zero, line},
     json_rejection::RowObject,
+    objects::{Displayed, is_zero, line},
 };
 use crate::{
     aggregate::{ProcessPicture, distribution::Times, figures::Picture},
@@ -39,7 +39,7 @@ struct GroupObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    peer_network: Option<Text<&'a dyn Display>>,
+    peer_network: Option<Displayed<&'a dyn Display>>,
     /// The groups beyond the number that is kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<bool>,
@@ -145,7 +145,7 @@ pub fn summary(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let groups = report.groups.iter().map(|(key, it)| GroupObject {
         local_port: Some(key.listener.port()),
         netns: (key.listener.netns != 0).then_some(key.listener.netns),
-        peer_network: Some(Text(&key.network)),
+        peer_network: Some(Displayed(&key.network)),
         other: None,
         figures: figures(it),
     });

@@ -47,7 +47,7 @@ const DEATHS: usize = 256;
 
 /// A question about the process that ended a connection or listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct ProcessQuestion {
     /// Names the question in its answer: the connection.
     pub number: u64,
     /// The process; 0: whichever listens.
@@ -170,7 +170,7 @@ pub struct Rejections {
     closes: Closes,
     waiting: VecDeque<Waiting>,
     deaths: HashMap<(u32, u32, SocketAddr), Death, FixedState>,
-    questions: Vec<Question>,
+    questions: Vec<ProcessQuestion>,
     answers: HashMap<u64, Application, FixedState>,
     /// What is to be shown.
     ready: Vec<Rejection>,
@@ -362,7 +362,7 @@ impl Rejections {
     }
 
     /// The questions that have come up.
-    pub fn questions(&mut self) -> Vec<Question> {
+    pub fn questions(&mut self) -> Vec<ProcessQuestion> {
         std::mem::take(&mut self.questions)
     }
 
@@ -564,11 +564,11 @@ impl Waiting {
             && self.late.as_ref().is_none_or(|late| late.0.reported.saturating_add(HOLD) <= now)
     }
 
-    fn question(&self) -> Option<Question> {
+    fn question(&self) -> Option<ProcessQuestion> {
         let Rejection { netns, local, ref facts, .. } = self.rejection;
         let process = facts.ended_by.as_ref().or(facts.process.as_ref()).map(|process| process.pid);
         let pid = process.or((self.rejection.cause == Cause::NoResponse).then_some(0))?;
-        Some(Question { number: self.number, pid, netns, local })
+        Some(ProcessQuestion { number: self.number, pid, netns, local })
     }
 }
 

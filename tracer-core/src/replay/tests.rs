@@ -449,6 +449,6 @@ fn a_closed_pipe_is_an_error_that_can_be_told_from_others() {
     let bytes = recording();
     for json in [false, true] {
         let error = replay(&bytes[..], &Args { json, ..all() }.show(Terminal::default()), Head(300)).unwrap_err();
-        assert!(matches!(error, ReportError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe));
+        assert!(matches!(error, ReplayError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe));
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     cli::CheckArgs,
     probe::{
         Filters, HookStatus, Probe, ProbeError, Ways,
-        host::{self, HostFacts},
+        host::{self, HostCheck},
     },
 };
 use anyhow::Context;
@@ -38,7 +38,7 @@ enum Outcome {
     Failed(ProbeError),
 }
 
-fn examine(facts: &HostFacts, ways: Ways) -> Outcome {
+fn examine(facts: &HostCheck, ways: Ways) -> Outcome {
     let tried = Probe::supports_btf().and_then(|()| {
         if facts.missing_capabilities.is_empty() {
             Probe::attach(&Filters::default(), ways, false)
@@ -56,7 +56,7 @@ fn examine(facts: &HostFacts, ways: Ways) -> Outcome {
     }
 }
 
-fn text(out: &mut impl Write, facts: &HostFacts, outcome: &Outcome) -> io::Result<()> {
+fn text(out: &mut impl Write, facts: &HostCheck, outcome: &Outcome) -> io::Result<()> {
     writeln!(out, "kernel      {} {}", facts.release, facts.machine)?;
     writeln!(out, "lockdown    {}", facts.lockdown.as_deref().unwrap_or("not readable"))?;
     let missing = &facts.missing_capabilities;
@@ -115,7 +115,7 @@ struct Json<'a> {
     hooks: Vec<Hook>,
 }
 
-fn json(out: &mut impl Write, facts: &HostFacts, outcome: &Outcome) -> anyhow::Result<()> {
+fn json(out: &mut impl Write, facts: &HostCheck, outcome: &Outcome) -> anyhow::Result<()> {
     let (can_be_traced, error, hooks) = match outcome {
         Outcome::Tried { hooks, verdict, .. } => (
             Some(verdict.is_ok()),

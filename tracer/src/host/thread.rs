@@ -15,7 +15,7 @@ use tracer_core::{
     model::{
         application::Application, facts::HostFacts, place::Fact, reconciliation::TcpCounters, rejection::ProcessName,
     },
-    pipeline::rejections::Question as About,
+    pipeline::rejections::ProcessQuestion,
 };
 
 /// Questions that wait at once.
@@ -27,14 +27,14 @@ pub enum Question {
     /// What is known of an event of the kernel side, whose drop reason has this name?
     Event(Box<RejectionRecord>, Option<String>),
     /// What is known of a process?
-    Application(About),
+    Application(ProcessQuestion),
     /// Which process listens on `local` in the network namespace `netns`?
     Listener { netns: u32, local: SocketAddr },
     /// What is the control group of the process?
     ControlGroup(Process),
-    /// What are the kernel's own counters of this network namespace, or of all?
-    Counters(Option<u32>),
-    /// No question: the functions at these addresses of the kernel will be asked for.
+    /// What are the kernel's own counters of the network namespace `netns`, or of all? `number` names the question.
+    Counters { number: u32, netns: Option<u32> },
+    /// Look up the kernel functions at these addresses, because events that name them follow.
     Locate(Vec<u64>),
 }
 
@@ -49,13 +49,13 @@ pub enum Answer {
     Listener(Option<ProcessName>),
     /// To [`Question::ControlGroup`], if it was found.
     ControlGroup(Option<Fact>),
-    /// To [`Question::Counters`].
-    Counters(Vec<(u32, TcpCounters)>),
+    /// To [`Question::Counters`], with its number.
+    Counters(u32, Vec<(u32, TcpCounters)>),
     /// To [`Question::Locate`].
     Located,
 }
 
-/// The thread. It ends when this is dropped, behind the question that it is at; nobody waits for that.
+/// The thread. Once this is dropped, the thread ends after its current question. Nobody waits for that.
 pub struct HostThread {
     questions: SyncSender<Question>,
     answers: Receiver<Answer>,
@@ -108,12 +108,12 @@ fn answer(mut host: Host, questions: &Receiver<Question>, answers: &Sender<Answe
     while let Ok(question) = questions.recv() {
         let answer = match question {
             Question::Event(record, reason) => Answer::Event(Box::new(host.facts(&record, reason))),
-            Question::Application(About { number, pid, netns, local }) => {
+            Question::Application(ProcessQuestion { number, pid, netns, local }) => {
                 Answer::Application(number, Box::new(host.application(pid, netns, local)))
             }
             Question::Listener { netns, local } => Answer::Listener(host.listener(netns, local)),
             Question::ControlGroup(process) => Answer::ControlGroup(groups.find(&process)),
-            Question::Counters(netns) => Answer::Counters(counters_of(netns)),
+            Question::Counters { number, netns } => Answer::Counters(number, counters_of(netns)),
             Question::Locate(addresses) => {
                 host.locate(&addresses);
                 Answer::Located
@@ -140,10 +140,11 @@ mod tests {
     fn the_thread_answers_and_more_questions_than_fit_are_refused() {
         let mut thread = HostThread::start(Host::default()).unwrap();
         let netns = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
-        assert!(thread.ask(Question::Counters(Some(netns))));
+        assert!(thread.ask(Question::Counters { number: 7, netns: Some(netns) }));
         let answer = thread.wait(Instant::now() + Duration::from_secs(10));
-        assert!(matches!(answer, Some(Answer::Counters(counters)) if counters[0].0 == netns));
-        let asked = (0..10 * CAPACITY).take_while(|_| thread.ask(Question::Counters(None))).count();
+        assert!(matches!(answer, Some(Answer::Counters(7, counters)) if counters[0].0 == netns));
+        let asked =
+            (0..10 * CAPACITY).take_while(|_| thread.ask(Question::Counters { number: 0, netns: None })).count();
         assert_eq!(asked, CAPACITY);
         assert!(thread.wait(Instant::now() + Duration::from_secs(10)).is_some() && thread.has_room());
     }

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 /// The facts that decide whether tracing can work at all.
 #[derive(Debug, Clone)]
-pub struct HostFacts {
+pub struct HostCheck {
     /// `uname -r`.
     pub release: String,
     /// `uname -m`.
@@ -27,10 +27,10 @@ const CAP_BPF: (u32, &str) = (39, "CAP_BPF");
 /// # Errors
 ///
 /// If `/proc` is not there.
-pub fn facts() -> io::Result<HostFacts> {
+pub fn facts() -> io::Result<HostCheck> {
     let status = fs::read_to_string("/proc/self/status")?;
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").ok();
-    Ok(HostFacts {
+    Ok(HostCheck {
         release: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         machine: std::env::consts::ARCH,
         lockdown: lockdown.as_deref().and_then(chosen).map(ToOwned::to_owned),

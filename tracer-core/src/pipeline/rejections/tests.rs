@@ -1,6 +1,6 @@
 //! Tests of when something is a rejection, of when that is decided, and of what is counted.
 
-use super::{ANSWER, Close, HOLD, Question, Rejections, WAITING};
+use super::{ANSWER, Close, HOLD, ProcessQuestion, Rejections, WAITING};
 use crate::{
     model::{
         application::Application,
@@ -124,7 +124,7 @@ fn a_race_is_held_until_it_shows_why_the_connection_was_closed() {
     assert!(rejections.is_due(NOW + HOLD));
     assert_eq!(tick(&mut rejections, NOW + HOLD), []);
     let local = "10.0.2.5:8080".parse().unwrap();
-    assert_eq!(rejections.questions(), [Question { number: 7, pid: 77, netns: NETNS, local }]);
+    assert_eq!(rejections.questions(), [ProcessQuestion { number: 7, pid: 77, netns: NETNS, local }]);
     assert_eq!(rejections.questions(), [], "it is asked once");
     assert!(!rejections.is_due(NOW + HOLD));
     rejections.answer(7, runs());
@@ -586,7 +586,7 @@ fn who_does_not_accept_is_asked_about() {
     rejections.tick(100 * S);
     assert!(rejections.ready().is_empty(), "the answer has not come");
     let questions = rejections.questions();
-    let [Question { number, pid: 0, .. }] = questions[..] else { panic!("{questions:?}") };
+    let [ProcessQuestion { number, pid: 0, .. }] = questions[..] else { panic!("{questions:?}") };
     let process = Some(ProcessName { pid: 7, comm: "web".to_owned(), how: None });
     let answer = Application { process: process.clone(), open_files: Some((20, 20)), ..Application::default() };
     rejections.answer(number, answer);

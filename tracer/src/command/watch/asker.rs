@@ -1,7 +1,7 @@
-//! Between the records and what this host says about them: nobody here waits for an answer.
+//! Passes rejections to the pipeline together with what this host says about them, without blocking.
 //!
-//! Rejections, and what was counted without being reported, wait in the order in which they came until they have been answered. One
-//! whose answer takes too long, or whose question found no room, is shown with what the kernel side knows, and counted.
+//! Rejections, and counts that were not reported one by one, wait in the order in which they came until the host has answered. A
+//! rejection whose answer takes too long, or whose question found no room, is shown with what the kernel side knows. It is counted.
 
 use crate::host::{
     answers::Host,
@@ -28,13 +28,14 @@ use tracer_core::{
     },
 };
 
-/// For how long something waits for its answer.
+/// For how long a rejection waits for its answer. On a slow machine the answer to a dropped SYN takes seconds: it needs the ruleset
+/// and the kernel's symbols.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For how long the end of a run waits for all of them.
+/// For how long the end of a run waits for all answers.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// For how long the start and the end wait for the kernel's own counters.
 const COUNTERS: Duration = Duration::from_secs(1);
-/// What waits at once. Beyond, the oldest goes on without an answer.
+/// At most this many rejections wait. Beyond, the oldest is passed on without an answer.
 const CAPACITY: usize = 4096;
 
 /// What waits.
@@ -82,12 +83,14 @@ pub struct Asker {
     waiting: VecDeque<Waiting>,
     /// Answers to the first of those that wait and were asked for.
     found: VecDeque<Found>,
-    /// Answers that come too late: so many of the next ones.
+    /// How many of the next answers belong to rejections that were already passed on.
     late: usize,
-    /// The latest counters of the kernel's, by network namespace.
+    /// The number of the latest question about the kernel's own counters.
+    counters_asked: u32,
+    /// The answer to that question, by network namespace.
     counters: Option<BTreeMap<u32, TcpCounters>>,
     netns: Option<u32>,
-    /// Questions that were not answered in time, or not asked.
+    /// Questions about rejections that were not answered in time, or had no room.
     pub unanswered: u64,
 }
 
@@ -98,7 +101,18 @@ impl Asker {
         let namer = Namer::start().inspect_err(|error| log::warn!("network namespaces have no names: {error}")).ok();
         let thread = HostThread::start(Host::default())?;
         let (waiting, found) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { thread, namer, reasons, waiting, found, late: 0, counters: None, netns, unanswered: 0 })
+        Ok(Self {
+            thread,
+            namer,
+            reasons,
+            waiting,
+            found,
+            late: 0,
+            counters_asked: 0,
+            counters: None,
+            netns,
+            unanswered: 0,
+        })
     }
 
     /// Takes an event that the kernel side reported.
@@ -130,19 +144,19 @@ impl Asker {
         self.wait_for(What::Listener(Box::new(rejection)), Some(question));
     }
 
-    /// Whether tallies wait: more of them had better stay where they are.
+    /// Whether tallies wait. Then more of them are left in the kernel's maps.
     pub fn has_tallies(&self) -> bool {
         self.waiting.iter().any(|it| matches!(it.what, What::Tallies(_)))
     }
 
-    /// Asks what the pipeline wants to know, and hands on what has been answered. To be called a few times per second.
+    /// Asks what the pipeline wants to know, and passes on what has been answered. To be called a few times per second.
     pub fn tick(&mut self, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         if let Some(namer) = &self.namer {
             pipeline.unnamed().into_iter().for_each(|netns| namer.ask(netns));
             namer.found().for_each(|(netns, name)| pipeline.name_namespace(netns, &name));
         }
         for process in pipeline.unplaced() {
-            // The pipeline wants to know it again, unless it is answered.
+            // Without an answer the pipeline asks again.
             self.thread.ask(Question::ControlGroup(process));
         }
         for question in pipeline.questions() {
@@ -154,10 +168,11 @@ impl Asker {
         self.go_on(pipeline)
     }
 
-    /// Asks for the kernel's own counters.
+    /// Asks for the kernel's own counters. Returns until when to wait for the answer.
     pub fn ask_counters(&mut self) -> Instant {
         self.counters = None;
-        self.thread.ask(Question::Counters(self.netns));
+        self.counters_asked += 1;
+        self.thread.ask(Question::Counters { number: self.counters_asked, netns: self.netns });
         Instant::now() + COUNTERS
     }
 
@@ -176,7 +191,7 @@ impl Asker {
         self.counters.take().unwrap_or_default()
     }
 
-    /// Waits for all answers, but not for long, and hands on everything that waits.
+    /// Waits for all answers, at most [`LAST_PATIENCE`], and passes on everything that waits.
     pub fn finish(&mut self, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         let until = Instant::now() + LAST_PATIENCE;
         let mut result = self.tick(pipeline);
@@ -216,12 +231,15 @@ impl Asker {
             Answer::Listener(process) => self.found.push_back(Found::Listener(process)),
             Answer::Application(number, application) => pipeline.answer(number, *application),
             Answer::ControlGroup(fact) => fact.iter().for_each(|fact| pipeline.learn(fact)),
-            Answer::Counters(counters) => self.counters = Some(counters.into_iter().collect()),
-            Answer::Located => {}
+            Answer::Counters(number, counters) if number == self.counters_asked => {
+                self.counters = Some(counters.into_iter().collect());
+            }
+            // To a question that nobody waits for any more, or to none.
+            Answer::Counters(..) | Answer::Located => {}
         }
     }
 
-    /// Hands on what need not wait any more.
+    /// Passes on what need not wait any more.
     fn go_on(&mut self, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         let mut result = Ok(());
         while let Some(first) = self.waiting.pop_front() {
@@ -264,7 +282,7 @@ impl Asker {
         }
     }
 
-    /// Hands on what was not answered, or needs no answer.
+    /// Passes on what was not answered, or needs no answer.
     fn without_answer(&mut self, first: Waiting, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         self.late += usize::from(first.question == Asked::Yes);
         self.unanswered += u64::from(first.question != Asked::Not);

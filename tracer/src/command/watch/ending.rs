@@ -55,8 +55,8 @@ pub fn finish(
         pipeline.notice_waiting(record);
     }
     let tallies = first.keep(probe.tallies());
-    let mut rest = Ending { scope: &scope, own: &own, pipeline: &mut pipeline };
-    let told = rest.tell(&mut asker, tallies, counters.as_ref());
+    let mut end = End { scope: &scope, own: &own, pipeline: &mut pipeline };
+    let told = end.tell(&mut asker, tallies, counters.as_ref());
     first.keep(told);
     counters = counters.map(|it| it.with_unanswered(asker.unanswered));
     let whole = first.keep(pipeline.finish(&waiting, counters.as_ref()));
@@ -88,14 +88,14 @@ fn counters_before_end(records: &mut Records, sink: &mut Sink) -> anyhow::Result
     Ok(BTreeMap::new())
 }
 
-/// What is told when nothing is traced any more.
-struct Ending<'a> {
+/// What is passed on when nothing is traced any more.
+struct End<'a> {
     scope: &'a Scope,
     own: &'a OwnCounters,
     pipeline: &'a mut Pipeline<'static>,
 }
 
-impl Ending<'_> {
+impl End<'_> {
     /// Passes the rest on, as far as it could be read: what the kernel counted and did not report, what its queues were like, what
     /// never came, and what of the kernel's own counters all of that explains. An error of the output keeps nothing from the
     /// recording.
@@ -127,7 +127,7 @@ impl Ending<'_> {
         result
     }
 
-    /// Passes on what came for ports of nobody, and for which ports nothing came.
+    /// Passes on what came for ports without a listener, and for which ports nothing came.
     fn tell_arrivals(&mut self, tallies: &Tallies, totals: Option<&Counters>, kernel_saw: bool) -> io::Result<()> {
         let Some(totals) = totals.filter(|it| self.scope.sees_arrivals && it.untraced() == (0, 0)) else {
             return Ok(());
