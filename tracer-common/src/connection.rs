@@ -106,10 +106,10 @@ const ENDS: u32 = CLOSED_BY_APPLICATION | CLOSED_BY_PEER | RESET_BY_PEER | RESET
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Request {
-    /// The moments between its stages.
-    pub moments: SharedRequestMoments,
     /// Payload bytes received.
     pub bytes_in: Shared<u64>,
+    /// The moments between its stages.
+    pub moments: SharedRequestMoments,
     /// Payload bytes that the application wrote.
     pub bytes_out: Shared<u64>,
     /// Nanoseconds for which the window was closed, but for [`Connection::zero_since`].
@@ -128,7 +128,8 @@ pub struct Request {
 ///
 /// Packets and the application are often handled on different CPUs, and each cache line that both write travels between
 /// them twice a request. So what an event looks at comes first: with the kernel's own head of the value (8 bytes) it fills
-/// one line, the moments of the request the next. What follows is written seldom, or on one side only.
+/// one line, the moments of the request the next. What follows is written seldom, or only where packets are handled; the
+/// application's side does not look at it.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Connection {
@@ -152,12 +153,12 @@ pub struct Connection {
     pub zero_since: Shared<u64>,
     /// The socket cookie; 0: nothing but the moment of `accept()` is known yet.
     pub id: Shared<u64>,
+    /// The current request; meaningful once one has begun.
+    pub request: Request,
     /// Network namespace, by inode number.
     pub netns: Shared<u32>,
     /// Bytes that the application had not read when the connection closed.
     pub unread: Shared<u32>,
-    /// The current request; meaningful once one has begun.
-    pub request: Request,
     /// Who read the current request.
     pub process: SharedProcess,
     /// Both ends.
@@ -189,7 +190,7 @@ pub struct Connection {
 }
 
 const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 24 + 8);
-const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_in) == 120);
+const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_out) == 120);
 
 /// A segment that arrived, before TCP has looked at it.
 #[derive(Clone, Copy, Debug)]

@@ -91,6 +91,8 @@ offsets! {
     copied_seq: "tcp_sock" "copied_seq",
     /// `u32`: the end of what the application has written, plus 1 once a FIN is queued.
     write_seq: "tcp_sock" "write_seq",
+    /// `u32`: the end of what was sent.
+    snd_nxt: "tcp_sock" "snd_nxt",
     /// `u32`: first sequence number not yet acknowledged.
     snd_una: "tcp_sock" "snd_una",
     /// `u64`: when an ACK last acknowledged something, microseconds of `CLOCK_MONOTONIC`.
@@ -177,7 +179,7 @@ offsets! {
     skc_listener: "sock" "__sk_common.skc_listener",
 }
 
-const _: () = assert!(size_of::<Offsets>() == 66 * 2);
+const _: () = assert!(size_of::<Offsets>() == 67 * 2);
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,18 @@ use aya_ebpf::{
 
 use crate::{
     kernel::{Sock, now},
+    maps::is_known_port,
     traced::find,
 };
 
+/// Where something waits to be sent, as a response's head for its body, this is not the first piece: a request begins only
+/// when all that was written is acknowledged. That saves the look at the connection.
 #[inline(always)]
 fn written(sock: Sock) {
-    if let Some(connection) = find(sock) {
+    if is_known_port(sock.local_port())
+        && sock.as_tcp().is_some_and(|tcp| !tcp.has_unsent())
+        && let Some(connection) = find(sock)
+    {
         connection.write(now);
     }
 }

@@ -161,7 +161,7 @@ impl Connection {
     }
 
     /// Whether the first bytes of the current turn are worth a look, which costs as much as the rest of a read. On a
-    /// connection that has carried nothing but HTTP/1, a turn as long as most requests is one: only every fourth is looked
+    /// connection that has carried nothing but HTTP/1, a turn as long as most requests is one: only every eighth is looked
     /// at, to see an upgrade. Bodies come in full segments or behind an interim response, and control data is short.
     #[inline(always)]
     #[must_use]
@@ -169,7 +169,7 @@ impl Connection {
         let is_http = self.flags.get() & OPENINGS == HTTP;
         let is_plain = self.request.bytes_in.get() > 32 && self.request.bytes_in.get() <= 1400;
         let is_asked = self.flags.get() & OPENING == ASKED << OPENING_SHIFT;
-        !is_http || !is_plain || is_asked || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(4)
+        !is_http || !is_plain || is_asked || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(8)
     }
 
     /// The first bytes of the current turn were of that class.

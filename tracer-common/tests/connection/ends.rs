@@ -261,7 +261,7 @@ fn most_requests_of_a_plain_connection_are_not_looked_at() {
         }
         looks
     };
-    assert_eq!(looked_at(Opening::Http, 500), [1, 2, 4, 8]);
+    assert_eq!(looked_at(Opening::Http, 500), [1, 2, 8]);
     // Control data, bodies, and whatever is not known to be HTTP.
     for (opening, length) in
         [(Opening::Http, 30), (Opening::Http, 1448), (Opening::TlsData, 500), (Opening::Unknown, 500)]
