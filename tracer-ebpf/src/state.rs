@@ -19,31 +19,17 @@ use crate::{
     },
 };
 
-/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, under the socket's lock.
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, under the socket's lock: what packets
+/// and timers do to a connection.
 ///
-/// Three programs, because the kernel does not enter one that it has interrupted on the same CPU: what a process does to one
+/// Two programs, because the kernel does not enter one that it has interrupted on the same CPU: what a process does to one
 /// socket must not hide what the softirq above it does to others.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn established(context: BtfTracePointContext) -> u32 {
-    let (sock, old, new) = change(&context);
-    // The only way for a TCP socket from SYN_RECV to ESTABLISHED that is not a listener's child is a simultaneous
-    // open, which no server takes part in.
-    if old == state::SYN_RECV && new == state::ESTABLISHED {
-        born(sock);
-    } else if new == state::LISTEN {
-        drops::serve(sock.local_port());
-    } else if old == state::SYN_SENT && new == state::ESTABLISHED {
-        ignore_outgoing(sock);
-    }
-    0
-}
-
-/// The same, for what packets and timers do to a connection afterwards.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn state_changed(context: BtfTracePointContext) -> u32 {
     let (sock, old, new) = change(&context);
     if !sock.is_owned() {
         not_by_process();
+        began(sock, old, new);
         changed(&context, sock, old, new);
     }
     0
@@ -59,6 +45,7 @@ pub fn state_changed_by_process(context: BtfTracePointContext) -> u32 {
         if old == state::LISTEN && new == state::CLOSE {
             report_listener_closed(sock);
         } else {
+            began(sock, old, new);
             changed(&context, sock, old, new);
         }
         by_process(false);
@@ -72,7 +59,20 @@ fn change(context: &BtfTracePointContext) -> (Sock, u8, u8) {
     (Sock::new(context.arg(0)), context.arg::<u64>(1) as u8, context.arg::<u64>(2) as u8)
 }
 
-/// A connection's state changed; what comes before its birth is for `established`. Not inlined: two programs call it, so the
+/// A listener or a connection begins, if it does.
+#[inline(always)]
+fn began(sock: Sock, old: u8, new: u8) {
+    match (old, new) {
+        // The only other way for a TCP socket from SYN_RECV to ESTABLISHED than as a listener's child is a simultaneous open,
+        // which no server takes part in.
+        (state::SYN_RECV, state::ESTABLISHED) => born(sock),
+        (state::SYN_SENT, state::ESTABLISHED) => ignore_outgoing(sock),
+        (_, state::LISTEN) => drops::serve(sock.local_port()),
+        _ => {}
+    }
+}
+
+/// A connection's state changed; what comes before its birth is for [`began`]. Not inlined: two programs call it, so the
 /// compiler would make functions of parts of it, and all their stacks together may have 512 bytes.
 #[inline(never)]
 fn changed(context: &impl EbpfContext, sock: Sock, old: u8, new: u8) {

@@ -84,7 +84,7 @@ pub const HOOKS: &[Hook] = &[
         name: "state",
         essential: true,
         lost: "connections: how they begin and end",
-        ways: &[typed!("inet_sock_set_state", "established", "state_changed", "state_changed_by_process")],
+        ways: &[typed!("inet_sock_set_state", "state_changed", "state_changed_by_process")],
     },
     Hook {
         name: ACCEPT,

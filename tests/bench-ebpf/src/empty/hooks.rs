@@ -18,7 +18,6 @@ macro_rules! typed {
 }
 
 typed! {
-    established: "inet_sock_set_state",
     state_changed: "inet_sock_set_state",
     state_changed_by_process: "inet_sock_set_state",
     tcp_probe: "tcp_probe",

@@ -17,7 +17,7 @@ use super::{Attached, Told};
 
 /// Each typed tracepoint, and the programs at it.
 const TYPED: [(&str, &[&str]); 10] = [
-    ("inet_sock_set_state", &["established", "state_changed", "state_changed_by_process"]),
+    ("inet_sock_set_state", &["state_changed", "state_changed_by_process"]),
     ("tcp_probe", &["tcp_probe"]),
     ("tcp_rcv_space_adjust", &["tcp_rcv_space_adjust"]),
     ("tcp_sendmsg_locked", &["tcp_sendmsg_locked"]),

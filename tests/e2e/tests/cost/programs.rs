@@ -12,7 +12,6 @@ struct Budget(&'static str, u64, u64);
 /// different ways (an earlier `tc_ingress`: Linux 6.1 23 271 instructions, 6.12 6 925, 6.18 17 930, 7.3 7 398): a tenth
 /// more than on the worst of these. What is left differs by their types only: a fifth more than on 6.18.
 const BUDGETS: &[Budget] = &[
-    Budget("established", 4400, 2180),
     Budget("inet_csk_accept_2", 250, 220),
     Budget("inet_csk_accept_4", 250, 220),
     Budget("inet_csk_accept_return", 300, 300),

@@ -15,7 +15,6 @@ struct Budget(&'static str, u64);
 /// The programs, by name. Client and server are on this host, so both sides' packets, reads and writes count: on a host
 /// that serves only it is half of this.
 const BUDGETS: &[Budget] = &[
-    Budget("established", 20),
     Budget("inet_csk_accept_2", 2),
     Budget("inet_csk_accept_4", 2),
     Budget("inet_csk_accept_return", 2),
