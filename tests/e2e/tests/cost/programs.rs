@@ -17,8 +17,8 @@ const BUDGETS: &[Budget] = &[
     Budget("inet_csk_accept_return", 300, 300),
     Budget("kfree_skb", 16_100, 4250),
     Budget("net_dev_start_xmit", 9200, 3280),
-    Budget("state_changed", 6100, 2360),
-    Budget("state_changed_by_process", 6100, 2360),
+    Budget("state_changed", 8900, 4000),
+    Budget("state_changed_by_process", 14_500, 4350),
     Budget("sweep", 2150, 545),
     Budget("sys_exit_accept", 450, 450),
     Budget("sys_exit_accept4", 450, 450),
@@ -29,9 +29,9 @@ const BUDGETS: &[Budget] = &[
     Budget("tcp_retransmit_skb", 210, 180),
     Budget("tcp_retransmit_synack", 2950, 1280),
     Budget("tcp_send_reset", 420, 380),
-    Budget("tcp_sendmsg", 60, 60),
-    Budget("tcp_sendmsg_locked", 60, 60),
-    Budget("tcp_sendpage", 60, 60),
+    Budget("tcp_sendmsg", 95, 105),
+    Budget("tcp_sendmsg_locked", 95, 105),
+    Budget("tcp_sendpage", 95, 105),
 ];
 
 #[test]
