@@ -190,7 +190,8 @@ pub struct Connection {
 }
 
 const _: () = assert!(size_of::<Connection>() == 56 + 104 + 32 + 40 + 32 + 8 + 16 + 24 + 24 + 8);
-const _: () = assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_out) == 120);
+const _: () =
+    assert!(offset_of!(Connection, request.moments) == 56 && offset_of!(Connection, request.bytes_out) == 120);
 
 /// A segment that arrived, before TCP has looked at it.
 #[derive(Clone, Copy, Debug)]

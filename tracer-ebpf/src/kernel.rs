@@ -300,7 +300,8 @@ impl TcpSock {
     /// Whether something was written that has not been sent for the first time.
     #[inline(always)]
     pub fn has_unsent(self) -> bool {
-        let (Some(written), Some(sent)) = (self.0.load::<u32>(offset!(write_seq)), self.0.load(offset!(snd_nxt))) else {
+        let (Some(written), Some(sent)) = (self.0.load::<u32>(offset!(write_seq)), self.0.load(offset!(snd_nxt)))
+        else {
             return false;
         };
         written != sent

@@ -188,6 +188,7 @@ async fn follow(
                 }
                 if sweeps.is_look() && !sink.asker.has_tallies() {
                     sink.asker.tallies(probe.take_tallies()?, &mut sink.pipeline)?;
+                    probe.take_accept_queues()?.iter().for_each(|(key, tally)| sink.asker.listener(key, tally));
                 }
                 sink.tick()?;
             }

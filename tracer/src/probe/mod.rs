@@ -1,5 +1,6 @@
 //! The probe: loads the BPF object, attaches its hooks, and gives what the kernel reports.
 
+mod accept_queues;
 mod attach;
 mod btf;
 pub mod clsact;
@@ -31,24 +32,25 @@ use tracer_common::{
     counter::Counter,
     offsets::Offsets,
     record::RequestRecord,
-    rejection::{Key, Tally},
+    rejection::{Key, ListenerKey, ListenerTally, Tally},
     settings::{PORT_WORDS, Settings, port_bit},
 };
 use tracer_core::{explain::reasons, model::tallies::Tallies, units::Plural};
 
 use crate::clock;
 
-pub use self::{
-    attach::{HookStatus, Ways},
-    follow::Untraced,
-    hooks::{SYN, optional},
-};
 use self::{
+    accept_queues::AcceptQueues,
     attach::{Host, Keep},
     btf::{BtfError, KernelBtf},
     follow::{Filter, Follower, Scope},
     namespace::Interfaces,
     tallies::Generations,
+};
+pub use self::{
+    attach::{HookStatus, Ways},
+    follow::Untraced,
+    hooks::{SYN, optional},
 };
 
 /// The kernel's description of its own types.
@@ -137,6 +139,7 @@ pub struct Probe {
     ports: Vec<u16>,
     reasons: Vec<(String, u64)>,
     generations: Generations,
+    accept_queues: AcceptQueues,
     /// The hooks without which nothing passes the filters.
     needed: Vec<&'static str>,
 }
@@ -199,8 +202,8 @@ impl Probe {
         // The programs begin here: with some hooks only, a request would be seen in part.
         set_realtime_offset(&mut ebpf)?;
         let missing = offsets.missing().filter(|member| !OTHER_ARCHITECTURE.contains(member)).collect();
-        let generations = Generations::default();
-        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, generations, needed: needed(filters) })
+        let (generations, accept_queues) = (Generations::default(), AcceptQueues::default());
+        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, generations, accept_queues, needed: needed(filters) })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -250,6 +253,15 @@ impl Probe {
     /// If a map cannot be read or written.
     pub fn take_tallies(&mut self) -> Result<Vec<(Key, Tally)>, ProbeError> {
         Ok(self.generations.take(&mut self.ebpf)?)
+    }
+
+    /// Takes tallies of accept queues out of the kernel's maps if there are many: those that were not used for the longest time.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read.
+    pub fn take_accept_queues(&mut self) -> Result<Vec<(ListenerKey, ListenerTally)>, ProbeError> {
+        Ok(self.accept_queues.take(&mut self.ebpf)?)
     }
 
     /// An error if a hook is missing without which nothing can be traced.

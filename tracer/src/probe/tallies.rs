@@ -94,7 +94,8 @@ impl Generations {
     }
 }
 
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, MapError> {
+/// The map of that name.
+pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, MapError> {
     ebpf.map_mut(name).ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))
 }
 

@@ -13,10 +13,10 @@ use std::{
     io,
     time::{Duration, Instant},
 };
-use tracer_common::rejection::{Event, Key, RejectionRecord, Tally};
+use tracer_common::rejection::{Event, Key, ListenerKey, ListenerTally, RejectionRecord, Tally};
 use tracer_core::{
     decode::{Record, encode_rejection},
-    explain::reasons::Names,
+    explain::{connection, reasons::Names},
     model::{
         facts::HostFacts,
         reconciliation::TcpCounters,
@@ -138,8 +138,10 @@ impl Asker {
         self.go_on(pipeline)
     }
 
-    /// Takes a warning about a listener whose process is still to be found.
-    pub fn listener(&mut self, rejection: Rejection) {
+    /// Takes the tally of a listener's accept queue. A queue that was near its limit is a warning, for which the listener's
+    /// process is still to be found.
+    pub fn listener(&mut self, key: &ListenerKey, tally: &ListenerTally) {
+        let Some(rejection) = connection::of_listener(key, tally) else { return };
         let question = Question::Listener { netns: rejection.netns, local: rejection.local };
         self.wait_for(What::Listener(Box::new(rejection)), Some(question));
     }

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tracer_core::{
-    explain::connection,
     model::{reconciliation::TcpCounters, status::Counters, tallies::Tallies},
     pipeline::{
         Pipeline,
@@ -113,9 +112,7 @@ impl End<'_> {
         };
         let mut result = asker.tallies(std::mem::take(&mut tallies.rejections), self.pipeline);
         for (key, tally) in &tallies.listeners {
-            if let Some(rejection) = connection::of_listener(key, tally) {
-                asker.listener(rejection);
-            }
+            asker.listener(key, tally);
         }
         result = result.and(asker.finish(self.pipeline));
         result = result.and(self.pipeline.decide(u64::MAX));
