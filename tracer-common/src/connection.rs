@@ -88,6 +88,10 @@ pub const ASKED: u32 = 10;
 /// Stands in the place of an [`Opening`]. The turn is the body that an interim response had asked for. Behind a response that may be one, the
 /// turn of a connection with HTTP/1 does not begin with a method.
 pub const BODY: u32 = 11;
+/// Stands in the place of an [`Opening`] that is not known. The response before it was as long as one that switches protocols.
+pub const SWITCHED: u32 = 13;
+/// [`SWITCHED`] and [`BEHIND`].
+pub const SWITCHED_BEHIND: u32 = 14;
 /// The first read of the current turn took nothing out of the socket: its first bytes are looked at in the next one.
 pub const PEEKED: u32 = 1 << 31;
 /// The bits that say something about turns; [`crate::turn::Marks`] reads them.

@@ -16,7 +16,9 @@
 //! | time from the first packet of the response to the last one, and how often it was reported | the state machine |
 
 use crate::{
-    connection::{BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, SENT_ON},
+    connection::{
+        BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, SENT_ON, SWITCHED_BEHIND,
+    },
     opening::Opening,
 };
 
@@ -66,7 +68,7 @@ impl Marks {
     /// The turn began right behind the response before it, and how it begins is not known.
     #[must_use]
     pub const fn is_behind(self) -> bool {
-        self.number() == BEHIND
+        matches!(self.number(), BEHIND | SWITCHED_BEHIND)
     }
 
     const fn has(self, mark: u32) -> bool {

@@ -4,8 +4,8 @@ use super::{
     ABANDONED_NS, ACTIVE, ADOPTED, ALERT_LENGTHS, ASKED, Acknowledgement, BEHIND, BODY, CHANGED, CLOSED_AT_ONCE_NS,
     CLOSED_BY_APPLICATION, CLOSED_BY_PEER, CONTINUES, Change, Connection, ENDED_UNANSWERED, ENDS, IGNORED, MIDWAY,
     OPENING, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED, PEEKED, REOPENED, RESET_ARRIVED, RESET_BY_HOST,
-    RESET_BY_PEER, RIGHT_BEHIND_NS, Report, Request, SENT_ON, Segment, TIMED_OUT, TIMED_OUT_AT_LAST, TLS_OPENINGS, Tcp,
-    Times, pending, state,
+    RESET_BY_PEER, RIGHT_BEHIND_NS, Report, Request, SENT_ON, SWITCHED, SWITCHED_BEHIND, Segment, TIMED_OUT,
+    TIMED_OUT_AT_LAST, TLS_OPENINGS, Tcp, Times, pending, state,
 };
 use crate::{opening::Opening, process::How, sequence::after, stage::RequestMoments};
 
@@ -17,6 +17,11 @@ const PAUSE_NS: u64 = 100_000_000;
 /// The longest response that is taken for an interim one: `HTTP/1.1 100 Continue` and an empty line. No final response with
 /// a length or a body is as short.
 const INTERIM: u64 = 25;
+/// How long a response is that switches to WebSocket (`101 Switching Protocols`), in bytes: its status line and the three fields
+/// that it has to have take 129.
+const SWITCHING: core::ops::Range<u64> = 129..401;
+/// The request for that has at least these bytes, for its five fields.
+const UPGRADE: u64 = 140;
 /// What comes within this many nanoseconds of the response before it may have been on its way before that response.
 const BEHIND_NS: u64 = 100_000_000;
 /// The set of openings of a connection that has carried HTTP/1 and has not been upgraded.
@@ -162,14 +167,17 @@ impl Connection {
 
     /// Whether the first bytes of the current turn are worth a look, which costs as much as the rest of a read. On a
     /// connection that has carried nothing but HTTP/1, a turn as long as most requests is one: only every eighth is looked
-    /// at, to see an upgrade. Bodies come in full segments or behind an interim response, and control data is short.
+    /// at, and those behind a response that may have switched protocols. Bodies come in full segments or behind an interim response, and control data is short.
     #[inline(always)]
     #[must_use]
     pub fn is_opening_wanted(&self) -> bool {
         let is_http = self.flags.get() & OPENINGS == HTTP;
         let is_plain = self.request.bytes_in.get() > 32 && self.request.bytes_in.get() <= 1400;
-        let is_asked = self.flags.get() & OPENING == ASKED << OPENING_SHIFT;
-        !is_http || !is_plain || is_asked || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(8)
+        let number = self.flags.get() & OPENING;
+        let is_told = number == ASKED << OPENING_SHIFT
+            || number == SWITCHED << OPENING_SHIFT
+            || number == SWITCHED_BEHIND << OPENING_SHIFT;
+        !is_http || !is_plain || is_told || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(8)
     }
 
     /// The first bytes of the current turn were of that class.
@@ -532,9 +540,13 @@ impl Connection {
     #[inline(always)]
     fn origin(&self, queued: u64) -> u32 {
         let (moments, bytes_out) = (&self.request.moments, self.request.bytes_out.get());
+        let acknowledged = moments.acknowledged.get();
+        let is_behind = acknowledged != 0 && queued.saturating_sub(acknowledged) < BEHIND_NS;
         if bytes_out != 0 && bytes_out <= INTERIM {
             ASKED
-        } else if moments.acknowledged.get() != 0 && queued.saturating_sub(moments.acknowledged.get()) < BEHIND_NS {
+        } else if SWITCHING.contains(&bytes_out) && self.request.bytes_in.get() >= UPGRADE {
+            if is_behind { SWITCHED_BEHIND } else { SWITCHED }
+        } else if is_behind {
             BEHIND
         } else {
             0

@@ -80,7 +80,7 @@ fn a_turn_that_begins_right_behind_a_response_is_noted_until_it_is_read() {
         let mut scenario = Scenario::new();
         scenario.handshake().request(200).read();
         scenario.connection.opened_with(Opening::Http);
-        scenario.respond(300).wait(pause).request(5000);
+        scenario.respond(500).wait(pause).request(5000);
         assert_eq!(number(&scenario), expected, "{pause}");
         scenario.read();
         scenario.connection.opened_with(Opening::Http);
@@ -89,6 +89,27 @@ fn a_turn_that_begins_right_behind_a_response_is_noted_until_it_is_read() {
     let mut scenario = Scenario::new();
     scenario.handshake().request(200);
     assert_eq!(number(&scenario), 0, "nothing was before the first turn");
+}
+
+/// A load balancer asks for the upgrade on a connection that it has used before.
+#[test]
+fn a_turn_behind_a_response_that_may_have_switched_protocols_is_looked_at() {
+    let looked_at = |request, response, pause| {
+        let mut scenario = Scenario::new();
+        scenario.handshake();
+        for _ in 0..8 {
+            scenario.request(500).read();
+            scenario.connection.opened_with(Opening::Bodiless);
+            scenario.respond(1000);
+        }
+        scenario.request(request).read().respond(response).wait(pause).request(300).read();
+        assert_eq!(Marks(scenario.connection.flags.get()).is_behind(), pause == 0);
+        scenario.connection.is_opening_wanted()
+    };
+    for pause in [0, 200_000_000] {
+        assert!(looked_at(140, 129, pause) && looked_at(500, 400, pause));
+        assert!(!looked_at(139, 129, pause) && !looked_at(500, 128, pause) && !looked_at(500, 401, pause));
+    }
 }
 
 #[test]
