@@ -1,7 +1,8 @@
 //! Why connections were closed: what the other connections of the same listener say about it.
 //!
 //! One closed connection says little: a keep-alive time that runs out and a process that stops look alike. Several do say
-//! something. A stop closes connections in one instant, however long each had been idle; often the listener closes with
+//! something. A stop closes connections in one instant, however long each had been idle, so what closed with others of
+//! another idle time is no sign of a keep-alive time; often the listener closes with
 //! them, or the process ends soon after. With `SO_REUSEPORT` a port has several listeners, and one that closes says
 //! something only about the connections of its own process, unless it was the last. A keep-alive time closes them at
 //! different moments, each after the same idle time, and no connection outlives it.
@@ -256,15 +257,26 @@ impl Listener {
         (idle != 0 && longest > idle.saturating_add(2 * tolerance(idle))).then_some(longest)
     }
 
+    /// Whether the same process closed a connection of quite another idle time in the same instant: no keep-alive time does that.
+    fn is_in_company(&self, Close { at, idle, pid }: Close) -> bool {
+        let is_other = |it: &Close| it.idle > BUSY && it.idle.abs_diff(idle) > tolerance(idle.max(it.idle));
+        self.idles.iter().any(|it| it.pid == pid && it.at.abs_diff(at) <= INSTANT && is_other(it))
+    }
+
     /// How many connections closed after the same idle time, if these are enough for a keep-alive time that is too short.
     fn same_idle(&self, close: Close, limits: Limits) -> u32 {
         if !is_too_short(close.idle, limits) {
             return 0;
         }
+        let same = |it: &&Close| it.idle.abs_diff(close.idle) <= tolerance(close.idle);
+        // Asked of every close, and most have no like: whether others closed with them is looked at last.
+        if self.idles.iter().filter(same).count() < SAME_IDLE as usize || self.is_in_company(close) {
+            return 0;
+        }
         let mut instants = 0;
         let (mut count, mut first, mut last) = (0, u64::MAX, 0_u64);
         // In the order of time: closes within an instant are one occasion.
-        for it in self.idles.iter().filter(|it| it.idle.abs_diff(close.idle) <= tolerance(close.idle)) {
+        for it in self.idles.iter().filter(same).filter(|it| !self.is_in_company(**it)) {
             instants += u32::from(count == 0 || it.at.abs_diff(last) > INSTANT);
             count += 1;
             (first, last) = (it.at.min(first), it.at.max(last));
@@ -272,6 +284,9 @@ impl Listener {
         if instants >= SAME_IDLE && last.saturating_sub(first) >= SPAN { count } else { 0 }
     }
 }
+
+/// What is idle for less time was closed behind its response, in nanoseconds.
+const BUSY: u64 = 100_000_000;
 
 /// How much two idle times may differ and still be the same setting: servers look at their idle connections now and then,
 /// some once a second only.

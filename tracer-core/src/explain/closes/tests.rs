@@ -279,6 +279,26 @@ proptest! {
         }
     }
 
+    /// Reloads, of which each closes connections that had been idle for a moment, for long, and for anything between. The old
+    /// workers live on.
+    #[test]
+    fn stops_one_after_the_other_are_never_a_keep_alive_time(
+        stops in prop::collection::vec(prop::collection::vec((0..INSTANT / 2, 200 * MS..2_600 * MS), 0..10), 1..10),
+        pause in S..60 * S,
+    ) {
+        let mut closes = Closes::default();
+        for (stop, pid) in stops.iter().zip(PID..) {
+            let at = 1000 * S + u64::from(pid) * pause;
+            let between = stop.iter().map(|&(late, idle)| (at + late, idle));
+            let ends = [(at, 200 * MS), (at, 2_600 * MS)];
+            let all: Vec<_> = between.chain(ends).map(|(at, idle)| Close { at, idle, pid }).collect();
+            last_of(&mut closes, &all);
+            for &it in &all {
+                prop_assert_ne!(of(&closes, it).reason, Some(CloseReason::KeepAlive));
+            }
+        }
+    }
+
     #[test]
     fn what_was_outlived_is_never_a_keep_alive_time(
         moments in prop::collection::vec((0..300 * S, S..20 * S), 1..80),
