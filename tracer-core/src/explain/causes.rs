@@ -295,8 +295,8 @@ pub static CAUSES: [Entry; 26] = [
             in its systemd unit, or `ulimit -n`, and restart it|{?closed_unread}A limit of the server: {limits}|{?closed_unread}A \
             limit of the application: connections or workers at once, or open files ({count_files})|{?closed_unread}A limit of the application: connections or workers at once, \
             or open files|{?never_read}Nobody read it for {waited}: more workers, or fewer connections for each|{?unread}It \
-            closed without reading the whole request: a limit of size (nginx client_max_body_size), a crash or a \
-            worker timeout|Look for a crash, a worker timeout (gunicorn --timeout), a restart, SO_LINGER 0]; read the \
+            closed without reading the whole request: a limit of size, a crash or a \
+            worker timeout|Look for a crash, a worker timeout, a restart, SO_LINGER 0]; read the \
             application's log at that time.",
     },
     Entry {
@@ -311,7 +311,7 @@ pub static CAUSES: [Entry; 26] = [
         verdict: "got only part of the response: [{ended_by}|this host] reset the connection[ after {waited}]; look at \
             the application's log.",
         alb: &["502"],
-        advice: "Look for a crash, a worker timeout (gunicorn --timeout), a restart amid responses, SO_LINGER 0; read \
+        advice: "Look for a crash, a worker timeout, a restart amid responses, SO_LINGER 0; read \
             the application's log at that time.",
     },
     Entry {

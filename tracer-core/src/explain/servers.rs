@@ -234,7 +234,19 @@ pub static SERVERS: &[Server] = &[
 
 /// The server whose thread is called `comm`.
 pub fn of(comm: &str) -> Option<&'static Server> {
-    SERVERS.iter().find(|server| server.comm.iter().any(|name| comm.starts_with(name)))
+    SERVERS.iter().find(|server| server.comm.iter().any(|name| is_thread_of(comm, name)))
+}
+
+/// Whether `comm` is `name`, or that with a number or with words behind it (`php-fpm8.2`, `gunicorn: maste`). Another program may
+/// have a name that only begins so (`node_exporter`, `haproxy-ingress`).
+fn is_thread_of(comm: &str, name: &str) -> bool {
+    let Some(rest) = comm.strip_prefix(name) else { return false };
+    let mut rest = rest.chars();
+    match rest.next() {
+        Some('-' | '_' | '.') => !rest.next().is_some_and(char::is_alphabetic),
+        Some(next) => !next.is_alphabetic(),
+        None => true,
+    }
 }
 
 /// The server of that name in the table.
@@ -261,7 +273,11 @@ mod tests {
     fn a_server_is_known_by_its_threads() {
         assert_eq!(of("gunicorn").map(|it| it.keep_alive), Some("gunicorn --keep-alive"));
         assert_eq!(of("http-nio-8080-e").map(|it| it.keep_alive), Some("Tomcat keepAliveTimeout"));
-        assert!(of("lab-target").is_none());
+        assert_eq!(of("php-fpm8.2").map(|it| it.name), Some("php-fpm"));
+        assert_eq!(of("puma srv tp 001").map(|it| it.name), Some("puma"));
+        for other in ["lab-target", "node_exporter", "haproxy-ingress", "nginx-ingress-c", "javac"] {
+            assert!(of(other).is_none(), "{other}");
+        }
         assert!(SERVERS.iter().all(|server| named(server.name).is_some_and(|it| std::ptr::eq(it, server))));
     }
 
