@@ -4,7 +4,7 @@ pub mod rejections;
 pub mod totals;
 
 use crate::{
-    aggregate::{Summary, figures::Change},
+    aggregate::Summary,
     decode::{DecodeError, Record, decode, encode_request},
     explain::{Limits, explain},
     model::{
@@ -21,7 +21,7 @@ use crate::{
     output::{Output, json::Json, terminal::Terminal, text::Text},
     recording::write::{Recorder, WriteError},
     report::{Report, Waiting},
-    track::{Event, Tracker},
+    track::{Counts, Event, Tracker},
 };
 use rejections::{ProcessQuestion, Rejections};
 use std::io::{self, Write};
@@ -116,6 +116,8 @@ struct Shown<'a> {
     limits: Limits,
     /// Requests that were shown or would have been.
     matched: u64,
+    /// Reports that came when their requests had been counted.
+    revised: u64,
     /// The first error of `out`.
     error: Option<io::Error>,
 }
@@ -132,6 +134,7 @@ impl<'a> Pipeline<'a> {
             summary: Summary::default(),
             limits: Limits::default(),
             matched: 0,
+            revised: 0,
             error: None,
         };
         Self {
@@ -252,13 +255,20 @@ impl<'a> Pipeline<'a> {
                 return Ok(());
             }
         };
+        // What was due before the record came is not held back for it: a live run and a replay agree.
+        self.release(reported);
         let Self { tracker, shown, rejections, .. } = self;
         tracker.record(record, &mut |event| match event {
             Event::Survived { record, idle } => rejections.survived(record, idle),
             event => shown.event(&event),
         });
-        tracker.tick(reported, &mut |event| shown.event(&event));
         self.shown.result()
+    }
+
+    /// Shows and counts the requests that are due at `now`, until as many were shown as were asked for.
+    fn release(&mut self, now: u64) {
+        let Self { tracker, shown, .. } = self;
+        while !shown.is_done() && tracker.step(now, &mut |event| shown.event(&event)) {}
     }
 
     /// Takes a request that waits at this moment: `record.reported` is now.
@@ -336,8 +346,7 @@ impl<'a> Pipeline<'a> {
         }
         self.show_rejections()?;
         self.keep(Recorder::flush);
-        let shown = &mut self.shown;
-        self.tracker.tick(now, &mut |event| shown.event(&event));
+        self.release(now);
         self.shown.result()?;
         self.shown.out.flush()
     }
@@ -369,13 +378,14 @@ impl<'a> Pipeline<'a> {
     }
 
     /// What is to be said of the run now. `counters` are the kernel's, as far as they are known. What is held back for a
-    /// moment is not in it: requests that may be amended, and what comes in a flood of rejections.
+    /// moment is not in it: requests that may not be over, and what comes in a flood of rejections. What it counts never
+    /// goes down from one report to the next.
     pub fn report(&self, counters: Option<&Counters>) -> Report {
         let (evicted, unmatched) = (self.tracker.evicted, self.tracker.unmatched);
         let run = Run {
             counters: counters.cloned(),
             hooks: self.hooks.clone(),
-            shortfalls: Shortfalls { undecodable: self.undecodable, evicted, unmatched },
+            shortfalls: Shortfalls { undecodable: self.undecodable, evicted, unmatched, revised: self.shown.revised },
             reconciliation: self.reconciliation.clone(),
         };
         let Shown { clock, summary, namespaces, limits, .. } = &self.shown;
@@ -414,7 +424,11 @@ impl Shown<'_> {
 
     fn event(&mut self, event: &Event<'_>) {
         let result = match event {
-            Event::Request { record, amends } => self.request(record, *amends),
+            Event::Request { record, amends, counts } => self.request(record, *amends, *counts),
+            Event::Settled(record) => {
+                self.summary.request(&located(record, &self.places, &self.namespaces));
+                Ok(())
+            }
             Event::Connection(record) => {
                 self.namespaces.see(record.netns);
                 self.summary.connection(record);
@@ -428,20 +442,18 @@ impl Shown<'_> {
         }
     }
 
-    fn request(&mut self, record: &RequestRecord, amends: Option<&RequestRecord>) -> io::Result<()> {
+    fn request(&mut self, record: &RequestRecord, amends: bool, counts: Counts) -> io::Result<()> {
         // What comes after the last one that was asked for is neither shown nor counted.
         if self.is_done() {
             return Ok(());
         }
         self.namespaces.see(record.netns);
-        let mut request = Request::of(record);
-        request.place = self.places.of(&record.process);
-        request.namespace = self.namespaces.label(record.netns);
-        request.amended = amends.is_some();
-        if let Some(amends) = amends {
-            self.summary.request(&Request::of(amends), Change::Remove);
+        let request = Request { amended: amends, ..located(record, &self.places, &self.namespaces) };
+        match counts {
+            Counts::Now => self.summary.request(&request),
+            Counts::Later => {}
+            Counts::Before => self.revised += 1,
         }
-        self.summary.request(&request, Change::Add);
         if matches!(request.turn, Turn::Control | Turn::Farewell | Turn::Rest) {
             return Ok(());
         }
@@ -472,6 +484,12 @@ impl Shown<'_> {
         let wanted = self.options.view.events == Events::All && record.moments.split().total >= self.options.min;
         if wanted && !self.is_done() { self.out.connection(record) } else { Ok(()) }
     }
+}
+
+/// The request of `record`, and where it was served.
+fn located<'a>(record: &'a RequestRecord, places: &'a Places, namespaces: &'a Namespaces) -> Request<'a> {
+    let (place, namespace) = (places.of(&record.process), namespaces.label(record.netns));
+    Request { place, namespace, ..Request::of(record) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::{each, requests};
 use criterion::Criterion;
 use tracer_core::{
-    aggregate::{Summary, distribution::Distribution, figures::Change},
+    aggregate::{Summary, distribution::Distribution},
     decode::Record,
     model::request::Request,
 };
@@ -28,27 +28,7 @@ pub fn benches(criterion: &mut Criterion) {
     group.bench_function("histogram", |bencher| {
         each(bencher, &times, || Distribution::new(3), |distribution, &time| distribution.add(time));
     });
-    let full = || {
-        let mut distribution = Distribution::new(3);
-        for &time in &times {
-            distribution.add(time);
-        }
-        distribution
-    };
-    group.bench_function("histogram_remove", |bencher| {
-        each(bencher, &times, full, |distribution, &time| distribution.remove(time));
-    });
     group.bench_function("request", |bencher| {
-        each(bencher, &requests, Summary::default, |summary, request| summary.request(request, Change::Add));
-    });
-    let full = || {
-        let mut summary = Summary::default();
-        for request in &requests {
-            summary.request(request, Change::Add);
-        }
-        summary
-    };
-    group.bench_function("request_remove", |bencher| {
-        each(bencher, &requests, full, |summary, request| summary.request(request, Change::Remove));
+        each(bencher, &requests, Summary::default, |summary, request| summary.request(request));
     });
 }

@@ -29,12 +29,12 @@ fn join(tracker: &mut Tracker, record: &Record) {
     let mut on = |event: Event<'_>| {
         black_box(event);
     };
-    tracker.record(record, &mut on);
     let reported = match record {
         Record::Request(record) => record.reported,
         Record::Opened(record) | Record::Closed(record) => record.reported,
         Record::Rejection(record) => record.reported,
         Record::Listener(record) => record.reported,
     };
-    tracker.tick(reported, &mut on);
+    while tracker.step(reported, &mut on) {}
+    tracker.record(record, &mut on);
 }

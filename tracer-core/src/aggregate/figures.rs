@@ -10,30 +10,9 @@ use tracer_common::{
     stage::{RequestStage, Split},
 };
 
-/// Whether something is counted or no longer counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is added.
-    Add,
-    /// It was added and is taken out.
-    Remove,
-}
-
-impl Change {
-    /// Adds `amount` to `counter`, or takes it out.
-    pub fn count(self, counter: &mut u64, amount: u64) {
-        *counter = match self {
-            Self::Add => counter.saturating_add(amount),
-            Self::Remove => counter.saturating_sub(amount),
-        };
-    }
-
-    fn time(self, distribution: &mut Distribution, time: u64) {
-        match self {
-            Self::Add => distribution.add(time),
-            Self::Remove => distribution.remove(time),
-        }
-    }
+/// Adds `amount` to `counter`, which stops at its greatest value.
+pub const fn count(counter: &mut u64, amount: u64) {
+    *counter = counter.saturating_add(amount);
 }
 
 /// The figures, with times as they are counted, or as they are at one moment.
@@ -119,41 +98,41 @@ impl Figures {
     }
 
     /// Counts the bytes and packets of a turn.
-    pub fn bytes(&mut self, request: &Request<'_>, change: Change) {
+    pub fn bytes(&mut self, request: &Request<'_>) {
         let record = request.record;
-        change.count(&mut self.bytes_in, record.bytes_in);
-        change.count(&mut self.bytes_out, record.bytes_out);
-        change.count(&mut self.retransmits, record.retransmits.into());
+        count(&mut self.bytes_in, record.bytes_in);
+        count(&mut self.bytes_out, record.bytes_out);
+        count(&mut self.retransmits, record.retransmits.into());
     }
 
     /// Counts a request.
-    pub fn request(&mut self, request: &Request<'_>, change: Change) {
-        change.count(&mut self.requests, 1);
-        self.bytes(request, change);
+    pub fn request(&mut self, request: &Request<'_>) {
+        count(&mut self.requests, 1);
+        self.bytes(request);
         match request.outcome {
             Outcome::Complete => {}
-            Outcome::Unanswered => change.count(&mut self.unanswered, 1),
-            Outcome::Cut => change.count(&mut self.cut, 1),
+            Outcome::Unanswered => count(&mut self.unanswered, 1),
+            Outcome::Cut => count(&mut self.cut, 1),
         }
         if let Some(total) = request.total() {
-            change.time(&mut self.total, total);
+            self.total.add(total);
         }
-        change.count(&mut self.held, request.record.held());
+        count(&mut self.held, request.record.held());
         if let Some(wait) = request.accept {
-            change.count(&mut self.accept_wait, wait);
+            count(&mut self.accept_wait, wait);
         }
         if request.may_be_incomplete {
             let wait = request.split.stages[RequestStage::Service as usize].unwrap_or(0);
-            change.count(&mut self.incomplete, 1);
-            change.count(&mut self.incomplete_service, wait);
+            count(&mut self.incomplete, 1);
+            count(&mut self.incomplete_service, wait);
         }
-        count_split(&request.split, &mut self.stages, change);
+        count_split(&request.split, &mut self.stages);
         if request.split.merged != 0 {
             for stage in (0..self.merged.len()).filter(|&stage| request.split.is_merged(stage)) {
-                change.count(&mut self.merged[stage], 1);
+                count(&mut self.merged[stage], 1);
             }
             for (first, last, time) in request.split.spans() {
-                change.count(&mut self.spans[first][last], time);
+                count(&mut self.spans[first][last], time);
             }
         }
     }
@@ -161,7 +140,7 @@ impl Figures {
     /// Counts a connection.
     pub fn connection(&mut self, record: &ConnectionRecord) {
         self.connections += 1;
-        count_split(&record.moments.split(), &mut self.connection_stages, Change::Add);
+        count_split(&record.moments.split(), &mut self.connection_stages);
     }
 }
 
@@ -187,11 +166,7 @@ impl<T> From<&Figures<T>> for Totals {
     }
 }
 
-fn count_split<const N: usize>(split: &Split<N>, stages: &mut [Distribution; N], change: Change) {
+fn count_split<const N: usize>(split: &Split<N>, stages: &mut [Distribution; N]) {
     let times = stages.iter_mut().zip(split.stages).filter_map(|(distribution, time)| Some((distribution, time?)));
-    // Decided once, not for every stage.
-    match change {
-        Change::Add => times.for_each(|(distribution, time)| distribution.add(time)),
-        Change::Remove => times.for_each(|(distribution, time)| distribution.remove(time)),
-    }
+    times.for_each(|(distribution, time)| distribution.add(time));
 }

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use distribution::{Distribution, Times};
-use figures::{Change, Figures};
+use figures::{Figures, count};
 use foldhash::fast::FixedState;
 use rejections::{Explained, Rejections};
 use std::collections::HashMap;
@@ -104,26 +104,26 @@ impl Default for Summary {
 }
 
 impl Summary {
-    /// Counts a turn, or takes back what was counted of it. What is no request has no part in the figures of requests, but
+    /// Counts a turn. What is no request has no part in the figures of requests, but
     /// for its bytes.
-    pub fn request(&mut self, request: &Request<'_>, change: Change) {
+    pub fn request(&mut self, request: &Request<'_>) {
         let counter = match request.turn {
             Turn::Request | Turn::Body => {
-                self.counted(request, change);
+                self.counted(request);
                 return;
             }
             Turn::Message => &mut self.messages,
             Turn::Stream => &mut self.streams,
             Turn::Control | Turn::Farewell | Turn::Rest => &mut self.control,
         };
-        change.count(counter, 1);
-        self.all.bytes(request, change);
+        count(counter, 1);
+        self.all.bytes(request);
     }
 
-    fn counted(&mut self, request: &Request<'_>, change: Change) {
-        self.all.request(request, change);
-        self.group(request.record.netns, &request.record.tuple).request(request, change);
-        self.process(request, change);
+    fn counted(&mut self, request: &Request<'_>) {
+        self.all.request(request);
+        self.group(request.record.netns, &request.record.tuple).request(request);
+        self.process(request);
     }
 
     /// Counts a connection.
@@ -177,20 +177,17 @@ impl Summary {
         self.groups.entry(key).or_insert_with(|| Figures::new(GROUP_DIGITS))
     }
 
-    fn process(&mut self, request: &Request<'_>, change: Change) {
+    fn process(&mut self, request: &Request<'_>) {
         let process = &request.record.process;
         if process.pid == 0 {
             return;
         }
         let key = (process.cgroup, process.comm);
         if self.processes.len() >= GROUPS && !self.processes.contains_key(&key) {
-            match change {
-                Change::Add => self.other_processes += 1,
-                Change::Remove => self.other_processes = self.other_processes.saturating_sub(1),
-            }
+            self.other_processes += 1;
             return;
         }
-        self.processes.entry(key).or_insert_with(|| ProcessFigures::of(process, request)).request(request, change);
+        self.processes.entry(key).or_insert_with(|| ProcessFigures::of(process, request)).request(request);
     }
 }
 
@@ -217,19 +214,13 @@ impl ProcessFigures {
         }
     }
 
-    fn request(&mut self, request: &Request<'_>, change: Change) {
+    fn request(&mut self, request: &Request<'_>) {
         if self.pid != Some(request.record.process.pid) {
             self.pid = None;
         }
-        match change {
-            Change::Add => self.requests += 1,
-            Change::Remove => self.requests = self.requests.saturating_sub(1),
-        }
+        self.requests += 1;
         if let Some(total) = request.total() {
-            match change {
-                Change::Add => self.total.add(total),
-                Change::Remove => self.total.remove(total),
-            }
+            self.total.add(total);
         }
     }
 }

@@ -137,6 +137,8 @@ pub struct Shortfalls {
     pub evicted: u64,
     /// Reports that belong to no request that is remembered.
     pub unmatched: u64,
+    /// Reports that came when their requests had been counted: these were shown, and are in no figure.
+    pub revised: u64,
 }
 
 /// How a run went.

@@ -233,6 +233,8 @@ struct StatusObject<'a> {
     connections_forgotten: u64,
     #[serde(skip_serializing_if = "is_zero")]
     reports_unmatched: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    requests_revised: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     counters: Option<&'a Counters>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -262,6 +264,7 @@ pub fn status(out: &mut impl Write, rejections: u64, run: &Run, namespaces: &[Na
         records_undecodable: shortfalls.undecodable,
         connections_forgotten: shortfalls.evicted,
         reports_unmatched: shortfalls.unmatched,
+        requests_revised: shortfalls.revised,
         counters,
         reconciliation,
         namespaces,

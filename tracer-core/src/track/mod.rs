@@ -1,9 +1,11 @@
-//! The join: from reports to requests, each shown once.
+//! The join: from reports to requests, each shown once and counted once.
 //!
 //! The kernel reports a request when all of its response is acknowledged and, if the application wrote on, once more.
-//! The latest report of each connection is therefore held back until nothing can follow (the next request, the close,
-//! a report marked final) or until nothing has followed for [`QUIET`]. What follows even later *amends* what was
-//! released. Time is that of the records or of the caller, never of a clock, so a replay decides as the live run.
+//! The latest report of each connection is therefore held back until a report is marked final, or until nothing has
+//! followed for [`QUIET`]. What follows later *amends* what was shown. A request counts when nothing can follow (the next
+//! request, the close), or when nothing has followed for [`SETTLED`]: a figure that was read never goes down, so what
+//! follows even later is counted as a revision and changes no other figure. Time is that of the records or of the caller,
+//! never of a clock, so a replay decides as the live run.
 
 mod slots;
 
@@ -11,6 +13,7 @@ use slots::{Queue, Slots};
 use std::collections::HashMap;
 use tracer_common::{
     connection,
+    opening::Opening,
     record::{ConnectionRecord, RequestRecord},
     stage::RequestMoments,
     turn::Turn,
@@ -18,8 +21,12 @@ use tracer_common::{
 
 use crate::decode::Record;
 
-/// Nanoseconds without another report after which a request is released.
+/// Nanoseconds without another report after which a request is shown.
 pub const QUIET: u64 = 1_000_000_000;
+
+/// Nanoseconds without another report after which a request counts. Few responses pause for longer than this, and
+/// figures that are read while tracing lag behind by no more.
+pub const SETTLED: u64 = 10_000_000_000;
 
 /// Connections followed at once: 7/8 of a power of two, the load at which a hash table doubles.
 const CAPACITY: usize = 28_672;
@@ -27,13 +34,17 @@ const CAPACITY: usize = 28_672;
 /// What the join finds out.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A request is over, or quiet.
+    /// A request is over, or quiet: to be shown.
     Request {
         /// Its latest report.
         record: &'a RequestRecord,
-        /// What was released for it before, which this replaces.
-        amends: Option<&'a RequestRecord>,
+        /// This replaces what was shown of it before.
+        amends: bool,
+        /// When it counts.
+        counts: Counts,
     },
+    /// A request counts that was shown before, when it was not yet certain to be over.
+    Settled(&'a RequestRecord),
     /// The stages of a connection are known; once a connection.
     Connection(&'a ConnectionRecord),
     /// A connection is gone.
@@ -47,32 +58,75 @@ pub enum Event<'a> {
     },
 }
 
+/// When a request that is shown counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// At once: nothing can follow.
+    Now,
+    /// More may follow: [`Event::Settled`] follows in any case.
+    Later,
+    /// It has been counted: this is a revision.
+    Before,
+}
+
+/// The length of `HTTP/1.1 100 Continue` and an empty line. No final response is as short.
+const INTERIM: u64 = 25;
+
 /// A close within this many nanoseconds of the last byte of a response belongs to that response.
 const BEHIND: u64 = 100_000_000;
 
 /// The shortest time without a byte that [`Event::Survived`] reports, in nanoseconds.
 const LEAST_IDLE: u64 = 1_000_000_000;
 
+/// What has become of the latest request of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It was not shown.
+    New,
+    /// It was shown, and may go on.
+    Shown,
+    /// It was shown and counted.
+    Counted,
+}
+
 /// What is known of a connection.
 #[derive(Debug)]
 struct Entry {
     connection: u64,
-    /// Its stages were counted.
-    counted: bool,
-    /// The latest request has not been released as it is now.
-    held: bool,
+    /// The connection's stages were counted.
+    opened: bool,
     latest: Option<RequestRecord>,
+    /// The latest request has not been shown as it is now.
+    held: bool,
+    progress: Progress,
+    /// The numbers of the requests that came, as bits: the lowest is the latest, the next one the number before it.
+    came: u64,
     /// The number of the latest turn that was reported, whatever it is.
     turn: u32,
-    /// What was released for the latest request and no longer holds.
-    amended: Option<Box<RequestRecord>>,
     /// The number of the turn with the latest request's body, and what was known of that request before it: its head.
     head: Option<Box<(u32, RequestRecord)>>,
 }
 
 impl Entry {
     const fn new(connection: u64) -> Self {
-        Self { connection, counted: false, held: false, latest: None, turn: 0, amended: None, head: None }
+        let (opened, held, progress) = (false, false, Progress::New);
+        Self { connection, opened, latest: None, held, progress, came: 0, turn: 0, head: None }
+    }
+
+    /// Takes the first report of the next request.
+    fn begin(&mut self, record: &RequestRecord) {
+        let ahead = self.latest.as_ref().map_or(0, |latest| record.sequence.saturating_sub(latest.sequence));
+        self.came = self.came.checked_shl(ahead).unwrap_or(0) | 1;
+        self.latest = Some(*record);
+        (self.held, self.progress) = (true, Progress::New);
+    }
+
+    /// Notes a request that came behind the one with the number `latest`. True if it had come before.
+    fn come_late(&mut self, sequence: u32, latest: u32) -> bool {
+        let bit = 1_u64.checked_shl(latest - sequence).unwrap_or(0);
+        let has_come = self.came & bit != 0;
+        self.came |= bit;
+        has_come
     }
 }
 
@@ -117,22 +171,40 @@ impl Tracker {
         entry.is_some_and(|entry| entry.latest.as_ref().is_none_or(|latest| latest.sequence <= record.sequence))
     }
 
-    /// Releases what has been quiet for longer than [`QUIET`] at `now` (monotonic nanoseconds).
-    pub fn tick(&mut self, now: u64, on: &mut impl FnMut(Event<'_>)) {
-        while let Some(slot) = self.slots.front(Queue::Waiting) {
-            let reported = self.slots.get_mut(slot).and_then(|entry| entry.latest.as_ref()).map_or(0, |it| it.reported);
-            if now.saturating_sub(reported) <= QUIET {
-                break;
+    /// Shows or counts one request that is due at `now` (monotonic nanoseconds). False if there is none.
+    pub fn step(&mut self, now: u64, on: &mut impl FnMut(Event<'_>)) -> bool {
+        for (queue, after) in [(Queue::Held, QUIET), (Queue::Shown, SETTLED)] {
+            if let Some(slot) = self.slots.front(queue)
+                && now.saturating_sub(self.reported(slot)) > after
+            {
+                let is_over = queue == Queue::Shown;
+                if is_over && self.slots.get(slot).and_then(|entry| entry.latest.as_ref()).is_some_and(may_be_interim) {
+                    self.slots.touch(slot, Queue::Idle);
+                } else {
+                    self.release(slot, is_over, on);
+                }
+                return true;
             }
-            self.release(slot, on);
+        }
+        false
+    }
+
+    /// Shows and counts everything, and forgets every connection.
+    pub fn finish(&mut self, on: &mut impl FnMut(Event<'_>)) {
+        self.index.clear();
+        while let Some(slot) = self.oldest() {
+            self.release(slot, true, on);
+            self.slots.remove(slot);
         }
     }
 
-    /// Releases everything.
-    pub fn finish(&mut self, on: &mut impl FnMut(Event<'_>)) {
-        while let Some(slot) = self.slots.front(Queue::Waiting) {
-            self.release(slot, on);
-        }
+    /// The connection that is missed least.
+    fn oldest(&self) -> Option<u32> {
+        [Queue::Idle, Queue::Shown, Queue::Held].iter().find_map(|&queue| self.slots.front(queue))
+    }
+
+    fn reported(&self, slot: u32) -> u64 {
+        self.slots.get(slot).and_then(|entry| entry.latest.as_ref()).map_or(0, |latest| latest.reported)
     }
 
     fn request(&mut self, record: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
@@ -157,33 +229,57 @@ impl Tracker {
         if let Some(idle) = entry.latest.as_ref().and_then(|latest| idle_between(latest, record)) {
             on(Event::Survived { record, idle });
         }
-        let sequence = entry.latest.as_ref().map_or(0, |latest| latest.sequence);
-        if entry.latest.is_none() || record.sequence > sequence {
-            self.release(slot, on);
-            self.hold(slot, record, None);
-        } else if record.sequence < sequence {
-            // Late. Its first report cannot have been counted, unless with the request whose body it is; another one can no
-            // longer be told from a repetition.
-            if record.revision == 0 && record.turn().turn() != Turn::Body {
-                on(Event::Request { record, amends: None });
-            } else {
-                self.unmatched += 1;
-            }
+        let Some(latest) = entry.latest.as_mut().filter(|latest| record.sequence <= latest.sequence) else {
+            self.begin(slot, record, on);
             return;
-        } else if entry.latest.as_ref().is_some_and(|latest| order(record) <= order(latest)) {
+        };
+        if record.sequence < latest.sequence {
+            self.late(slot, record, on);
+            return;
+        }
+        if order(record) <= order(latest) {
             // Overtaken by a later report: the sweep's come another way than the rest.
             return;
-        } else if let Some(latest) = entry.latest.as_mut().filter(|latest| entry.held && !differs(latest, record)) {
+        }
+        if differs(latest, record) {
+            *latest = *record;
+            entry.held = true;
+            self.slots.touch(slot, Queue::Held);
+        } else if entry.held {
             // It is quiet since the report that told the same: the sweep's are no sign of life.
             *latest = RequestRecord { reported: latest.reported, ..*record };
-        } else if entry.held {
-            let amended = entry.amended.take();
-            self.hold(slot, record, amended);
-        } else if let Some(released) = entry.latest.filter(|released| differs(released, record)) {
-            self.hold(slot, record, Some(Box::new(released)));
         }
+        self.show_if_final(slot, record, on);
+    }
+
+    /// The next request of a connection: the one before it is over.
+    fn begin(&mut self, slot: u32, record: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
+        self.release(slot, true, on);
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.begin(record);
+            self.slots.touch(slot, Queue::Held);
+        }
+        self.show_if_final(slot, record, on);
+    }
+
+    /// A report that is marked final is shown at once. It may not count yet, because the next turn may be the rest of an
+    /// upload, or a body that an interim response had asked for.
+    fn show_if_final(&mut self, slot: u32, record: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
         if record.flags & RequestRecord::FINAL != 0 {
-            self.release(slot, on);
+            self.release(slot, false, on);
+        }
+    }
+
+    /// A report of a request before the latest one. If it is the first of its request, that cannot have been counted, unless
+    /// a later report overtook this one, or with the request whose body it is; another one can no longer be told from a
+    /// repetition.
+    fn late(&mut self, slot: u32, record: &RequestRecord, on: &mut impl FnMut(Event<'_>)) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let latest = entry.latest.as_ref().map_or(0, |latest| latest.sequence);
+        if record.revision == 0 && record.turn().turn() != Turn::Body && !entry.come_late(record.sequence, latest) {
+            on(Event::Request { record, amends: false, counts: Counts::Now });
+        } else {
+            self.unmatched += 1;
         }
     }
 
@@ -207,12 +303,11 @@ impl Tracker {
             self.unmatched += 1;
             return;
         }
-        let before = *latest;
         latest.bytes_in = latest.bytes_in.saturating_add(rest.bytes_in);
         latest.revision = latest.revision.saturating_add(1);
         if !entry.held {
-            let record = *latest;
-            on(Event::Request { record: &record, amends: Some(&before) });
+            let counts = if entry.progress == Progress::Counted { Counts::Before } else { Counts::Later };
+            on(Event::Request { record: latest, amends: true, counts });
         }
     }
 
@@ -231,7 +326,7 @@ impl Tracker {
         let known = self.index.get(&record.connection).copied();
         let slot = known.unwrap_or_else(|| self.enter(record.connection, on));
         if let Some(entry) = self.slots.get_mut(slot)
-            && !std::mem::replace(&mut entry.counted, true)
+            && !std::mem::replace(&mut entry.opened, true)
         {
             on(Event::Connection(record));
         }
@@ -241,8 +336,8 @@ impl Tracker {
         let mut counted = false;
         if let Some(slot) = self.index.remove(&record.connection) {
             self.note_close(slot, record);
-            self.release(slot, on);
-            counted = self.slots.remove(slot).is_some_and(|entry| entry.counted);
+            self.release(slot, true, on);
+            counted = self.slots.remove(slot).is_some_and(|entry| entry.opened);
         }
         // The record of the opening may have been lost; but if connections were forgotten, it may have been counted.
         let opened = record.flags & connection::OPENED != 0;
@@ -268,9 +363,9 @@ impl Tracker {
 
     fn enter(&mut self, connection: u64, on: &mut impl FnMut(Event<'_>)) -> u32 {
         if self.slots.len() >= self.capacity
-            && let Some(oldest) = self.slots.front(Queue::Idle).or_else(|| self.slots.front(Queue::Waiting))
+            && let Some(oldest) = self.oldest()
         {
-            self.release(oldest, on);
+            self.release(oldest, true, on);
             if let Some(entry) = self.slots.remove(oldest) {
                 self.index.remove(&entry.connection);
             }
@@ -281,25 +376,32 @@ impl Tracker {
         slot
     }
 
-    fn hold(&mut self, slot: u32, record: &RequestRecord, amended: Option<Box<RequestRecord>>) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.latest = Some(*record);
-            entry.amended = amended;
-            entry.held = true;
-            self.slots.touch(slot, Queue::Waiting);
-        }
-    }
-
-    fn release(&mut self, slot: u32, on: &mut impl FnMut(Event<'_>)) {
+    /// Shows the latest request of a connection, if that is still to be done, and counts it if it is over.
+    fn release(&mut self, slot: u32, is_over: bool, on: &mut impl FnMut(Event<'_>)) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
+        let Some(record) = &entry.latest else { return };
+        let was_counted = entry.progress == Progress::Counted;
         if std::mem::take(&mut entry.held) {
-            let amended = entry.amended.take();
-            if let Some(record) = &entry.latest {
-                on(Event::Request { record, amends: amended.as_deref() });
-            }
-            self.slots.touch(slot, Queue::Idle);
+            let counts = match (was_counted, is_over) {
+                (true, _) => Counts::Before,
+                (false, true) => Counts::Now,
+                (false, false) => Counts::Later,
+            };
+            on(Event::Request { record, amends: entry.progress != Progress::New, counts });
+        } else if is_over && !was_counted {
+            on(Event::Settled(record));
+        } else {
+            return;
         }
+        let is_counted = was_counted || is_over;
+        entry.progress = if is_counted { Progress::Counted } else { Progress::Shown };
+        self.slots.touch(slot, if is_counted { Queue::Idle } else { Queue::Shown });
     }
+}
+
+/// Whether the response to `record` may be an interim one, behind which a body comes: that may take any time.
+const fn may_be_interim(record: &RequestRecord) -> bool {
+    record.bytes_out != 0 && record.bytes_out <= INTERIM && record.turn().marks.has_seen(Opening::Http)
 }
 
 /// The request that `head` began and whose body is `body`. The interim response between them is no response.

@@ -1,10 +1,12 @@
-//! A slab whose entries stand in one of two queues, each in the order in which its entries were last touched.
+//! A slab whose entries stand in one of three queues, each in the order in which its entries were last touched.
 
-/// The two queues.
+/// The queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
-    /// Entries that wait for something.
-    Waiting,
+    /// Entries with a request that is to be shown.
+    Held,
+    /// Entries with a request that was shown and is to be counted.
+    Shown,
     /// Entries that are only remembered.
     Idle,
 }
@@ -31,13 +33,13 @@ struct Ends {
 pub struct Slots<T> {
     cells: Vec<Slot<T>>,
     free: Vec<u32>,
-    queues: [Ends; 2],
+    queues: [Ends; 3],
 }
 
 impl<T> Slots<T> {
     /// An empty slab.
     pub const fn new() -> Self {
-        Self { cells: Vec::new(), free: Vec::new(), queues: [Ends { front: NONE, back: NONE }; 2] }
+        Self { cells: Vec::new(), free: Vec::new(), queues: [Ends { front: NONE, back: NONE }; 3] }
     }
 
     /// The number of entries.
@@ -127,13 +129,14 @@ mod tests {
     use std::collections::VecDeque;
 
     proptest! {
-        /// Against two plain queues.
+        /// Against plain queues.
         #[test]
-        fn behaves_like_two_queues(steps in prop::collection::vec((0u8..3, any::<bool>(), any::<u8>()), 0..200)) {
+        fn behaves_like_plain_queues(steps in prop::collection::vec((0u8..3, 0..3_usize, any::<u8>()), 0..200)) {
+            const QUEUES: [Queue; 3] = [Queue::Held, Queue::Shown, Queue::Idle];
             let mut slots = Slots::new();
-            let mut model: [VecDeque<(u32, usize)>; 2] = Default::default();
-            for (number, (step, idle, pick)) in steps.into_iter().enumerate() {
-                let queue = if idle { Queue::Idle } else { Queue::Waiting };
+            let mut model: [VecDeque<(u32, usize)>; 3] = Default::default();
+            for (number, (step, queue, pick)) in steps.into_iter().enumerate() {
+                let queue = QUEUES[queue];
                 let all: Vec<u32> = model.iter().flatten().map(|&(index, _)| index).collect();
                 match (step, all.is_empty()) {
                     (0, _) | (_, true) => {
@@ -154,9 +157,9 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(slots.len(), model[0].len() + model[1].len());
+                prop_assert_eq!(slots.len(), model.iter().map(VecDeque::len).sum::<usize>());
             }
-            for queue in [Queue::Waiting, Queue::Idle] {
+            for queue in QUEUES {
                 for &(index, entry) in &model[queue as usize] {
                     prop_assert_eq!(slots.front(queue), Some(index));
                     prop_assert_eq!(slots.remove(index), Some(entry));

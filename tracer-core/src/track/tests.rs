@@ -12,27 +12,44 @@ const SECOND: u64 = 1_000_000_000;
 enum Seen {
     Request(u64, u32, u32),
     Amended(u64, u32, u32),
+    Counted(u64, u32, u32),
     Connection(u64),
     Closed(u64),
     Survived(u64, u32, u64),
 }
 
-fn collect(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
+/// Notes the events in `seen`. A request that counts when it is shown is noted twice.
+fn collect_all(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
     |event| {
-        seen.push(match event {
-            Event::Request { record, amends: None } => {
-                Seen::Request(record.connection, record.sequence, record.revision)
+        let counted = |record: &RequestRecord| Seen::Counted(record.connection, record.sequence, record.revision);
+        let event = match event {
+            Event::Request { record, amends, counts } => {
+                if counts == Counts::Now {
+                    seen.push(counted(record));
+                }
+                let shown = if amends { Seen::Amended } else { Seen::Request };
+                shown(record.connection, record.sequence, record.revision)
             }
-            Event::Request { record, amends: Some(old) } => {
-                assert_eq!((record.connection, record.sequence), (old.connection, old.sequence));
-                assert!((record.revision, record.reported) > (old.revision, old.reported));
-                Seen::Amended(record.connection, record.sequence, record.revision)
-            }
+            Event::Settled(record) => counted(record),
             Event::Connection(record) => Seen::Connection(record.connection),
             Event::Closed(record) => Seen::Closed(record.connection),
             Event::Survived { record, idle } => Seen::Survived(record.connection, record.sequence, idle),
-        });
+        };
+        seen.push(event);
     }
+}
+
+/// The same without what counts.
+fn collect(seen: &mut Vec<Seen>) -> impl FnMut(Event<'_>) {
+    |event| {
+        collect_all(seen)(event);
+        seen.retain(|it| !matches!(it, Seen::Counted(..)));
+    }
+}
+
+/// Shows and counts what is due at `now`.
+fn tick(tracker: &mut Tracker, now: u64, on: &mut impl FnMut(Event<'_>)) {
+    while tracker.step(now, on) {}
 }
 
 fn request(connection: u64, sequence: u32, revision: u32, reported: u64, last: bool) -> Record {
@@ -73,9 +90,9 @@ fn a_request_is_held_until_the_next_one_the_close_or_quiet() {
     assert_eq!(seen, []);
     tracker.record(&request(1, 2, 0, 20, false), &mut collect(&mut seen));
     assert_eq!(seen, [Seen::Request(1, 1, 0)]);
-    tracker.tick(20 + QUIET, &mut collect(&mut seen));
+    tick(&mut tracker, 20 + QUIET, &mut collect(&mut seen));
     assert_eq!(seen.len(), 1);
-    tracker.tick(21 + QUIET, &mut collect(&mut seen));
+    tick(&mut tracker, 21 + QUIET, &mut collect(&mut seen));
     assert_eq!(seen[1..], [Seen::Request(1, 2, 0)]);
     tracker.record(&request(1, 3, 0, 30, true), &mut collect(&mut seen));
     assert_eq!(seen[2..], [Seen::Request(1, 3, 0)]);
@@ -91,7 +108,7 @@ fn a_later_report_replaces_one_that_is_held_and_amends_one_that_was_released() {
     let mut tracker = Tracker::default();
     let mut seen = Vec::new();
     tracker.record(&request(1, 1, 0, 10, false), &mut collect(&mut seen));
-    tracker.tick(2 * SECOND, &mut collect(&mut seen));
+    tick(&mut tracker, 2 * SECOND, &mut collect(&mut seen));
     tracker.record(&request(1, 1, 1, 3 * SECOND, false), &mut collect(&mut seen));
     assert_eq!(seen, [Seen::Request(1, 1, 0)]);
     tracker.record(&request(1, 1, 2, 4 * SECOND, false), &mut collect(&mut seen));
@@ -131,7 +148,7 @@ fn a_report_that_tells_nothing_new_amends_nothing() {
     let mut tracker = Tracker::default();
     let mut seen = Vec::new();
     tracker.record(&Record::Request(first), &mut collect(&mut seen));
-    tracker.tick(2 * SECOND, &mut collect(&mut seen));
+    tick(&mut tracker, 2 * SECOND, &mut collect(&mut seen));
     tracker.record(&Record::Request(again), &mut collect(&mut seen));
     tracker.finish(&mut collect(&mut seen));
     assert_eq!(seen, [Seen::Request(1, 1, 0)]);
@@ -143,6 +160,45 @@ fn a_report_that_was_overtaken_changes_nothing() {
     assert_eq!(run(&late), [Seen::Request(1, 1, 1), Seen::Request(1, 2, 0)]);
     let later = [request(1, 2, 0, 30, false), request(1, 1, 0, 20, true), closed(1, false)];
     assert_eq!(run(&later)[..2], [Seen::Request(1, 1, 0), Seen::Request(1, 2, 0)]);
+}
+
+/// The sweep's report came first, and then the next request.
+#[test]
+fn a_first_report_that_was_overtaken_counts_no_second_time() {
+    let records = [request(1, 1, 1, 20, false), request(1, 2, 0, 30, false), request(1, 1, 0, 10, true)];
+    assert_eq!(run(&records), [Seen::Request(1, 1, 1)]);
+}
+
+#[test]
+fn a_request_counts_at_the_next_one_the_close_or_when_nothing_has_followed_for_long() {
+    let mut tracker = Tracker::default();
+    let mut seen = Vec::new();
+    {
+        let mut on = collect_all(&mut seen);
+        tracker.record(&request(1, 1, 0, 10, true), &mut on);
+        tracker.record(&request(1, 2, 0, 20, false), &mut on);
+        tick(&mut tracker, 21 + QUIET, &mut on);
+        tracker.record(&request(1, 2, 1, 22 + QUIET, false), &mut on);
+        tick(&mut tracker, 22 + QUIET + SETTLED, &mut on);
+        tick(&mut tracker, 23 + QUIET + SETTLED, &mut on);
+        // It has been counted.
+        tracker.record(&request(1, 2, 2, 24 + QUIET + SETTLED, true), &mut on);
+        tracker.record(&request(1, 3, 0, 25 + QUIET + SETTLED, true), &mut on);
+        tracker.record(&closed(1, true), &mut on);
+    }
+    let expected = [
+        Seen::Request(1, 1, 0),
+        Seen::Counted(1, 1, 0),
+        Seen::Request(1, 2, 0),
+        Seen::Amended(1, 2, 1),
+        Seen::Counted(1, 2, 1),
+        Seen::Amended(1, 2, 2),
+        Seen::Request(1, 3, 0),
+        Seen::Counted(1, 3, 0),
+        Seen::Connection(1),
+        Seen::Closed(1),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]
@@ -181,7 +237,7 @@ fn reports_of_one_revision_replace_each_other_by_their_time() {
         tracker.record(&request(1, 1, 0, 10, false), &mut on);
         for report in reports {
             tracker.record(&Record::Request(report), &mut on);
-            tracker.tick(if quiet { report.reported + 2 * SECOND } else { 0 }, &mut on);
+            tick(&mut tracker, if quiet { report.reported + 2 * SECOND } else { 0 }, &mut on);
         }
         tracker.finish(&mut on);
         assert_eq!(bytes.last(), Some(&400), "{bytes:?}");
@@ -196,7 +252,7 @@ fn sweeps_that_tell_nothing_new_do_not_delay_a_request() {
     for sweep in 0..4 {
         let now = 10 + sweep * SECOND / 2;
         tracker.record(&request(1, 1, 1, now, false), &mut collect(&mut seen));
-        tracker.tick(now, &mut collect(&mut seen));
+        tick(&mut tracker, now, &mut collect(&mut seen));
         assert_eq!(seen.is_empty(), sweep < 3, "{sweep}");
     }
     tracker.finish(&mut collect(&mut seen));
@@ -222,13 +278,13 @@ fn rest(sequence: u32, bytes_in: u64, reported: u64) -> RequestRecord {
     RequestRecord { bytes_out: 0, flags: RequestRecord::FINAL, ..turn(sequence, Opening::Text, bytes_in, reported) }
 }
 
-/// The bytes received of each request that is released, and of what it amends.
-fn sizes(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u64, Option<u64>)> {
+/// The bytes received of each request that is shown, and whether that amends what was shown before.
+fn sizes(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u64, bool)> {
     let mut sizes = Vec::new();
     tracker.record(&Record::Request(record), &mut |event| {
-        if let Event::Request { record, amends } = event {
+        if let Event::Request { record, amends, .. } = event {
             assert_eq!(record.sequence, 1, "{record:?}");
-            sizes.push((record.bytes_in, amends.map(|it| it.bytes_in)));
+            sizes.push((record.bytes_in, amends));
         }
     });
     sizes
@@ -244,18 +300,20 @@ fn the_rest_of_an_upload_is_part_of_the_request_before_it() {
     assert_eq!(sizes(&mut tracker, rest(3, 5000, 30)), []);
     let mut seen = Vec::new();
     tracker.record(&Record::Request(turn(4, Opening::Http, 500, 40)), &mut |event| {
-        if let Event::Request { record, amends } = event {
-            seen.push((record.sequence, record.bytes_in, amends.is_some()));
+        if let Event::Request { record, amends, .. } = event {
+            seen.push((record.sequence, record.bytes_in, amends));
         }
     });
     assert_eq!(seen, [(1, 96_000, false), (4, 500, false)]);
 
     // It was released: the rest amends it.
     let mut tracker = Tracker::default();
-    assert_eq!(sizes(&mut tracker, turn(1, Opening::Http, 1000, 10)), [(1000, None)]);
-    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), [(91_000, Some(1000))]);
-    assert_eq!(sizes(&mut tracker, rest(3, 5000, 30)), [(96_000, Some(91_000))]);
-    tracker.finish(&mut |event| panic!("{event:?}"));
+    assert_eq!(sizes(&mut tracker, turn(1, Opening::Http, 1000, 10)), [(1000, false)]);
+    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), [(91_000, true)]);
+    assert_eq!(sizes(&mut tracker, rest(3, 5000, 30)), [(96_000, true)]);
+    let mut seen = Vec::new();
+    tracker.finish(&mut collect_all(&mut seen));
+    assert_eq!(seen, [Seen::Counted(1, 1, 2)]);
 }
 
 /// The body of a request whose head, of 200 bytes, had an interim response of 25.
@@ -288,13 +346,12 @@ fn a_body_that_was_asked_for_is_part_of_the_request_before_it() {
         let mut tracker = Tracker::default();
         let mut seen = Vec::new();
         let mut on = |event: Event<'_>| {
-            if let Event::Request { record, amends } = event {
-                assert!(amends.is_none_or(|it| it.sequence == record.sequence && it.revision < record.revision));
-                seen.push((record.sequence, record.bytes_in, record.bytes_out, amends.is_some(), record.moments));
+            if let Event::Request { record, amends, .. } = event {
+                seen.push((record.sequence, record.bytes_in, record.bytes_out, amends, record.moments));
             }
         };
         tracker.record(&Record::Request(head()), &mut on);
-        tracker.tick(if is_released { 10 + 2 * SECOND } else { 0 }, &mut on);
+        tick(&mut tracker, if is_released { 10 + 2 * SECOND } else { 0 }, &mut on);
         tracker.record(&Record::Request(RequestRecord { moments, ..body(2, 0, 400, 3 * SECOND) }), &mut on);
         // The response goes on: that is not added to what was joined before, but replaces it.
         tracker.record(&Record::Request(RequestRecord { moments, ..body(2, 1, 900, 3 * SECOND + 1) }), &mut on);
@@ -306,6 +363,27 @@ fn a_body_that_was_asked_for_is_part_of_the_request_before_it() {
     }
 }
 
+/// The upload that `100 Continue` asked for may take long.
+#[test]
+fn what_may_have_an_interim_response_counts_with_its_body() {
+    for (bytes_out, expected) in [(25, (500, 400)), (26, (200, 26))] {
+        let mut tracker = Tracker::default();
+        let mut counted = Vec::new();
+        let mut on = |event: Event<'_>| match event {
+            Event::Settled(record) | Event::Request { record, counts: Counts::Now, .. } => {
+                counted.push((record.bytes_in, record.bytes_out));
+            }
+            _ => {}
+        };
+        let head = RequestRecord { bytes_out, flags: RequestRecord::COMPLETE, ..turn(1, Opening::Http, 200, 10) };
+        tracker.record(&Record::Request(head), &mut on);
+        tick(&mut tracker, 3 * SETTLED, &mut on);
+        tracker.record(&Record::Request(body(2, 0, 400, 3 * SETTLED)), &mut on);
+        tracker.finish(&mut on);
+        assert_eq!(counted, [expected]);
+    }
+}
+
 #[test]
 fn a_body_without_a_response_leaves_its_request_unanswered() {
     let mut tracker = Tracker::default();
@@ -313,7 +391,7 @@ fn a_body_without_a_response_leaves_its_request_unanswered() {
     tracker.record(&Record::Request(head), &mut |event| panic!("{event:?}"));
     let mut seen = Vec::new();
     tracker.record(&Record::Request(body(2, 0, 0, 20)), &mut |event| {
-        if let Event::Request { record, amends: None } = event {
+        if let Event::Request { record, amends: false, .. } = event {
             assert!(record.turn().turn().is_request());
             seen.push((record.sequence, record.bytes_in, record.bytes_out, record.flags & RequestRecord::COMPLETE));
         }
@@ -333,23 +411,23 @@ fn a_body_without_a_response_leaves_its_request_unanswered() {
 #[test]
 fn the_rest_of_an_upload_counts_once_all_of_it_is_known() {
     let mut tracker = Tracker::default();
-    assert_eq!(sizes(&mut tracker, turn(1, Opening::Http, 1000, 10)), [(1000, None)]);
+    assert_eq!(sizes(&mut tracker, turn(1, Opening::Http, 1000, 10)), [(1000, false)]);
     // The sweep's look at it, and the kernel's last word.
     assert_eq!(sizes(&mut tracker, RequestRecord { flags: 0, ..rest(2, 40_000, 20) }), []);
-    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 30)), [(91_000, Some(1000))]);
+    assert_eq!(sizes(&mut tracker, rest(2, 90_000, 30)), [(91_000, true)]);
     // Of a request that was not seen there is nothing to be told.
     let mut tracker = Tracker::default();
     assert_eq!(sizes(&mut tracker, rest(2, 90_000, 20)), []);
     tracker.finish(&mut |event| panic!("{event:?}"));
 }
 
-/// The number and the bytes of each request that is released, and of what it amends.
-fn released(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u32, u64, Option<u64>)> {
+/// The number and the bytes of each request that is shown, and whether that amends what was shown before.
+fn released(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u32, u64, bool)> {
     let mut released = Vec::new();
     let record = RequestRecord { flags: RequestRecord::COMPLETE | RequestRecord::FINAL, ..record };
     tracker.record(&Record::Request(record), &mut |event| {
-        if let Event::Request { record, amends } = event {
-            released.push((record.sequence, record.bytes_in, amends.map(|it| it.bytes_in)));
+        if let Event::Request { record, amends, .. } = event {
+            released.push((record.sequence, record.bytes_in, amends));
         }
     });
     released
@@ -359,13 +437,13 @@ fn released(tracker: &mut Tracker, record: RequestRecord) -> Vec<(u32, u64, Opti
 #[test]
 fn what_does_not_follow_joins_no_other_request() {
     let mut tracker = Tracker::default();
-    assert_eq!(released(&mut tracker, turn(1, Opening::Http, 200, 10)), [(1, 200, None)]);
+    assert_eq!(released(&mut tracker, turn(1, Opening::Http, 200, 10)), [(1, 200, false)]);
     assert_eq!(released(&mut tracker, rest(3, 40_000, 20)), []);
     assert_eq!(tracker.unmatched, 1);
     // A body stands for itself then, and its own rest follows it.
-    assert_eq!(released(&mut tracker, body(5, 0, 900, 30)), [(5, 300, None)]);
-    assert_eq!(released(&mut tracker, rest(6, 40_000, 40)), [(5, 40_300, Some(300))]);
-    assert_eq!(released(&mut tracker, rest(7, 1_000, 50)), [(5, 41_300, Some(40_300))]);
+    assert_eq!(released(&mut tracker, body(5, 0, 900, 30)), [(5, 300, false)]);
+    assert_eq!(released(&mut tracker, rest(6, 40_000, 40)), [(5, 40_300, true)]);
+    assert_eq!(released(&mut tracker, rest(7, 1_000, 50)), [(5, 41_300, true)]);
     assert_eq!(tracker.unmatched, 1);
 }
 
@@ -373,8 +451,8 @@ fn what_does_not_follow_joins_no_other_request() {
 #[test]
 fn a_late_body_is_no_request() {
     let mut tracker = Tracker::default();
-    assert_eq!(released(&mut tracker, turn(1, Opening::Http, 200, 10)), [(1, 200, None)]);
-    assert_eq!(released(&mut tracker, turn(3, Opening::Http, 100, 30)), [(3, 100, None)]);
+    assert_eq!(released(&mut tracker, turn(1, Opening::Http, 200, 10)), [(1, 200, false)]);
+    assert_eq!(released(&mut tracker, turn(3, Opening::Http, 100, 30)), [(3, 100, false)]);
     assert_eq!(released(&mut tracker, body(2, 0, 900, 20)), []);
     assert_eq!(tracker.unmatched, 1);
 }
@@ -478,7 +556,7 @@ proptest! {
         let mut seen = Vec::new();
         for (now, record) in &records {
             if ticks {
-                tracker.tick(*now, &mut collect(&mut seen));
+                tick(&mut tracker, *now, &mut collect(&mut seen));
             }
             tracker.record(record, &mut collect(&mut seen));
         }

@@ -198,6 +198,9 @@ pub struct Status {
     /// Reports that belong to no request that is remembered.
     #[serde(default)]
     pub reports_unmatched: u64,
+    /// Reports that came when their requests had been counted.
+    #[serde(default)]
+    pub requests_revised: u64,
     /// The kernel's counters by name.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,

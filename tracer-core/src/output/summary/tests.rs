@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    aggregate::{Summary, distribution::Distribution, figures::Change},
+    aggregate::{Summary, distribution::Distribution},
     explain::Limits,
     model::{
         namespaces::Namespaces,
@@ -52,7 +52,7 @@ fn columns_of_quantiles_do_not_depend_on_the_count_before_them() {
 fn figures() -> Summary {
     let mut summary = Summary::default();
     for record in [first(), slow(), unanswered()] {
-        summary.request(&Request::of(&record), Change::Add);
+        summary.request(&Request::of(&record));
     }
     summary.connection(&closed());
     summary
@@ -63,7 +63,7 @@ fn one_port_of_two_namespaces_is_two_groups() {
     let (mut summary, mut namespaces) = (Summary::default(), Namespaces::default());
     for netns in [7, 8, 8] {
         namespaces.see(netns);
-        summary.request(&Request::of(&RequestRecord { netns, ..first() }), Change::Add);
+        summary.request(&Request::of(&RequestRecord { netns, ..first() }));
     }
     namespaces.learn(7, "web");
     let report = report_among(&namespaces, &summary);
@@ -135,7 +135,7 @@ fn messages_and_streams_are_counted_beside_the_requests() {
     let with = |records: &[RequestRecord]| {
         let mut summary = figures();
         for record in records {
-            summary.request(&Request::of(record), Change::Add);
+            summary.request(&Request::of(record));
         }
         summary
     };
@@ -150,18 +150,12 @@ fn messages_and_streams_are_counted_beside_the_requests() {
         let line = second(&with(records));
         assert!(line.starts_with(&format!("{before}{expected}")), "{line}");
     }
-    let mut both = with(&[message, stream]);
+    let both = with(&[message, stream]);
     let object_of = |summary: &Summary| -> serde_json::Value { serde_json::from_str(&json(&report(summary))).unwrap() };
     let object = object_of(&both);
     assert_eq!((&object["requests"], &object["messages"], &object["streams"]), (&3.into(), &1.into(), &1.into()));
     // They are in no group and of no process.
     assert_eq!((&object["groups"][1]["requests"], &object["processes"][0]["requests"]), (&2.into(), &3.into()));
-    // What is amended is taken out first.
-    both.request(&Request::of(&message), Change::Remove);
-    both.request(&Request::of(&stream), Change::Remove);
-    let object = object_of(&both);
-    assert!(object.get("messages").is_none() && object.get("streams").is_none());
-    assert_eq!(shown(&both), shown(&figures()));
 }
 
 #[test]
@@ -170,28 +164,23 @@ fn nobody_is_named_for_stages_that_were_not_told_apart() {
     let mut unread = slow();
     (unread.moments.first_read, unread.moments.last_read, unread.moments.first_write) = (0, 0, 0);
     let mut summary = Summary::default();
-    summary.request(&Request::of(&unread), Change::Add);
+    summary.request(&Request::of(&unread));
     let line = second(&summary);
     let end = "98% of their time is pickup, upload, service and egress together (p50 1.20s, p99 1.20s): what lies between \
         them was not seen, so whose time it is cannot be told apart.";
     assert!(line.ends_with(end), "{line}");
     // A few requests in which a stage was not told apart change nothing about the others.
-    summary.request(&Request::of(&unanswered()), Change::Add);
+    summary.request(&Request::of(&unanswered()));
     let line = second(&summary);
     assert!(
         line.ends_with("% of their time is service (p50 3.00s, p99 3.00s): the application computing or waiting."),
         "{line}"
     );
     for _ in 0..2 {
-        summary.request(&Request::of(&unread), Change::Add);
+        summary.request(&Request::of(&unread));
     }
     let rows = shown(&summary);
     assert!(rows.lines().any(|row| row.contains("  pickup+ 98%")), "{rows}");
-    // What is taken out again leaves nothing behind.
-    for _ in 0..3 {
-        summary.request(&Request::of(&unread), Change::Remove);
-    }
-    assert_eq!(summary.all.spans, [[0; 7]; 7]);
 }
 
 #[test]
@@ -199,7 +188,7 @@ fn what_waited_in_a_queue_of_this_host_is_not_the_peers_time() {
     let mut record = request(10 * S, [US, US, 0, MS, US, 1900 * MS, MS]);
     let line = |record: &RequestRecord| {
         let mut summary = Summary::default();
-        summary.request(&Request::of(record), Change::Add);
+        summary.request(&Request::of(record));
         shown(&summary).lines().nth(1).unwrap().to_owned()
     };
     assert!(line(&record).ends_with(": the application writing on, or the peer's window."), "{}", line(&record));
@@ -216,18 +205,9 @@ fn of_nothing() {
 }
 
 #[test]
-fn an_amended_request_counts_once() {
-    let mut amended = figures();
-    let early = request(MS, [1, 2, 3, 4, 5, 6, 7]);
-    amended.request(&Request::of(&early), Change::Add);
-    amended.request(&Request::of(&early), Change::Remove);
-    assert_eq!(shown(&amended), shown(&figures()));
-}
-
-#[test]
 fn the_verdict_names_accept_if_that_took_longest() {
     let mut summary = Summary::default();
-    summary.request(&Request::of(&first()), Change::Add);
+    summary.request(&Request::of(&first()));
     summary.connection(&closed());
     let text = shown(&summary);
     let verdict =
@@ -242,7 +222,7 @@ fn the_verdict_names_the_sender_where_a_request_may_not_have_come_whole() {
     let said = |records: &[RequestRecord]| {
         let mut summary = Summary::default();
         for record in records {
-            summary.request(&Request::of(record), Change::Add);
+            summary.request(&Request::of(record));
         }
         let text = shown(&summary);
         text.lines().nth(1).unwrap().split_once('%').unwrap().1.to_owned()
@@ -348,7 +328,7 @@ fn groups_beyond_those_listed_are_counted() {
     for network in 0..100 {
         let mut record = slow();
         record.tuple.peer = Endpoint::v4([10, 0, network, 23], 41_234);
-        summary.request(&Request::of(&record), Change::Add);
+        summary.request(&Request::of(&record));
     }
     let text = shown(&summary);
     assert_eq!(text.matches(" from 10.0.").count(), GROUPS_LISTED, "{text}");
