@@ -267,8 +267,7 @@ pub static CAUSES: [Entry; 26] = [
             deregistration delay (Kubernetes: a `preStop` sleep), and give it time to stop|{?waits_for_body}The request \
             was incomplete: look at the client or the load balancer's side; {body} \
             limits how long the server waits for the rest|{?died}Read the kernel's log, {kernel_log}, and the \
-            application's log at that time|Read the application's log at that time: a crash, a worker timeout (gunicorn \
-            --timeout), a restart, a request whose body did not come whole][{?stops}|{?waits_for_body}|{?died}|. {kernel_log} \
+            application's log at that time|Read the application's log at that time: a crash, a worker timeout, a restart, a request whose body did not come whole][{?stops}|{?waits_for_body}|{?died}|. {kernel_log} \
             tells if the kernel ended it].",
     },
     Entry {
