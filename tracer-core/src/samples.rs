@@ -1,6 +1,7 @@
 //! Records for tests: a few connections to a web server, as the kernel would report them.
 
 use crate::{
+    aggregate::figures::Picture,
     explain::Explanation,
     model::{
         clock::Clock,
@@ -158,6 +159,18 @@ pub fn counters(values: &[(Counter, u64)]) -> Counters {
         all[counter as usize] = value;
     }
     Counters::new(all)
+}
+
+/// Every counter of `figures`, always in the same order.
+pub fn counters_of(figures: &Picture) -> Vec<u64> {
+    let plain = [figures.requests, figures.unanswered, figures.cut, figures.bytes_in, figures.bytes_out];
+    let more = [figures.retransmits, figures.held, figures.incomplete, figures.incomplete_service];
+    let last = [figures.accept_wait, figures.connections];
+    let times = figures.stages.iter().chain(&figures.connection_stages).chain([&figures.total]);
+    let times = times.flat_map(|times| times.map_or([0, 0], |times| [times.count, times.sum]));
+    let spans = figures.spans.iter().flatten();
+    let counters = plain.iter().chain(&more).chain(&last).chain(&figures.merged).chain(spans).copied();
+    counters.chain(times).collect()
 }
 
 /// 17 SYNs for which the accept queue of gunicorn was full.

@@ -51,6 +51,17 @@ impl Distribution {
         }
     }
 
+    /// Adds the times of `other`, which has as many digits.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum = self.sum.saturating_add(other.sum);
+        match (&mut self.times, &other.times) {
+            (_, None) => {}
+            (None, Some(_)) => self.times.clone_from(&other.times),
+            // It resizes itself up to any value, so this cannot fail.
+            (Some(times), Some(others)) => drop(times.add(others)),
+        }
+    }
+
     /// What it says now; `None` if there is no time in it.
     pub fn times(&self) -> Option<Times> {
         let times = self.times.as_ref()?;

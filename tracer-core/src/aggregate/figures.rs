@@ -75,6 +75,30 @@ impl Figures {
         }
     }
 
+    /// Adds what `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { requests, unanswered, cut, bytes_in, bytes_out, retransmits, held, .. } = other;
+        let Self { incomplete, incomplete_service, accept_wait, connections, .. } = other;
+        count(&mut self.requests, *requests);
+        count(&mut self.unanswered, *unanswered);
+        count(&mut self.cut, *cut);
+        count(&mut self.bytes_in, *bytes_in);
+        count(&mut self.bytes_out, *bytes_out);
+        count(&mut self.retransmits, *retransmits);
+        count(&mut self.held, *held);
+        count(&mut self.incomplete, *incomplete);
+        count(&mut self.incomplete_service, *incomplete_service);
+        count(&mut self.accept_wait, *accept_wait);
+        count(&mut self.connections, *connections);
+        let merged = self.merged.iter_mut().zip(&other.merged);
+        let spans = self.spans.as_flattened_mut().iter_mut().zip(other.spans.as_flattened());
+        merged.chain(spans).for_each(|(counter, amount)| count(counter, *amount));
+        self.total.merge(&other.total);
+        let stages = self.stages.iter_mut().zip(&other.stages);
+        let connection_stages = self.connection_stages.iter_mut().zip(&other.connection_stages);
+        stages.chain(connection_stages).for_each(|(times, others)| times.merge(others));
+    }
+
     /// What they are now.
     pub fn picture(&self) -> Picture {
         Figures {

@@ -2,6 +2,7 @@
 
 pub mod distribution;
 pub mod figures;
+mod kept;
 pub mod rejections;
 pub mod sampler;
 
@@ -15,9 +16,8 @@ use crate::{
 };
 use distribution::{Distribution, Times};
 use figures::{Figures, count};
-use foldhash::fast::FixedState;
+use kept::Kept;
 use rejections::{Explained, Rejections};
-use std::collections::HashMap;
 use tracer_common::{
     endpoint::Tuple,
     record::{ConnectionRecord, Process},
@@ -73,9 +73,9 @@ pub struct Summary {
     pub all: Figures,
     /// What was rejected.
     pub rejections: Rejections,
-    groups: HashMap<Group, Figures, FixedState>,
-    processes: HashMap<(u64, [u8; 16]), ProcessFigures, FixedState>,
-    /// The groups beyond [`GROUPS`], counted together.
+    groups: Kept<Group, Figures>,
+    processes: Kept<(u64, [u8; 16]), ProcessFigures>,
+    /// The groups beyond [`GROUPS`], those that are used least, counted together.
     pub other_groups: Option<Figures>,
     /// Requests of the processes beyond [`GROUPS`].
     pub other_processes: u64,
@@ -92,8 +92,8 @@ impl Default for Summary {
         Self {
             all: Figures::new(DIGITS),
             rejections: Rejections::default(),
-            groups: HashMap::default(),
-            processes: HashMap::default(),
+            groups: Kept::default(),
+            processes: Kept::default(),
             other_groups: None,
             other_processes: 0,
             messages: 0,
@@ -134,7 +134,7 @@ impl Summary {
 
     /// The groups, by namespace, port and network.
     pub fn groups(&self) -> Vec<(Group, &Figures)> {
-        let mut groups: Vec<_> = self.groups.iter().map(|(key, figures)| (*key, figures)).collect();
+        let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_unstable_by_key(|(key, _)| *key);
         groups
     }
@@ -165,16 +165,16 @@ impl Summary {
     /// The processes, the one that read most requests first.
     pub fn processes(&self) -> Vec<ProcessPicture> {
         let mut processes: Vec<_> = self.processes.iter().collect();
-        processes.sort_unstable_by_key(|(key, figures)| (std::cmp::Reverse(figures.requests), **key));
+        processes.sort_unstable_by_key(|(key, figures)| (std::cmp::Reverse(figures.requests), *key));
         processes.into_iter().map(|(_, figures)| figures.picture()).collect()
     }
 
     fn group(&mut self, netns: u32, tuple: &Tuple) -> &mut Figures {
         let key = Group::of(netns, tuple, Network::of(&tuple.peer));
-        if self.groups.len() >= GROUPS && !self.groups.contains_key(&key) {
-            return self.other_groups.get_or_insert_with(|| Figures::new(GROUP_DIGITS));
-        }
-        self.groups.entry(key).or_insert_with(|| Figures::new(GROUP_DIGITS))
+        let Self { groups, other_groups, .. } = self;
+        let new = || Figures::new(GROUP_DIGITS);
+        let make_way = |figures| other_groups.get_or_insert_with(new).merge(&figures);
+        groups.entry(key, new, make_way).unwrap_or_else(|| other_groups.get_or_insert_with(new))
     }
 
     fn process(&mut self, request: &Request<'_>) {
@@ -183,11 +183,12 @@ impl Summary {
             return;
         }
         let key = (process.cgroup, process.comm);
-        if self.processes.len() >= GROUPS && !self.processes.contains_key(&key) {
-            self.other_processes += 1;
-            return;
+        let Self { processes, other_processes, .. } = self;
+        let make_way = |figures: ProcessFigures| count(other_processes, figures.requests);
+        match processes.entry(key, || ProcessFigures::of(process, request), make_way) {
+            Some(figures) => figures.request(request),
+            None => count(other_processes, 1),
         }
-        self.processes.entry(key).or_insert_with(|| ProcessFigures::of(process, request)).request(request);
     }
 }
 
@@ -224,3 +225,6 @@ impl ProcessFigures {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

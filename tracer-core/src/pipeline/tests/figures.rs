@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::{
-    aggregate::{Group, figures::Picture},
+    aggregate::Group,
     decode::encode_connection,
-    samples::{MS, closed},
+    samples::{MS, closed, counters_of},
     track::SETTLED,
 };
 use proptest::prelude::*;
@@ -73,18 +73,6 @@ fn traffic(connections: u64, gaps: std::ops::Range<u64>) -> impl Strategy<Value 
     })
 }
 
-/// Every counter of `figures`, always in the same order.
-fn counters(figures: &Picture) -> Vec<u64> {
-    let plain = [figures.requests, figures.unanswered, figures.cut, figures.bytes_in, figures.bytes_out];
-    let more = [figures.retransmits, figures.held, figures.incomplete, figures.incomplete_service];
-    let last = [figures.accept_wait, figures.connections];
-    let times = figures.stages.iter().chain(&figures.connection_stages).chain([&figures.total]);
-    let times = times.flat_map(|times| times.map_or([0, 0], |times| [times.count, times.sum]));
-    let spans = figures.spans.iter().flatten();
-    let counters = plain.iter().chain(&more).chain(&last).chain(&figures.merged).chain(spans).copied();
-    counters.chain(times).collect()
-}
-
 /// The counters of a report. Groups have come out of `other` by none of them.
 #[derive(Debug)]
 struct Counted {
@@ -97,9 +85,9 @@ struct Counted {
 impl Counted {
     fn of(report: &Report) -> Self {
         let Report { all, groups, processes, messages, streams, run, .. } = report;
-        let mut all = counters(all);
+        let mut all = counters_of(all);
         all.extend([*messages, *streams]);
-        let groups = groups.iter().map(|(group, figures)| (*group, counters(figures))).collect();
+        let groups = groups.iter().map(|(group, figures)| (*group, counters_of(figures))).collect();
         let processes = processes.iter().map(|it| it.requests).sum::<u64>() + report.other_processes;
         Self { all, groups, processes, revised: run.shortfalls.revised }
     }
@@ -152,6 +140,8 @@ fn requests(steps: &[(u64, Step)]) -> BTreeMap<(u64, u32), RequestRecord> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Nothing is missing where no response pauses for as long as requests are pending.
     #[test]
     fn figures_are_those_of_the_last_report_of_each_request(steps in traffic(4, 0..SETTLED)) {
