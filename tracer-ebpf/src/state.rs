@@ -59,7 +59,7 @@ fn change(context: &BtfTracePointContext) -> (Sock, u8, u8) {
     (Sock::new(context.arg(0)), context.arg::<u64>(1) as u8, context.arg::<u64>(2) as u8)
 }
 
-/// A listener or a connection begins, if it does.
+/// Notes a listener or a connection that begins with this change, if one does.
 #[inline(always)]
 fn began(sock: Sock, old: u8, new: u8) {
     match (old, new) {

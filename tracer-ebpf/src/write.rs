@@ -11,8 +11,9 @@ use crate::{
     traced::find,
 };
 
-/// Where something waits to be sent, as a response's head for its body, this is not the first piece: a request begins only
-/// when all that was written is acknowledged. That saves the look at the connection.
+/// If bytes wait to be sent, as a response's head waits for its body, this is not the first write of the response, and the
+/// connection need not be looked up: a request begins only when all that was written is acknowledged. The first request of a
+/// connection on which the server speaks first is the exception (see the traps in `docs/architecture.md`).
 #[inline(always)]
 fn written(sock: Sock) {
     if is_known_port(sock.local_port())

@@ -17,10 +17,10 @@ const PAUSE_NS: u64 = 100_000_000;
 /// The longest response that is taken for an interim one: `HTTP/1.1 100 Continue` and an empty line. No final response with
 /// a length or a body is as short.
 const INTERIM: u64 = 25;
-/// How long a response is that switches to WebSocket (`101 Switching Protocols`), in bytes: its status line and the three fields
-/// that it has to have take 129.
+/// The lengths of a response that switches to WebSocket (`101 Switching Protocols`), in bytes. The status line and the three header
+/// fields that RFC 6455 requires take 129; few such responses have more than 400.
 const SWITCHING: core::ops::Range<u64> = 129..401;
-/// The request for that has at least these bytes, for its five fields.
+/// The shortest request for that switch, in bytes: RFC 6455 requires five header fields.
 const UPGRADE: u64 = 140;
 /// What comes within this many nanoseconds of the response before it may have been on its way before that response.
 const BEHIND_NS: u64 = 100_000_000;
@@ -167,17 +167,18 @@ impl Connection {
 
     /// Whether the first bytes of the current turn are worth a look, which costs as much as the rest of a read. On a
     /// connection that has carried nothing but HTTP/1, a turn as long as most requests is one: only every eighth is looked
-    /// at, and those behind a response that may have switched protocols. Bodies come in full segments or behind an interim response, and control data is short.
+    /// at, and each one behind a response that may have switched protocols. Bodies come in full segments or behind an interim
+    /// response, and control data is short.
     #[inline(always)]
     #[must_use]
     pub fn is_opening_wanted(&self) -> bool {
         let is_http = self.flags.get() & OPENINGS == HTTP;
         let is_plain = self.request.bytes_in.get() > 32 && self.request.bytes_in.get() <= 1400;
         let number = self.flags.get() & OPENING;
-        let is_told = number == ASKED << OPENING_SHIFT
+        let may_differ = number == ASKED << OPENING_SHIFT
             || number == SWITCHED << OPENING_SHIFT
             || number == SWITCHED_BEHIND << OPENING_SHIFT;
-        !is_http || !is_plain || is_told || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(8)
+        !is_http || !is_plain || may_differ || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(8)
     }
 
     /// The first bytes of the current turn were of that class.

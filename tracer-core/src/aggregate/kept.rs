@@ -14,18 +14,22 @@ pub struct Kept<K, T> {
     entries: HashMap<K, Entry<T>, FixedState>,
     /// Uses of keys that are not kept, since one of them made room.
     passed_over: u32,
+    /// A use was ever not counted here, because its key was not kept.
+    is_partial: bool,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     /// How often the key was used. Older uses weigh less: this is halved whenever a key makes way.
     uses: u64,
+    /// The key was kept from its first use on: nothing of it was counted elsewhere.
+    is_whole: bool,
     counted: T,
 }
 
 impl<K, T> Default for Kept<K, T> {
     fn default() -> Self {
-        Self { entries: HashMap::default(), passed_over: 0 }
+        Self { entries: HashMap::default(), passed_over: 0, is_partial: false }
     }
 }
 
@@ -34,6 +38,7 @@ impl<K: Copy + Eq + Hash + Ord, T> Kept<K, T> {
     /// `make_way` is called with what was counted of it.
     pub fn entry(&mut self, key: K, new: impl FnOnce() -> T, make_way: impl FnOnce(T)) -> Option<&mut T> {
         if self.entries.len() >= GROUPS && !self.entries.contains_key(&key) {
+            self.is_partial = true;
             self.passed_over += 1;
             if self.passed_over < PATIENCE {
                 return None;
@@ -41,7 +46,8 @@ impl<K: Copy + Eq + Hash + Ord, T> Kept<K, T> {
             self.passed_over = 0;
             make_way(self.remove_least()?);
         }
-        let entry = self.entries.entry(key).or_insert_with(|| Entry { uses: 0, counted: new() });
+        let entry =
+            self.entries.entry(key).or_insert_with(|| Entry { uses: 0, is_whole: !self.is_partial, counted: new() });
         entry.uses = entry.uses.saturating_add(1);
         Some(&mut entry.counted)
     }
@@ -49,6 +55,11 @@ impl<K: Copy + Eq + Hash + Ord, T> Kept<K, T> {
     /// What is counted, by key, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.entries.iter().map(|(key, entry)| (*key, &entry.counted))
+    }
+
+    /// Whether all uses of `key` are counted here. Those of a key that was not kept at first, or that made way once, are not.
+    pub fn is_whole(&self, key: &K) -> bool {
+        self.entries.get(key).map_or(!self.is_partial, |entry| entry.is_whole)
     }
 
     fn remove_least(&mut self) -> Option<T> {

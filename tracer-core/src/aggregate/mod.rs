@@ -104,8 +104,7 @@ impl Default for Summary {
 }
 
 impl Summary {
-    /// Counts a turn. What is no request has no part in the figures of requests, but
-    /// for its bytes.
+    /// Counts a turn. Of one that is no request, only the bytes are in the figures of requests.
     pub fn request(&mut self, request: &Request<'_>) {
         let counter = match request.turn {
             Turn::Request | Turn::Body => {
@@ -150,16 +149,17 @@ impl Summary {
         rejected.iter().map(finding).collect()
     }
 
-    /// How much was traced of `group`, of all namespaces if its own is not known; `None` if it may be among those that were
-    /// not kept apart.
+    /// How much was traced of `group`, of all namespaces if its own is not known; `None` if some of it may be counted among
+    /// the groups that are not kept apart.
     fn traced(&self, group: Group) -> Option<Totals> {
         let Listener { netns, local } = group.listener;
         let is_it = |it: &Group| {
             let at = it.listener;
             (at.local, it.network) == (local, group.network) && (netns == 0 || at.netns == netns)
         };
+        let is_whole = if netns == 0 { self.other_groups.is_none() } else { self.groups.is_whole(&group) };
         let of_it = self.groups.iter().filter(|(it, _)| is_it(it)).map(|(_, figures)| Totals::from(figures));
-        of_it.reduce(Totals::and).or_else(|| self.other_groups.is_none().then(Totals::default))
+        is_whole.then(|| of_it.fold(Totals::default(), Totals::and))
     }
 
     /// The processes, the one that read most requests first.

@@ -1,8 +1,8 @@
 //! Why connections were closed: what the other connections of the same listener say about it.
 //!
 //! One closed connection says little: a keep-alive time that runs out and a process that stops look alike. Several do say
-//! something. A stop closes connections in one instant, however long each had been idle, so what closed with others of
-//! another idle time is no sign of a keep-alive time; often the listener closes with
+//! something. A stop closes connections in one instant, however long each had been idle. So a connection that closed
+//! together with one of another idle time is no sign of a keep-alive time. Often the listener closes with
 //! them, or the process ends soon after. With `SO_REUSEPORT` a port has several listeners, and one that closes says
 //! something only about the connections of its own process, unless it was the last. A keep-alive time closes them at
 //! different moments, each after the same idle time, and no connection outlives it.
@@ -257,7 +257,8 @@ impl Listener {
         (idle != 0 && longest > idle.saturating_add(2 * tolerance(idle))).then_some(longest)
     }
 
-    /// Whether the same process closed a connection of quite another idle time in the same instant: no keep-alive time does that.
+    /// Whether the same process closed a connection of quite another idle time in the same instant. A timer for idle connections
+    /// does not do that.
     fn is_in_company(&self, Close { at, idle, pid }: Close) -> bool {
         let is_other = |it: &Close| it.idle > BUSY && it.idle.abs_diff(idle) > tolerance(idle.max(it.idle));
         self.idles.iter().any(|it| it.pid == pid && it.at.abs_diff(at) <= INSTANT && is_other(it))
@@ -269,7 +270,7 @@ impl Listener {
             return 0;
         }
         let same = |it: &&Close| it.idle.abs_diff(close.idle) <= tolerance(close.idle);
-        // Asked of every close, and most have no like: whether others closed with them is looked at last.
+        // This runs for every close. Few idle times occur three times, so the costly part comes behind that.
         if self.idles.iter().filter(same).count() < SAME_IDLE as usize || self.is_in_company(close) {
             return 0;
         }
@@ -285,7 +286,7 @@ impl Listener {
     }
 }
 
-/// What is idle for less time was closed behind its response, in nanoseconds.
+/// A connection that was idle for less than this, in nanoseconds, closed with its response: `Connection: close`, most likely.
 const BUSY: u64 = 100_000_000;
 
 /// How much two idle times may differ and still be the same setting: servers look at their idle connections now and then,

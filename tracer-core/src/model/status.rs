@@ -137,7 +137,7 @@ pub struct Shortfalls {
     pub evicted: u64,
     /// Reports that belong to no request that is remembered.
     pub unmatched: u64,
-    /// Reports that came when their requests had been counted: these were shown, and are in no figure.
+    /// Reports that came after their requests were counted. They were shown, and are in no other figure.
     pub revised: u64,
 }
 

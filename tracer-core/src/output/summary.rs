@@ -242,7 +242,11 @@ pub fn missing(out: &mut impl Write, run: &Run) -> io::Result<()> {
         (shortfalls.undecodable, "record", "could not be decoded"),
         (shortfalls.evicted, "connection", "forgotten early because too many were open at once"),
         (shortfalls.unmatched, "report", "skipped because no request that is remembered belongs to it"),
-        (shortfalls.revised, "report", "shown but not counted because its request had been counted as it was before"),
+        (
+            shortfalls.revised,
+            "report",
+            "shown but not counted, because its request was already counted as it was before",
+        ),
     ];
     let counted = shortfalls.into_iter().filter(|(count, ..)| *count != 0);
     lines.extend(counted.map(|(count, noun, what)| format!("{} {what}.", Plural(count, noun))));

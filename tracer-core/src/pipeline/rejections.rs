@@ -585,7 +585,7 @@ fn explain_close(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Appli
         _ if stop.is_some() => stop,
         // If nothing listens there any more, the whole server ended within that second, perhaps for another reason.
         _ if answer.is_some_and(|it| !it.is_alive && it.listens) => Some(CloseReason::WorkerEnded),
-        // What others say is inferred; the setting was read.
+        // The keep-alive time is inferred from other connections, while this setting was read.
         None | Some(CloseReason::KeepAlive) if answer.is_some_and(|it| is_early(facts, it)) => Some(CloseReason::Early),
         reason => reason,
     };

@@ -28,8 +28,8 @@ impl Default for AcceptQueues {
 }
 
 impl AcceptQueues {
-    /// Takes those out of the map for which no SYN has come for the longest time, if there are too many. A SYN that comes for
-    /// one of them in the same microseconds may count for nothing.
+    /// If there are too many tallies, removes those for which no SYN has come for the longest time, and returns them. A SYN that
+    /// comes for such a listener within the same microseconds may be missing in its tally.
     pub fn take(&mut self, ebpf: &mut Ebpf) -> Result<Vec<(ListenerKey, ListenerTally)>, MapError> {
         if self.0.elapsed() < INTERVAL {
             return Ok(Vec::new());
@@ -37,7 +37,7 @@ impl AcceptQueues {
         self.0 = Instant::now();
         let mut map: HashMap<_, ListenerKey, ListenerTally> = HashMap::try_from(tallies::map(ebpf, "LISTENERS")?)?;
         let mut idle = least_used(map.iter().collect::<Result<_, _>>()?);
-        // One that cannot be removed is not gone.
+        // A tally that could not be removed is still counted in, and is looked at again.
         idle.retain(|(key, _)| map.remove(key).is_ok());
         Ok(idle)
     }

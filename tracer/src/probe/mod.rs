@@ -255,7 +255,8 @@ impl Probe {
         Ok(self.generations.take(&mut self.ebpf)?)
     }
 
-    /// Takes tallies of accept queues out of the kernel's maps if there are many: those that were not used for the longest time.
+    /// If the kernel's map holds many tallies of accept queues, removes those that were unused for the longest time, and returns
+    /// them.
     ///
     /// # Errors
     ///

@@ -308,6 +308,29 @@ fn a_reload_that_loses_nothing_is_not_reported() -> Result<()> {
     Ok(())
 }
 
+/// Reloads one after the other. Each closes what is idle in one instant, and the process lives on.
+#[test]
+fn reloads_of_a_process_that_lives_on_are_no_keep_alive_time() -> Result<()> {
+    let scene = Scene::new("reloads", &[])?;
+    let listener = scene.listen()?;
+    for _ in 0..3 {
+        let mut open = Vec::new();
+        for pause in [1500, 950, 250] {
+            let (mut client, mut server) = scene.pair(&listener)?;
+            serve(&mut client, &mut server)?;
+            open.push((client, server));
+            sleep(ms(pause));
+        }
+        let (clients, servers): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+        servers.into_iter().for_each(close);
+        drop(clients);
+    }
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 9, 0, 0);
+    Ok(())
+}
+
 /// Connections close in one instant, after the same idle time: a stop, or a keep-alive time. Neither is blamed.
 #[test]
 fn connections_with_the_same_idle_time_close_in_one_instant() -> Result<()> {

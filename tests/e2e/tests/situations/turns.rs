@@ -170,6 +170,35 @@ fn one_way_messages_of_a_websocket_are_no_requests() -> Result<()> {
     Ok(())
 }
 
+/// A load balancer asks for the upgrade on a connection that it has used before.
+#[test]
+fn one_way_messages_of_a_websocket_on_a_used_connection_are_no_requests() -> Result<()> {
+    let scene = Scene::new("websocket-reused", &["--idle-timeout", "1s"])?;
+    let listener = scene.listen()?;
+    let (mut client, mut server) = scene.pair(&listener)?;
+    let page = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".as_slice(), &[b'x'; 1000]].concat();
+    for _ in 0..8 {
+        exchange(&mut client, &mut server, GET, &page)?;
+    }
+    let upgrade = b"GET /feed HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let switched = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    exchange(&mut client, &mut server, upgrade, switched)?;
+    // 200 bytes, masked.
+    let frame = [[0x81, 0xfe, 0, 200, 1, 2, 3, 4].as_slice(), &[9; 200]].concat();
+    client.write_all(&frame)?;
+    expect(&mut server, &frame)?;
+    sleep(ms(1500));
+    drop(client);
+    sleep(ms(50));
+    drop(server);
+    let trace = scene.end()?;
+    assert_causes(&trace, &[]);
+    assert_turns(&trace, 9, 0, 1);
+    Ok(())
+}
+
 /// Lines of a log: nothing comes back, ever. Whether somebody waits for an answer cannot be seen.
 #[test]
 fn one_way_messages_in_text_are_never_observed_as_unanswered() -> Result<()> {
