@@ -160,7 +160,8 @@ pub static SERVERS: &[Server] = &[
     },
     Server {
         name: "waitress",
-        comm: &["waitress"],
+        // The command, and the names of its threads.
+        comm: &["waitress-serve", "waitress"],
         command: &["waitress"],
         keep_alive: "waitress --channel-timeout",
         keep_alive_flag: Some("--channel-timeout"),
@@ -274,6 +275,7 @@ mod tests {
         assert_eq!(of("gunicorn").map(|it| it.keep_alive), Some("gunicorn --keep-alive"));
         assert_eq!(of("http-nio-8080-e").map(|it| it.keep_alive), Some("Tomcat keepAliveTimeout"));
         assert_eq!(of("php-fpm8.2").map(|it| it.name), Some("php-fpm"));
+        assert_eq!(of("waitress-serve").map(|it| it.name), Some("waitress"));
         assert_eq!(of("puma srv tp 001").map(|it| it.name), Some("puma"));
         for other in ["lab-target", "node_exporter", "haproxy-ingress", "nginx-ingress-c", "javac"] {
             assert!(of(other).is_none(), "{other}");
