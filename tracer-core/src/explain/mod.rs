@@ -2,6 +2,7 @@
 
 pub mod causes;
 pub mod classify;
+pub mod close_reason;
 pub mod closes;
 pub mod connection;
 pub mod ending;

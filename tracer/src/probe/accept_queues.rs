@@ -8,7 +8,7 @@ use aya::{
 };
 use tracer_common::rejection::{ListenerKey, ListenerTally};
 
-use super::tallies;
+use super::map_mut;
 
 /// How often the tallies are looked at. To walk over all of them takes a millisecond.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ impl AcceptQueues {
             return Ok(Vec::new());
         }
         self.0 = Instant::now();
-        let mut map: HashMap<_, ListenerKey, ListenerTally> = HashMap::try_from(tallies::map(ebpf, "LISTENERS")?)?;
+        let mut map: HashMap<_, ListenerKey, ListenerTally> = HashMap::try_from(map_mut(ebpf, "LISTENERS")?)?;
         let mut idle = least_used(map.iter().collect::<Result<_, _>>()?);
         // A tally that could not be removed is still counted in, and is looked at again.
         idle.retain(|(key, _)| map.remove(key).is_ok());

@@ -534,6 +534,7 @@ fn set_realtime_offset(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
     Ok(())
 }
 
-fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, ProbeError> {
-    Ok(ebpf.map_mut(name).ok_or(MapError::IoError(io::ErrorKind::NotFound.into()))?)
+/// The map of that name.
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, MapError> {
+    ebpf.map_mut(name).ok_or_else(|| MapError::IoError(io::ErrorKind::NotFound.into()))
 }

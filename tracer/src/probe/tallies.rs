@@ -7,13 +7,15 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapError},
+    maps::{Array, HashMap, MapError},
 };
 use tracer_common::{
     rejection::{Key, Stray, Tally},
     settings::port_bit,
 };
 use tracer_core::model::tallies::Tallies;
+
+use super::map_mut;
 
 /// Reads all tallies.
 pub fn read(ebpf: &Ebpf) -> Result<Tallies, MapError> {
@@ -66,7 +68,7 @@ impl Generations {
     fn take_into(&mut self, taken: &mut Vec<(Key, Tally)>, ebpf: &mut Ebpf) -> Result<(), MapError> {
         let mut counted = 0;
         for name in REJECTIONS {
-            let mut map: HashMap<_, Key, Tally> = HashMap::try_from(map(ebpf, name)?)?;
+            let mut map: HashMap<_, Key, Tally> = HashMap::try_from(map_mut(ebpf, name)?)?;
             let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
             for key in keys {
                 if key.generation() == self.current {
@@ -87,16 +89,11 @@ impl Generations {
 
     fn begin(&mut self, ebpf: &mut Ebpf) -> Result<(), MapError> {
         let next = self.current.wrapping_add(1);
-        let mut map: Array<_, u32> = Array::try_from(map(ebpf, "GENERATION")?)?;
+        let mut map: Array<_, u32> = Array::try_from(map_mut(ebpf, "GENERATION")?)?;
         map.set(0, u32::from(next), 0)?;
         (self.current, self.began) = (next, Instant::now());
         Ok(())
     }
-}
-
-/// The map of that name.
-pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, MapError> {
-    ebpf.map_mut(name).ok_or_else(|| MapError::IoError(std::io::ErrorKind::NotFound.into()))
 }
 
 /// Whether a SYN came that no listener got.

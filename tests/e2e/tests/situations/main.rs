@@ -7,6 +7,7 @@
 mod deaths;
 mod deploys;
 mod limits;
+mod lingering;
 mod scene;
 mod turns;
 mod uploads;
