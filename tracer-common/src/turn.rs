@@ -123,7 +123,7 @@ pub enum Turn {
 const CONTROL: u64 = 100;
 /// An encrypted close alert of TLS 1.3, in bytes: a head of five, two of content, one that says that it is an alert, and a
 /// check of sixteen (RFC 8446, section 5.2). No request and no frame of HTTP/2 or WebSocket has two bytes of content only.
-const ALERT: u64 = 24;
+pub const ALERT: u64 = 24;
 /// Uploads come in full segments, requests seldom do, in bytes.
 const FULL_SEGMENT: u64 = 1400;
 /// A response that takes so long and comes in pieces is a stream, in nanoseconds.
@@ -177,7 +177,8 @@ impl Facts {
         if self.is_answered || self.is_first {
             return self.request();
         }
-        if self.peer_left && self.bytes_in <= CONTROL && !self.marks.is_text() {
+        let is_alert = self.marks.is_tls() && self.bytes_in == ALERT;
+        if is_alert || self.peer_left && self.bytes_in <= CONTROL && !self.marks.is_text() {
             Turn::Farewell
         } else if self.marks.has(CONTINUES) || self.is_given_up() {
             Turn::Rest
@@ -211,6 +212,12 @@ impl Facts {
         }
     }
 
+    /// Whether the turn is as short as control data may be, on a connection that carries TLS: nobody can see that it is a request.
+    #[must_use]
+    pub const fn may_be_control(&self) -> bool {
+        self.marks.is_tls() && !self.is_first && self.bytes_in <= CONTROL
+    }
+
     /// Whether the peer sent on while it was answered.
     #[must_use]
     pub const fn was_answered_early(&self) -> bool {
@@ -228,11 +235,12 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, Marks, Turn};
+    use super::{ALERT, CONTROL, FULL_SEGMENT, Facts, Marks, STREAM, Turn};
     use crate::{
-        connection::{ASKED, BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS_SHIFT, OVERLAPPED},
+        connection::{ASKED, BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED},
         opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
     };
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
 
     fn marks(seen: &[Opening], opening: Opening, more: u32) -> Marks {
         let bit = |opening: Opening| if opening == Unknown { 0 } else { 1 << (OPENINGS_SHIFT + opening as u32) };
@@ -292,6 +300,8 @@ mod tests {
             (&[TlsHandshake, TlsData], TlsData, 0, 31, false, false, Message),
             (&[TlsHandshake, TlsData], TlsData, 0, 48, false, false, Message),
             (&[TlsHandshake, TlsData], Unknown, 0, 24, false, true, Farewell),
+            (&[TlsHandshake, TlsData], Unknown, 0, ALERT, false, false, Farewell),
+            (&[TlsHandshake, TlsData], Unknown, 0, 28, false, false, Request),
             (&[TlsHandshake, TlsData], TlsData, OVERLAPPED, 400, true, false, Message),
             (&[TlsHandshake, TlsData], TlsData, CONTINUES, 9000, false, false, Rest),
             (&[TlsHandshake, TlsData], Unknown, OVERLAPPED, 400, false, false, Message),
@@ -366,6 +376,66 @@ mod tests {
                 ..facts(Marks(seen | (Http as u32) << OPENING_SHIFT))
             };
             assert_eq!(facts.turn(), Turn::Request, "{facts:?}");
+        }
+    }
+
+    fn anything() -> impl Strategy<Value = Facts> {
+        let numbers = prop_oneof![0..9_u32, Just(BEHIND), Just(ASKED), Just(BODY), Just(12), 13..16_u32];
+        let lengths = prop_oneof![0..120_u64, Just(CONTROL), Just(CONTROL + 1), Just(FULL_SEGMENT + 1), any::<u64>()];
+        let answered = (any::<bool>(), 0..2 * STREAM, 0..9_u32);
+        (any::<u32>(), numbers, lengths, answered, any::<[bool; 3]>()).prop_map(
+            |(flags, number, bytes_in, (is_answered, download, reports), [is_first, peer_left, is_abandoned])| {
+                let marks = Marks(flags & !(15 << OPENING_SHIFT) | number << OPENING_SHIFT);
+                Facts { marks, is_first, bytes_in, is_answered, peer_left, is_abandoned, download, reports }
+            },
+        )
+    }
+
+    proptest! {
+        /// The peer may leave behind anything: only short data is a farewell for it.
+        #[test]
+        fn that_the_peer_left_makes_a_farewell_of_short_data_or_changes_nothing(facts in anything()) {
+            let turn = |peer_left| Facts { peer_left, ..facts }.turn();
+            let is_farewell = facts.bytes_in <= CONTROL && turn(true) == Turn::Farewell;
+            prop_assert!(turn(true) == turn(false) || is_farewell, "{facts:?}");
+        }
+
+        /// What is longer than control data may be cannot be dismissed for its length.
+        #[test]
+        fn only_an_alert_in_the_clear_is_a_long_farewell(facts in anything()) {
+            if facts.turn() == Turn::Farewell && facts.bytes_in > CONTROL {
+                prop_assert_eq!(facts.marks.opening(), TlsAlert);
+            }
+        }
+
+        #[test]
+        fn an_answered_turn_is_not_the_rest_of_one(facts in anything()) {
+            prop_assert_ne!(Facts { is_answered: true, ..facts }.turn(), Turn::Rest);
+        }
+
+        /// Nobody is told that a response was a stream of which there was none.
+        #[test]
+        fn a_stream_was_answered(facts in anything()) {
+            prop_assert!(facts.turn() != Turn::Stream || facts.is_answered);
+        }
+
+        /// A connection that has carried HTTP/1 in the clear and nothing else: what nobody has read is the next request, unless it
+        /// came while the one before was answered.
+        #[test]
+        fn what_nobody_read_of_http_is_a_request(facts in anything()) {
+            let marks = Marks(1 << (OPENINGS_SHIFT + Http as u32));
+            let unread = Facts { marks, ..facts };
+            prop_assert!(matches!(unread.turn(), Turn::Request | Turn::Stream), "{unread:?}");
+            prop_assert!(unread.is_certain() && !unread.may_be_control());
+        }
+
+        /// Whatever is certain is a request, one that goes on, or its body.
+        #[test]
+        fn what_is_certain_is_a_request(facts in anything()) {
+            let only_http = facts.marks.0 & OPENINGS == 1 << (OPENINGS_SHIFT + Http as u32);
+            if facts.is_certain() && (only_http || facts.marks.opening() == Http) && facts.is_answered {
+                prop_assert!(matches!(facts.turn(), Turn::Request | Turn::Stream | Turn::Body), "{facts:?}");
+            }
         }
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! Why an idle connection was closed is for `closes.rs`, which sees the other connections too.
 
+use super::tls;
 use crate::model::rejection::{
     Cause::{self, ClosedBeforeResponse, KeepaliveRace, PeerGaveUp, ResetBeforeResponse, ResetDuringUpload},
     Evidence::{self, Inferred, Observed},
@@ -30,7 +31,7 @@ use tracer_common::{
     record::ConnectionRecord,
     rejection::{Ended, How, RejectionRecord},
     sequence::after,
-    turn::{Marks, Turn},
+    turn::{ALERT, Marks, Turn},
 };
 
 /// What the end of a connection is.
@@ -106,7 +107,9 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
         Turn::Request if ended(CLOSED_BY_APPLICATION | RESET_BY_HOST) && goes_on_with_an_upload(record) => {
             Ending::Lost(ResetDuringUpload, Inferred)
         }
-        Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => Ending::Lost(KeepaliveRace, Observed),
+        Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => {
+            Ending::Lost(KeepaliveRace, if turn.may_be_control() { Inferred } else { Observed })
+        }
         Turn::Request | Turn::Body | Turn::Control if ended(RESET_BY_HOST) => {
             Ending::Lost(ResetBeforeResponse, Observed)
         }
@@ -141,7 +144,7 @@ fn goes_on_with_an_upload(record: &ConnectionRecord) -> bool {
 pub fn met_a_half_close(record: &ConnectionRecord) -> bool {
     let is_used = record.requests != 0 && record.flags & CLOSED_BY_APPLICATION != 0 && !has_died(record);
     let turn = record.turn();
-    let is_alert = turn.marks.is_tls() && u32::from(record.late) <= LONGEST_ALERT;
+    let is_alert = turn.marks.is_tls() && tls::is_farewell(record.late.into());
     let is_upload = record.flags & SENT_ON != 0 || record.idle < WITH_RESPONSE;
     let is_in_turns = matches!(turn.turn(), Turn::Request | Turn::Body | Turn::Control);
     record.late != 0 && is_used && is_in_turns && !is_alert && !is_upload
@@ -191,9 +194,9 @@ pub enum Late {
 }
 
 /// What cannot be more than a close alert or a frame of control data, if it is encrypted, in bytes.
-const ALERT: u32 = 100;
-/// On a connection with TLS, what is shorter is a close alert: no request in TLS is, with its own header and check, in bytes.
-const LONGEST_ALERT: u32 = 40;
+const CONTROL: u32 = 100;
+/// A record of a TLS handshake that asks for nothing, such as a change of ciphers, is shorter, in bytes.
+const HANDSHAKE: u32 = 40;
 /// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
 const AT_ONCE: u64 = CLOSED_AT_ONCE_NS;
 /// A FIN so soon after the last byte of the response belongs to that response, in nanoseconds.
@@ -218,7 +221,7 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
     if opening != Opening::Http && (marks.0 & SENT_ON != 0 || follows_at_once(record, ended)) {
         return Late::Upload(Inferred);
     }
-    let is_certain = opening == Opening::Http || marks.is_text() || record.payload > ALERT || !marks.is_tls();
+    let is_certain = opening == Opening::Http || marks.is_text() || record.payload > CONTROL || !marks.is_tls();
     Late::Request(if is_certain { Observed } else { Inferred })
 }
 
@@ -226,21 +229,26 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
 /// bytes that the application wrote may be its close alert, which is no part of a response.
 const fn has_part_only(record: &RejectionRecord, marks: Marks) -> bool {
     let missing = record.ended.written.wrapping_sub(record.acknowledges);
-    after(record.ended.written, record.acknowledges) && !(marks.is_tls() && missing <= ALERT)
+    after(record.ended.written, record.acknowledges) && !(marks.is_tls() && missing <= CONTROL)
+}
+
+/// Whether `bytes` are as many as those of a close alert of any version of TLS, or of a frame of HTTP/2 that needs no answer.
+fn is_control(bytes: u32) -> bool {
+    tls::is_alert(bytes) || tls::is_frame(bytes)
 }
 
 fn asks_for_nothing(record: &RejectionRecord, marks: Marks, opening: Opening, has_fin: bool) -> bool {
-    let is_short = record.payload <= ALERT;
+    let is_short = record.payload <= CONTROL;
     match opening {
         // A request in the clear says so itself.
         Opening::Http => false,
         _ if marks.has_seen(Opening::WebSocket) => true,
         Opening::TlsAlert => true,
-        Opening::TlsData | Opening::TlsHandshake | Opening::TlsCiphers => {
-            is_short && has_fin || record.payload < LONGEST_ALERT
-        }
+        Opening::TlsHandshake | Opening::TlsCiphers => is_short && has_fin || record.payload < HANDSHAKE,
+        // Only TLS 1.3 has alerts that look like data.
+        Opening::TlsData => is_short && has_fin || u64::from(record.payload) == ALERT || tls::is_frame(record.payload),
         // What lies in pages cannot be looked at. Where the reset is faster than the peer's FIN, no FIN comes.
-        Opening::Unknown if marks.is_tls() => is_short && has_fin || record.payload < LONGEST_ALERT,
+        Opening::Unknown if marks.is_tls() => is_short && has_fin || is_control(record.payload),
         Opening::Unknown => is_short && has_fin && !marks.is_text(),
         Opening::Text | Opening::WebSocket | Opening::Binary | Opening::Bodiless => false,
     }

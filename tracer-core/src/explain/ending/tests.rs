@@ -344,6 +344,11 @@ fn the_next_request_met_the_close() {
         // It may be a close alert whose FIN was lost, or a frame of control data.
         (TlsData, 100, tls(), Inferred),
         (Unknown, 100, tls(), Inferred),
+        // `PING` of Redis with TLS 1.3, twice, and with TLS 1.2.
+        (TlsData, 28, tls(), Inferred),
+        (TlsData, 36, tls(), Inferred),
+        (TlsData, 43, tls(), Inferred),
+        (Unknown, 28, tls(), Inferred),
     ] {
         let record = late(opening, payload, turn);
         assert_eq!(of_late(&record, false), Late::Request(evidence), "{opening:?} {payload} {turn:#x}");
@@ -371,6 +376,12 @@ fn a_fin_right_behind_short_data_says_that_it_asks_for_nothing_where_it_may_be_a
 fn alerts_and_frames_ask_for_nothing() {
     for has_fin in [false, true] {
         assert_eq!(of_late(&late(TlsAlert, 31, tls()), has_fin), Late::Harmless);
+        // The alert of TLS 1.3; SETTINGS, WINDOW_UPDATE and GOAWAY of HTTP/2, with TLS 1.3 and 1.2; alerts that nobody could look at.
+        for (opening, lengths) in [(TlsData, &[24, 31, 35, 39, 38, 42, 46][..]), (Unknown, &[23, 24, 31, 35, 39])] {
+            for &length in lengths {
+                assert_eq!(of_late(&late(opening, length, tls()), has_fin), Late::Harmless, "{opening:?} {length}");
+            }
+        }
         for opening in [WebSocket, Binary, Unknown, Text] {
             assert_eq!(of_late(&late(opening, 500, frame()), has_fin), Late::Harmless, "{opening:?}");
         }
