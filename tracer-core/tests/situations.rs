@@ -1,5 +1,6 @@
 //! Every situation that was once understood stays understood: the recordings of `tests/situations` are reported without a
-//! kernel or root, and what is said of each is what was said then. `cargo xtask situations` makes them anew.
+//! kernel or root, and what is said of each is what was said then. `cargo xtask situations` makes them anew. After a sentence was
+//! changed, `UPDATE_SITUATIONS=1 cargo test -p tracer-core --test situations` writes what is said now: read the difference.
 
 #[path = "../../tests/lab/src/said.rs"]
 mod said;
@@ -41,9 +42,12 @@ fn what_was_decided_is_decided_again() {
     let recordings = recordings();
     assert!(recordings.len() >= 30, "only {} recordings", recordings.len());
     for recording in recordings {
-        let expected = fs::read(recording.with_extension("json")).unwrap();
-        let expected: Value = serde_json::from_slice(&expected).unwrap();
         let said = said::verdict(&objects(&recording, &[])).unwrap();
+        let kept = recording.with_extension("json");
+        if std::env::var_os("UPDATE_SITUATIONS").is_some() {
+            fs::write(&kept, format!("{said:#}\n")).unwrap();
+        }
+        let expected: Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
         assert_eq!(said, expected, "{}: now {said:#}", recording.display());
     }
 }

@@ -232,21 +232,25 @@ pub static CAUSES: [Entry; 26] = [
         text: "[{ended_by}|This host] closed the connection[ after {idle} without a request]; the next request met the \
             close[ {late} later|{?never_read}: it had come and was not read][ ({why})][{?inferred}{?half_closed} (inferred: \
             it had closed its half only, and outside HTTP a peer may go on then)|{?inferred} (inferred: the data is \
-            encrypted, and short enough to be no request)].",
-        verdict: "met a connection that [{ended_by}|this host] had just closed[ after {idle} without a request][ \
-            ({why})]; [{?stops}let the load balancer leave before it stops|{?keep_alive_time}raise its keep-alive above \
-            the load balancer's {idle_timeout}|see whether it stopped then, or closes idle connections by itself].",
+            encrypted and short, so it may also be control data that needs no answer)].",
+        verdict: "met a connection that [{ended_by}|this host] had just closed[ after {idle} without a \
+            request][{?stops} ({why})|{?keep_alive_time} ({why})]; [{?stops}let the load balancer leave before it stops|{?keep_alive_time}raise its keep-alive above \
+            the load balancer's {idle_timeout}|{?no_keep_alive}see whether it stopped then, or limits the requests of a \
+            connection|see whether it stopped then, or closes idle connections by itself].",
         alb: &["502"],
         advice: "[{?died}Find out why the process ended: {kernel_log}, and the application's log at that time; if it was a deploy, \
             deregister the target first and wait for the deregistration delay|{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
             `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?stops}Before \
             the server stops, deregister the target and wait for the deregistration delay (Kubernetes: a `preStop` \
             sleep), or answer with `Connection: close` for that long (lame duck)|{?keep_alive_time}Set {keep_alive} \
-            above the load balancer's idle timeout ({idle_timeout})|{?keep_alive_time}Set the idle timeout of the \
-            server above that of the load balancer ({idle_timeout})|If the server stopped or reloaded then, \
+            above the load balancer's idle timeout ({idle_timeout}): {longer}|{?keep_alive_time}Set {keep_alive} above the load \
+            balancer's idle timeout ({idle_timeout})|{?keep_alive_time}Set the idle timeout of the \
+            server above that of the load balancer ({idle_timeout})|{?no_keep_alive}If the server stopped or reloaded \
+            then, deregister the target first and wait for the deregistration delay; if it closes a connection after so many \
+            requests or so long a time, let it say `Connection: close` in the last response|If the server stopped or reloaded then, \
             deregister the target first and wait for the deregistration delay; if it closes unused connections by \
             itself, let it keep them for longer than the load balancer's idle timeout][{?worker_ended}. \
-            {recycle}|{?stops}|{?keep_alive_time}. {apply}|{?keep_alive_time}| ({idle_timeout})].",
+            {recycle}|{?stops}|{?keep_alive_time}. {apply}|{?keep_alive_time}|{?no_keep_alive}| ({idle_timeout})].",
     },
     Entry {
         cause: Cause::ClosedBeforeResponse,
@@ -283,7 +287,7 @@ pub static CAUSES: [Entry; 26] = [
             closed it without reading the request|{ended_by} reset the connection {waited} after the request came, \
             without a response|{ended_by} reset the connection without a response|This host reset the connection \
             without a response][{?never_accepted}: it had never been accepted|{?stops} ({why})|{?closed_unread} (open files: \
-            {open_files})|{?closed_unread}|: {unread} of the request had not been read].",
+            {open_files}; {threads})|{?closed_unread} (open files: {open_files})|{?closed_unread}|: {unread} of the request had not been read].",
         verdict: "got a reset for a response[ from {ended_by}][ after {waited}][{?closed_unread}, accepted and closed \
             unread|, {unread} of the request unread]; [{?stops}let the load balancer leave before it stops|{?files_at_limit}raise its limit of open files \
             ({open_files})|{?closed_unread}look for a limit of the application|look at the application's log].",
@@ -291,6 +295,7 @@ pub static CAUSES: [Entry; 26] = [
         advice: "[{?never_accepted}The listener closed with connections in its queue: let it accept and serve them \
             before it ends|{?stops}Before the server stops, deregister the target and wait for the deregistration delay \
             (Kubernetes: a `preStop` sleep)|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
+            in {unit}, and restart it|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
             in its systemd unit, or `ulimit -n`, and restart it|{?closed_unread}A limit of the server: {limits}|{?closed_unread}A \
             limit of the application: connections or workers at once, or open files ({count_files})|{?closed_unread}A limit of the application: connections or workers at once, \
             or open files|{?never_read}Nobody read it for {waited}: more workers, or fewer connections for each|{?unread}It \
@@ -373,13 +378,16 @@ pub static CAUSES: [Entry; 26] = [
             a request|{?never_read}The application has not read a request|{process} has read a request but not \
             answered it|A request has not been answered][ for {waited}, longer than the load balancer's idle timeout \
             ({idle_timeout})| for longer than the load balancer's idle timeout][{?inferred} (inferred: it may also be a \
-            message that needs no answer)].",
+            message that needs no answer)|{?never_accepted} (in the accept queue: {queue_length} of {queue_limit}; the process has \
+            {threads})|{?never_accepted} (in the accept queue: {queue_length} of {queue_limit})|{?never_read} (the process has \
+            {threads})].",
         verdict: "waited[ {waited}] for a response[{?never_accepted}, not even accepted|{?never_read}, not even read|, \
             read by {process}]; [{?never_read}raise workers|look at what it waits for].",
         alb: &["504"],
         advice: "[{?files_at_limit}The process is at its limit of open files ({open_files}) and accepts nothing: raise \
-            LimitNOFILE= in its systemd unit, or `ulimit -n`, and restart it|{?never_read}Let it accept and read sooner: \
-            raise workers or threads|See what it waits for: `cat \
+            LimitNOFILE= in {unit}, and restart it|{?files_at_limit}The process is at its limit of open files ({open_files}) and \
+            accepts nothing: raise LimitNOFILE= in its systemd unit, or `ulimit -n`, and restart it|{?never_read}Let it accept and \
+            read sooner: raise {workers}|{?never_read}Let it accept and read sooner: raise workers or threads|See what it waits for: `cat \
             /proc/{pid}/stack`, `ss -tnp`, the log of the database|See what it waits for: `ss -tnp`, the log of the \
             database]; or raise the load balancer's idle timeout (idle_timeout.timeout_seconds) above the slowest \
             request.",
@@ -430,8 +438,9 @@ pub static CAUSES: [Entry; 26] = [
         verdict: "got closed by [{ended_by}|the application][ after {idle} without a request], sooner than the load \
             balancer would[ ({idle_timeout})]: raise its keep-alive.",
         alb: &[],
-        advice: "[Set {keep_alive} above the load balancer's idle timeout ({idle_timeout})|Set the idle timeout of the \
-            server above that of the load balancer][. {apply}].",
+        advice: "[Set {keep_alive} above the load balancer's idle timeout ({idle_timeout}): {longer}|Set {keep_alive} above the \
+            load balancer's idle timeout ({idle_timeout})|Set the idle timeout of the server above that of the load \
+            balancer][. {apply}].",
     },
     Entry {
         cause: Cause::AcceptQueueFilling,

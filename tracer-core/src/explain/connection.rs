@@ -152,7 +152,8 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     let first = turn.is_first && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;
     let never_read = moments.first_read == 0;
     // What somebody has read and not answered may be a message that needs no answer, unless it says that it is a request.
-    let evidence = if never_read || turn.is_certain() { Observed } else { Inferred };
+    let is_observed = if never_read { !turn.may_be_control() } else { turn.is_certain() };
+    let evidence = if is_observed { Observed } else { Inferred };
     let facts = Facts {
         waited_ns: Some(waited),
         never_accepted: first && never_read && record.accepted == 0,

@@ -1,5 +1,6 @@
 //! From facts to causes, and from causes to sentences.
 
+pub mod application;
 pub mod causes;
 pub mod classify;
 pub mod close_reason;
@@ -14,6 +15,7 @@ mod table;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 pub mod verdict;
 

@@ -1,5 +1,11 @@
 //! The settings of well-known servers that advice names.
 
+use std::time::Duration;
+
+/// By how much a keep-alive time should be longer than the load balancer's idle timeout, in seconds: a second for the remainder of
+/// that timeout, and some for clocks that look now and then.
+const MARGIN: u64 = 5;
+
 /// A server.
 pub struct Server {
     /// Its name in the table.
@@ -30,8 +36,11 @@ pub struct Server {
     pub answers_everything: bool,
     /// What makes it read the rest of an upload that it has answered.
     pub lingering: &'static str,
-    /// How to make a change take effect.
-    pub apply: &'static str,
+    /// How that setting is written for a longer time: `{s}` stands for its seconds, `{ms}` for its
+    /// milliseconds, `{more_ms}` for a second more.
+    pub longer: Option<&'static str>,
+    /// The command that makes it take effect without a restart. `{unit}` stands for its systemd unit.
+    pub reload: Option<&'static str>,
     /// What replaces its workers.
     pub recycle: &'static str,
 }
@@ -52,7 +61,8 @@ const UNKNOWN: Server = Server {
     body: "its time-out for the body",
     answers_everything: false,
     lingering: "it has to read the rest of the body itself",
-    apply: "Then restart it",
+    longer: None,
+    reload: None,
     recycle: "A limit of requests for each worker does the same now and then",
 };
 
@@ -71,7 +81,8 @@ pub static SERVERS: &[Server] = &[
         body: "nginx client_body_timeout",
         answers_everything: true,
         lingering: "nginx lingering_close, which is on unless the configuration turns it off",
-        apply: "Then `nginx -t && nginx -s reload`",
+        longer: Some("keepalive_timeout {s}s;"),
+        reload: Some("nginx -t && nginx -s reload"),
         recycle: "`nginx -s reload` ends the old workers and their idle connections at once",
         ..UNKNOWN
     },
@@ -87,7 +98,8 @@ pub static SERVERS: &[Server] = &[
         limits: "haproxy maxconn",
         body: "haproxy timeout client",
         lingering: "haproxy reads it by itself",
-        apply: "Then `systemctl reload haproxy`",
+        longer: Some("timeout http-keep-alive {s}s"),
+        reload: Some("systemctl reload {unit}"),
         recycle: "A reload ends the idle connections of the old process; hard-stop-after bounds the others",
         ..UNKNOWN
     },
@@ -103,7 +115,8 @@ pub static SERVERS: &[Server] = &[
         limits: "apache MaxRequestWorkers, or AsyncRequestWorkerFactor",
         body: "apache RequestReadTimeout",
         lingering: "apache reads for up to 30 s by itself",
-        apply: "Then `apachectl configtest && apachectl graceful`",
+        longer: Some("KeepAliveTimeout {s}"),
+        reload: Some("apachectl configtest && apachectl graceful"),
         recycle: "MaxConnectionsPerChild recycles workers; 0 turns that off",
         ..UNKNOWN
     },
@@ -114,7 +127,7 @@ pub static SERVERS: &[Server] = &[
         workers: "php-fpm pm.max_children",
         backlog: "php-fpm listen.backlog",
         limits: "php-fpm pm.max_children",
-        apply: "Then `systemctl reload php-fpm`",
+        reload: Some("systemctl reload {unit}"),
         recycle: "pm.max_requests recycles workers; 0 turns that off",
         ..UNKNOWN
     },
@@ -131,6 +144,7 @@ pub static SERVERS: &[Server] = &[
         limits: "gunicorn --worker-connections",
         body: "gunicorn --timeout",
         recycle: "gunicorn --max-requests recycles workers; 0 turns that off",
+        longer: Some("--keep-alive {s}"),
         ..UNKNOWN
     },
     Server {
@@ -143,6 +157,7 @@ pub static SERVERS: &[Server] = &[
         backlog: "uvicorn --backlog",
         limits: "uvicorn --limit-concurrency",
         recycle: "uvicorn --limit-max-requests recycles workers",
+        longer: Some("--timeout-keep-alive {s}"),
         ..UNKNOWN
     },
     Server {
@@ -156,6 +171,7 @@ pub static SERVERS: &[Server] = &[
         workers: "hypercorn --workers",
         backlog: "hypercorn --backlog",
         recycle: "hypercorn --max-requests recycles workers",
+        longer: Some("--keep-alive {s}"),
         ..UNKNOWN
     },
     Server {
@@ -169,6 +185,7 @@ pub static SERVERS: &[Server] = &[
         backlog: "waitress --backlog",
         limits: "waitress --connection-limit",
         body: "waitress --channel-timeout",
+        longer: Some("--channel-timeout {s}"),
         ..UNKNOWN
     },
     Server {
@@ -183,6 +200,7 @@ pub static SERVERS: &[Server] = &[
         backlog: "backlog= of puma's bind",
         body: "puma first_data_timeout",
         recycle: "A phased restart, or a gem that recycles workers, does the same",
+        longer: Some("persistent_timeout {s}"),
         ..UNKNOWN
     },
     Server {
@@ -197,6 +215,7 @@ pub static SERVERS: &[Server] = &[
         limits: "Tomcat maxConnections",
         body: "Tomcat connectionTimeout",
         lingering: "Tomcat maxSwallowSize",
+        longer: Some("keepAliveTimeout=\"{ms}\""),
         ..UNKNOWN
     },
     Server {
@@ -208,6 +227,7 @@ pub static SERVERS: &[Server] = &[
         workers: "the threads of its executor",
         backlog: "the backlog of its listening socket",
         limits: "the open files of the JVM, or the JDK's jdk.httpserver.maxConnections",
+        longer: Some("-Dsun.net.httpserver.idleInterval={s}"),
         ..UNKNOWN
     },
     Server {
@@ -220,6 +240,7 @@ pub static SERVERS: &[Server] = &[
         backlog: "the backlog of node's server.listen()",
         limits: "node server.maxConnections, or open files",
         body: "node server.requestTimeout",
+        longer: Some("server.keepAliveTimeout = {ms}; server.headersTimeout = {more_ms}"),
         ..UNKNOWN
     },
     Server {
@@ -229,9 +250,20 @@ pub static SERVERS: &[Server] = &[
         backlog: "`sysctl -w net.core.somaxconn=4096`",
         limits: "open files, or a limiting listener",
         body: "Go http.Server.ReadTimeout",
+        longer: Some("IdleTimeout: {s} * time.Second"),
         ..UNKNOWN
     },
 ];
+
+impl Server {
+    /// Its keep-alive setting for a time longer than `limit`, as it is written.
+    pub fn longer_than(&self, limit: Duration) -> Option<String> {
+        let seconds = limit.as_secs() + MARGIN;
+        let milliseconds = |seconds: u64| (seconds * 1000).to_string();
+        let text = self.longer?.replace("{s}", &seconds.to_string());
+        Some(text.replace("{ms}", &milliseconds(seconds)).replace("{more_ms}", &milliseconds(seconds + 1)))
+    }
+}
 
 /// The server whose thread is called `comm`.
 pub fn of(comm: &str) -> Option<&'static Server> {
@@ -269,6 +301,7 @@ pub fn of_command(command: &[String]) -> Option<&'static Server> {
 #[cfg(test)]
 mod tests {
     use super::{SERVERS, named, of, of_command};
+    use std::time::Duration;
 
     #[test]
     fn a_server_is_known_by_its_threads() {
@@ -281,6 +314,18 @@ mod tests {
             assert!(of(other).is_none(), "{other}");
         }
         assert!(SERVERS.iter().all(|server| named(server.name).is_some_and(|it| std::ptr::eq(it, server))));
+    }
+
+    #[test]
+    fn a_setting_is_written_as_its_server_wants_it() {
+        let longer = |name| named(name).unwrap().longer_than(Duration::from_mins(1)).unwrap();
+        assert_eq!(longer("nginx"), "keepalive_timeout 65s;");
+        assert_eq!(longer("tomcat"), "keepAliveTimeout=\"65000\"");
+        assert_eq!(longer("node"), "server.keepAliveTimeout = 65000; server.headersTimeout = 66000");
+        for server in SERVERS {
+            let longer = server.longer_than(Duration::from_millis(1500));
+            assert!(longer.is_none_or(|it| it.contains('6') && !it.contains(['{', '}'])), "{}", server.name);
+        }
     }
 
     #[test]

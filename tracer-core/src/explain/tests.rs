@@ -77,6 +77,8 @@ fn full(cause: Cause) -> Rejection {
         silent_ns: Some(3 * S),
         open_files: Some((1024, 1024)),
         threads: Some(4),
+        unit: Some("nginx.service".to_owned()),
+        container: None,
         server: Some("nginx".to_owned()),
         setting: Some(setting()),
         closed_unread: false,
@@ -196,8 +198,25 @@ fn advice_names_the_setting_of_the_server_and_the_rule() {
     let race = advice(Cause::KeepaliveRace);
     assert_eq!(
         race,
-        "Set nginx keepalive_timeout (now 5s, /etc/nginx/nginx.conf) above the load balancer's idle timeout (60s). \
-         Then `nginx -t && nginx -s reload`."
+        "Set nginx keepalive_timeout (now 5s, /etc/nginx/nginx.conf) above the load balancer's idle timeout (60s): \
+         `keepalive_timeout 65s;`. Then `nginx -t && nginx -s reload`."
+    );
+    let restart = |comm: &str, unit: Option<&str>, container: Option<&str>| {
+        let (unit, container) = (unit.map(str::to_owned), container.map(str::to_owned));
+        let ended_by = Some(process(comm, 77, Some("closed")));
+        let facts =
+            Facts { ended_by, unit, container, server: None, setting: None, ..full(Cause::KeepaliveRace).facts };
+        let advice = explained(&Rejection { facts, ..full(Cause::KeepaliveRace) }).advice;
+        advice.rsplit_once(". Then ").map(|(_, rest)| rest.to_owned()).unwrap()
+    };
+    assert_eq!(restart("gunicorn", Some("web.service"), None), "`systemctl restart web.service`.");
+    assert_eq!(restart("gunicorn", None, Some("4f00aa11bb22")), "restart container 4f00aa11bb22.");
+    assert_eq!(restart("gunicorn", None, None), "restart it.");
+    assert_eq!(restart("haproxy", None, None), "`systemctl reload haproxy`.");
+    assert_eq!(restart("php-fpm8.2", Some("php8.2-fpm.service"), None), "`systemctl reload php8.2-fpm.service`.");
+    assert_eq!(
+        restart("nginx", None, Some("4f00aa11bb22")),
+        "`nginx -t && nginx -s reload` in container 4f00aa11bb22."
     );
     assert!(advice(Cause::FirewallDrop).starts_with("`nft -a list chain inet filter input` shows the rule"));
     assert!(advice(Cause::ConntrackFull).contains("nf_conntrack_max=131072"));
@@ -266,14 +285,54 @@ fn a_close_says_what_its_reason_was_inferred_from() {
         assert!(!advice.contains("keepalive_timeout"), "{reason:?}: {advice}");
     }
     let (why, advice) = of(None, None);
-    assert_eq!(why, "not because of a keep-alive time: another connection was idle for 30.0s and lived on");
+    assert_eq!(
+        why,
+        "a stop, a reload or a limit for each connection; no keep-alive time: another connection was idle for 30.0s and \
+         lived on"
+    );
     assert!(advice.starts_with("If the server stopped or reloaded then,"), "{advice}");
-    assert!(advice.ends_with("for longer than the load balancer's idle timeout (60s)."), "{advice}");
+    assert!(!advice.contains("idle timeout"), "{advice}");
     let (_, advice) = of(Some(CloseReason::WorkerEnded), None);
     assert!(
         advice.ends_with(". `nginx -s reload` ends the old workers and their idle connections at once."),
         "{advice}"
     );
+}
+
+/// Without other connections to tell by, both readings that remain are said.
+#[test]
+fn a_close_without_a_known_reason_says_what_it_may_have_been() {
+    let of = |idle_ns| {
+        let facts = Facts { closed_because: None, closed_together: None, idle_ns, ..full(Cause::KeepaliveRace).facts };
+        explained(&Rejection { facts, ..full(Cause::KeepaliveRace) })
+    };
+    let (long, short) = (of(Some(5 * S)), of(Some(S / 2)));
+    assert!(long.text.contains("(a stop, a reload or a keep-alive time that is too short: which"), "{}", long.text);
+    assert!(long.advice.ends_with("for longer than the load balancer's idle timeout (60s)."), "{}", long.advice);
+    assert!(short.text.contains("(a stop, a reload or a limit for each connection: which"), "{}", short.text);
+    assert!(!short.advice.contains("idle timeout"), "{}", short.advice);
+}
+
+#[test]
+fn a_request_that_nobody_accepts_is_told_with_the_queue_and_the_threads() {
+    let of = |queue_length, threads| {
+        let facts = Facts {
+            never_accepted: true,
+            never_read: true,
+            queue_length,
+            queue_limit: Some(5),
+            threads,
+            ..Facts::default()
+        };
+        text(&Rejection { facts, ..bare(Cause::NoResponse) })
+    };
+    assert!(
+        of(Some(2), Some(1)).ends_with(" (in the accept queue: 2 of 5; the process has 1 thread)."),
+        "{}",
+        of(Some(2), Some(1))
+    );
+    assert!(of(Some(2), Some(90)).ends_with(" (in the accept queue: 2 of 5)."));
+    assert!(of(None, Some(1)).ends_with(" (the process has 1 thread)."));
 }
 
 #[test]

@@ -21,6 +21,8 @@ const LISTED: usize = 3;
 pub const LEAST_IDLE: Duration = Duration::from_secs(1);
 /// Without a byte for less, a request is not said to have stalled, in nanoseconds.
 const LEAST_SILENCE: u64 = 1_000_000_000;
+/// A server with more threads is not at the limit of these.
+const FEW_THREADS: u64 = 8;
 /// A load balancer counts its idle timeout from when it sent, and this host from when it received.
 const SLACK: Duration = Duration::from_millis(100);
 
@@ -74,8 +76,10 @@ pub const VALUES: &[Value] = &[
     value("limits", |it| it.server().map(|server| server.limits.to_owned())),
     value("body", |it| it.server().map(|server| server.body.to_owned())),
     value("lingering", |it| it.server().map(|server| server.lingering.to_owned())),
+    // Its keep-alive setting as it is written for a time that is long enough.
+    value("longer", |it| Some(format!("`{}`", it.server()?.longer_than(it.limits.idle_timeout)?))),
     // How to make a change take effect, and what recycles workers.
-    value("apply", |it| it.server().map(|server| server.apply.to_owned())),
+    value("apply", |it| it.server().map(|server| it.apply(server))),
     value("recycle", |it| it.server().map(|server| server.recycle.to_owned())),
     // The server answers every request that came whole, and closed this connection after a silence: the request did not
     // come whole. A server that ends takes whole requests along.
@@ -94,6 +98,14 @@ pub const VALUES: &[Value] = &[
     // How many connections closed after the same idle time; how many ended in the same instant.
     value("same_idle", |it| it.facts().same_idle.map(|it| it.to_string())),
     value("together", |it| it.facts().closed_together.filter(|&it| it > 1).map(|it| it.to_string())),
+    // Its threads, if there are only a few: then more requests than these wait.
+    value("threads", |it| {
+        it.facts().threads.filter(|&it| it <= FEW_THREADS).map(|it| Plural(it, "thread").to_string())
+    }),
+    // The systemd unit in which its limits are set.
+    value("unit", |it| it.facts().unit.as_ref().map(|unit| format!("`{unit}`"))),
+    // The connection was idle for too short a time, or another one for too long, to have reached a keep-alive time.
+    value("no_keep_alive", |it| it.when(it.facts().closed_because.is_none() && it.is_no_keep_alive())),
     // The open files of the process that closed or listens, and how many it may have; whether that is all of them.
     value("open_files", |it| it.facts().open_files.map(|(open, limit)| format!("{open} of {limit}"))),
     value("files_at_limit", |it| it.when(it.facts().open_files.is_some_and(are_at_limit))),
@@ -192,6 +204,28 @@ impl Known<'_> {
         named.or_else(|| server(facts.ended_by.as_ref())).or_else(|| server(facts.process.as_ref()))
     }
 
+    /// Whether what is known of the connection and of others shows that it was not closed for its keep-alive time.
+    fn is_no_keep_alive(&self) -> bool {
+        let facts = self.facts();
+        facts.outlived_ns.is_some() || facts.idle_ns.is_some_and(|idle| Duration::from_nanos(idle) < LEAST_IDLE)
+    }
+
+    /// How a change to `server` takes effect: with its own command, or with a restart of the service or container that it runs in.
+    fn apply(&self, server: &servers::Server) -> String {
+        let Facts { unit, container, .. } = self.facts();
+        match (server.reload, unit, container) {
+            (Some(command), _, Some(container)) if !command.contains("{unit}") => {
+                format!("Then `{command}` in container {container}")
+            }
+            (_, _, Some(container)) => format!("Then restart container {container}"),
+            (Some(command), unit, None) => {
+                format!("Then `{}`", command.replace("{unit}", unit.as_deref().unwrap_or(server.name)))
+            }
+            (None, Some(unit), None) => format!("Then `systemctl restart {unit}`"),
+            (None, None, None) => "Then restart it".to_owned(),
+        }
+    }
+
     /// `setting`, with the value that it has now, if that was found.
     fn with_value(&self, setting: &str) -> String {
         match &self.facts().setting {
@@ -263,10 +297,19 @@ fn why(it: &Known<'_>) -> Option<String> {
             limit(it.limits.idle_timeout),
             facts.same_idle.unwrap_or(0)
         ),
-        None => {
-            let outlived = facts.outlived_ns?;
-            format!("not because of a keep-alive time: another connection was idle for {} and lived on", time(outlived))
-        }
+        None => match facts.outlived_ns {
+            Some(outlived) => format!(
+                "a stop, a reload or a limit for each connection{others}; no keep-alive time: another connection was idle \
+                 for {} and lived on",
+                time(outlived)
+            ),
+            None if it.is_no_keep_alive() => {
+                format!("a stop, a reload or a limit for each connection{others}: which of these is not known")
+            }
+            None => {
+                format!("a stop, a reload or a keep-alive time that is too short{others}: which of these is not known")
+            }
+        },
     })
 }
 

@@ -26,6 +26,12 @@ pub struct Application {
     /// The process that listens, if the question was about that one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<ProcessName>,
+    /// The control group of the process, by its path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<String>,
+    /// How many connections wait to be accepted at the listener, and how many may, if it is the only one there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queue: Option<(u32, u32)>,
     /// For how long it keeps idle connections.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keep_alive: Option<Setting>,

@@ -24,6 +24,11 @@ impl Place {
         self.cgroup.rsplit('/').find(is_unit)
     }
 
+    /// The service that `systemctl` restarts by that name: no scope, and none of a user's own manager.
+    pub fn service(&self) -> Option<&str> {
+        self.unit().filter(|unit| unit.ends_with(".service") && !self.cgroup.contains("/user@"))
+    }
+
     /// The container that it belongs to, by the first digits of its id, as container engines show it: they put the 64
     /// hexadecimal digits of the id into the name of the control group (`docker-ID.scope`, `cri-containerd-ID.scope`).
     pub fn container(&self) -> Option<&str> {
@@ -131,6 +136,10 @@ mod tests {
         assert_eq!(unit(nested).as_deref(), Some("web.service"));
         assert_eq!(unit("/system.slice/docker-4f.scope").as_deref(), Some("docker-4f.scope"));
         assert_eq!(unit("/"), None);
+        let service = |path: &str| Place { cgroup: path.to_owned() }.service().map(str::to_owned);
+        assert_eq!(service("/system.slice/nginx.service").as_deref(), Some("nginx.service"));
+        assert_eq!(service("/system.slice/docker-4f.scope"), None);
+        assert_eq!(service("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service"), None);
     }
 
     #[test]

@@ -219,6 +219,12 @@ pub struct Facts {
     /// Threads of that process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u64>,
+    /// The systemd service that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The container that it runs in, by the first digits of its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Which server it is, by a name of the table in `explain/servers.rs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,

@@ -9,7 +9,7 @@
 use crate::{
     aggregate::sampler::Sampler,
     explain::{
-        Limits, classify, close_reason,
+        Limits, application, classify, close_reason,
         closes::{Close, Closes},
         connection,
         ending::{self, Ending},
@@ -505,14 +505,9 @@ impl Rejections {
             let witnesses = self.closes.witnesses(rejection.netns, rejection.local, close, self.limits);
             close_reason::of_request(&mut rejection.facts, &witnesses, answer.as_ref());
         }
-        let answer = answer.unwrap_or_default();
-        let facts = &mut rejection.facts;
-        let may_be_limit = facts.closed_unread || (facts.never_accepted && rejection.cause == Cause::NoResponse);
-        facts.open_files = facts.open_files.or(answer.open_files.filter(|_| may_be_limit));
-        facts.threads = answer.threads.filter(|_| may_be_limit);
-        facts.process = facts.process.take().or(answer.process);
-        facts.server = answer.server;
-        facts.setting = answer.keep_alive.filter(|_| was_idle);
+        if let Some(answer) = answer {
+            application::describe(&mut rejection, answer);
+        }
         self.take(rejection);
     }
 
@@ -532,8 +527,8 @@ impl Rejections {
             self.requests.clear();
         }
         let is_new = self.requests.insert((connection, sequence, rejection.cause));
-        if is_new && rejection.facts.never_accepted {
-            // Who should accept, and why it does not, is for the host to say.
+        if is_new && rejection.facts.never_read {
+            // Who should accept and read, and why it does not, is for the host to say.
             let now = rejection.last;
             self.hold(rejection, now, None, None);
         } else if is_new {

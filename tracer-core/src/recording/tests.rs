@@ -63,6 +63,8 @@ fn answer() -> Application {
         elders: vec![76, 77],
         open_files: Some((17, 1024)),
         threads: Some(4),
+        cgroup: Some("/system.slice/nginx.service".to_owned()),
+        queue: Some((3, 128)),
         server: Some("nginx".to_owned()),
         process: Some(ProcessName { pid: 77, comm: "nginx".to_owned(), how: None }),
         keep_alive: Some(Setting { name, value, source: "/etc/nginx/nginx.conf".to_owned() }),

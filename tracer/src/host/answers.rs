@@ -110,7 +110,9 @@ impl Host {
         };
         let process = process.filter(|process| !application::shares_sockets(process.pid));
         let pid = process.as_ref().map_or(pid, |process| process.pid);
-        Application { listens, elders, process, ..application::read(pid) }
+        let queue = self.listeners.queue(netns, local);
+        let queue = queue.map(|queue| (queue.length, queue.limit));
+        Application { listens, elders, process, queue, ..application::read(pid) }
     }
 
     fn ask_netfilter(&mut self, record: &RejectionRecord, facts: &mut HostFacts) {

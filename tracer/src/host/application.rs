@@ -43,6 +43,8 @@ fn of(proc: &Path, pid: u32) -> Application {
         listens: false,
         elders: Vec::new(),
         process: None,
+        queue: None,
+        cgroup: super::process::place_of(pid).map(|place| place.cgroup),
         open_files: open_files(&process),
         threads: status(&process, "Threads:").and_then(|threads| threads.parse().ok()),
         server: server.map(|server| server.name.to_owned()),

@@ -82,6 +82,14 @@ impl Listeners {
         full.max_by_key(|(queue, _)| queue.length)
     }
 
+    /// The accept queue of the one socket that gets connections to `local`; `None` if there are several.
+    pub fn queue(&mut self, netns: u32, local: SocketAddr) -> Option<Queue> {
+        let serves = |it: &&Socket| it.address.ip() == local.ip() || it.address.ip().is_unspecified();
+        let mut serving = self.sockets(netns, local.port()).filter(serves);
+        let only = serving.next().filter(|_| serving.next().is_none())?;
+        only.listening.map(|it| it.queue)
+    }
+
     fn sockets(&mut self, netns: u32, port: u16) -> impl Iterator<Item = &Socket> {
         let sockets = self.recent.get(netns, |_| read(netns));
         sockets.iter().filter(move |it| it.address.port() == port)

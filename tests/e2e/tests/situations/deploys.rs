@@ -72,7 +72,8 @@ fn the_listener_closes_later() -> Result<()> {
     assert_causes(&trace, &[("keepalive_race", 1)]);
     let told = the_one(&trace, "keepalive_race");
     assert_eq!(told.closed_because, None, "{told:#?}");
-    assert_blames_no_setting(told);
+    // One connection cannot tell whether its keep-alive time was over: both readings are said.
+    assert!(told.explanation.contains("a stop, a reload or a keep-alive time that is too short"), "{told:#?}");
     Ok(())
 }
 

@@ -93,6 +93,26 @@ fn nobody_accepts_for_longer_than_the_load_balancer_waits() -> Result<()> {
     assert_causes(&trace, &[("no_response", 1)]);
     let told = the_one(&trace, "no_response");
     assert!(told.never_accepted && told.evidence == "observed", "{told:#?}");
+    assert_eq!(told.queue_length.zip(told.queue_limit).map(|(length, _)| length), Some(1), "{told:#?}");
+    assert!(told.explanation.contains("(in the accept queue: 1 of "), "{told:#?}");
+    Ok(())
+}
+
+/// One thread, busy with another connection: the next one is accepted but not read.
+#[test]
+fn nobody_reads_for_longer_than_the_load_balancer_waits() -> Result<()> {
+    let mut scene = Scene::new("never-read-504", &["--idle-timeout", "1s"])?;
+    let server = scene.python("c, _ = l.accept()\ntime.sleep(60)\n")?;
+    let mut client = scene.connect()?;
+    client.write_all(GET)?;
+    scene.wait_for_rejection()?;
+    let trace = scene.end_soon()?;
+    let told = the_one(&trace, "no_response");
+    assert!(told.never_read && !told.never_accepted && told.evidence == "observed", "{told:#?}");
+    assert_eq!(told.threads, Some(1), "{told:#?}");
+    assert_eq!(told.process.as_ref().map(|process| process.pid), Some(server.pid()), "{told:#?}");
+    assert!(told.explanation.contains("has not read a request"), "{told:#?}");
+    assert!(told.explanation.ends_with("(the process has 1 thread)."), "{told:#?}");
     Ok(())
 }
 
