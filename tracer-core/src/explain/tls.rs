@@ -4,7 +4,7 @@
 const ALERTS: [u32; 4] = [24, 31, 23, 7];
 /// What TLS 1.3 and these ciphers add to a record's content, in bytes.
 const ADDED: [u32; 3] = [22, 29, 21];
-/// Frames of HTTP/2 that need no answer, in bytes: SETTINGS that acknowledges, WINDOW_UPDATE and RST_STREAM, PING and GOAWAY
+/// Frames of HTTP/2 that need no answer, in bytes: SETTINGS that acknowledges, `WINDOW_UPDATE` and `RST_STREAM`, PING and GOAWAY
 /// (RFC 9113, section 6).
 const FRAMES: [u32; 3] = [9, 13, 17];
 
@@ -36,7 +36,7 @@ mod tests {
     }
 
     /// `PING` of Redis in both of its forms, and the shortest request of HTTP/1.1. With TLS 1.2, the shortest `PING` is as long as a
-    /// WINDOW_UPDATE with TLS 1.3.
+    /// `WINDOW_UPDATE` with TLS 1.3.
     #[test]
     fn short_requests_have_other_lengths() {
         for (content, added) in [(6, 22), (14, 22), (27, 22), (14, 29), (27, 29)] {

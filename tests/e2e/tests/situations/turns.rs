@@ -288,7 +288,7 @@ fn short_encrypted_data_meets_the_close() -> Result<()> {
     Ok(())
 }
 
-/// The same with the lengths of SETTINGS, WINDOW_UPDATE and GOAWAY of HTTP/2 with TLS 1.3 and 1.2: peers send them at any time.
+/// The same with the lengths of SETTINGS, `WINDOW_UPDATE` and GOAWAY of HTTP/2 with TLS 1.3 and 1.2: peers send them at any time.
 #[test]
 fn frames_of_http_2_that_meet_the_close_are_no_requests() -> Result<()> {
     let scene = Scene::new("tls-late-frames", &[])?;
