@@ -57,21 +57,28 @@ macro_rules! of_each_server {
 of_each_server!(
     nginx = Nginx [], "keepalive_timeout", "`nginx -t && nginx -s reload`";
     apache = Apache [], "KeepAliveTimeout", "`apachectl configtest && apachectl graceful`";
-    haproxy = Haproxy [], "timeout http-keep-alive", "`systemctl reload haproxy`";
+    haproxy = Haproxy [], "timeout http-keep-alive", "`systemctl reload ";
     php_fpm = PhpFpm [], "keepalive_timeout", "`nginx -t && nginx -s reload`";
-    puma = Puma [], "persistent_timeout", "Then restart it";
-    jdk = Jdk ["-Dsun.net.httpserver.clockTick=100"], "-Dsun.net.httpserver.idleInterval", "Then restart it";
-    gunicorn = GunicornThreads [], "--keep-alive", "Then restart it";
-    uvicorn = Uvicorn [], "--timeout-keep-alive", "Then restart it";
-    hypercorn = Hypercorn [], "--keep-alive", "Then restart it";
-    waitress = Waitress ["--cleanup-interval=1"], "--channel-timeout", "Then restart it";
+    puma = Puma [], "persistent_timeout", "`persistent_timeout 65`";
+    jdk = Jdk ["-Dsun.net.httpserver.clockTick=100"], "-Dsun.net.httpserver.idleInterval", "`-Dsun.net.httpserver.idleInterval=65`";
+    gunicorn = GunicornThreads [], "--keep-alive", "`--keep-alive 65`";
+    uvicorn = Uvicorn [], "--timeout-keep-alive", "`--timeout-keep-alive 65`";
+    hypercorn = Hypercorn [], "--keep-alive", "`--keep-alive 65`";
+    waitress = Waitress ["--cleanup-interval=1"], "--channel-timeout", "`--channel-timeout 65`";
 );
 
 /// Neither shows its setting: it is in the program.
 #[test]
 fn node_and_go() -> Result<()> {
-    for (kind, setting) in [(Kind::Node, "node server.keepAliveTimeout"), (Kind::Go, "Go http.Server.IdleTimeout")] {
-        let trace = advised(kind, &Options::listen(ADDRESS), &[setting, "Then restart it"])?;
+    for (kind, setting, longer) in [
+        (
+            Kind::Node,
+            "node server.keepAliveTimeout",
+            "`server.keepAliveTimeout = 65000; server.headersTimeout = 66000`",
+        ),
+        (Kind::Go, "Go http.Server.IdleTimeout", "`IdleTimeout: 65 * time.Second`"),
+    ] {
+        let trace = advised(kind, &Options::listen(ADDRESS), &[setting, longer])?;
         assert!(trace.rejections.iter().all(|told| told.setting.is_none()), "{:#?}", trace.rejections);
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Tests of when something is a rejection, of when that is decided, and of what is counted.
 
+mod orders;
+
 use super::{ANSWER, Close, HOLD, ProcessQuestion, Rejections, WAITING};
 use crate::{
     model::{
