@@ -37,7 +37,9 @@ fn apply(rejections: &mut Rejections, what: Happens) {
 /// The figures of the race, after all that `happens` in that order.
 fn decided(happens: &[Happens], answer: &Application) -> Vec<Facts> {
     let mut rejections = Rejections::default();
-    happens.iter().for_each(|&what| apply(&mut rejections, what));
+    for &what in happens {
+        apply(&mut rejections, what);
+    }
     rejections.tick(NOW + HOLD);
     for question in rejections.questions() {
         rejections.answer(question.number, answer.clone());
