@@ -63,6 +63,12 @@ impl AtLimit {
         self.waiting.set(0);
         self.rule.set(ANSWERS);
     }
+
+    /// Something dropped a SYN that waits for a SYN-ACK before that SYN came to the queue, such as the firewall. It proves nothing.
+    #[inline(always)]
+    pub fn dropped_before(&self) {
+        self.waiting.set(self.waiting.get().saturating_sub(1));
+    }
 }
 
 const _: () = assert!(size_of::<AtLimit>() == 24);
@@ -104,6 +110,17 @@ mod tests {
         rule.syn(false, 0, 10);
         rule.syn(false, 1, 11);
         assert_eq!(rule.syn(false, 0, 11 + SETTLED_NS), Verdict { drops: true, before: 2 });
+    }
+
+    #[test]
+    fn a_syn_that_never_came_to_the_queue_proves_nothing() {
+        let rule = AtLimit::default();
+        rule.syn(false, 0, 10);
+        rule.dropped_before();
+        assert_eq!(rule.syn(false, 0, 20), ANSWERED);
+        assert_eq!(rule.syn(false, 0, 30), Verdict { drops: true, before: 1 });
+        rule.dropped_before();
+        assert_eq!(rule.syn(false, 0, 40), DROPPED);
     }
 
     #[test]

@@ -44,11 +44,14 @@ pub enum Counter {
     ClosesForgotten,
     /// With the port filter: SYNs for which nothing listens and which were not counted, because they were for too many addresses.
     ArrivalsUncounted,
+    /// SYNs for which nothing listens and that others replaced within ten seconds, before an answer was seen. An answer from behind a
+    /// port mapping finds no SYN then.
+    SynsForgotten,
 }
 
 impl Counter {
     /// All counters, in the order of their indices.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ConnectionsOpened,
         Self::ConnectionsAdopted,
         Self::ConnectionsClosed,
@@ -67,6 +70,7 @@ impl Counter {
         Self::AnswersLost,
         Self::ClosesForgotten,
         Self::ArrivalsUncounted,
+        Self::SynsForgotten,
     ];
 
     /// The number of counters.
@@ -95,6 +99,7 @@ impl Counter {
             Self::AnswersLost => "answers_lost",
             Self::ClosesForgotten => "closes_forgotten",
             Self::ArrivalsUncounted => "arrivals_uncounted",
+            Self::SynsForgotten => "syns_forgotten",
         }
     }
 }

@@ -97,6 +97,15 @@ impl PacketKind {
     }
 }
 
+/// Whether a packet of IPv4 without options has payload that can be new, by its total length and the byte of TCP's header that holds the
+/// length of that header. Keep-alive probes of some systems repeat one old byte.
+#[inline(always)]
+#[must_use]
+pub const fn has_payload(total_length: u16, data_offset: u8) -> bool {
+    const REPEATED: u32 = 1;
+    total_length as u32 > IpHeader::PLAIN_V4 + (data_offset as u32 >> 4) * 4 + REPEATED
+}
+
 /// What an IP header says about what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
@@ -290,6 +299,16 @@ mod tests {
             assert_eq!(tcp.window(), (bytes[13] & 6 == 0).then_some(window));
             assert_eq!([TcpHeader::from(tcp.ports).to_be_bytes(), TcpHeader::to(tcp.ports).to_be_bytes()].concat(), bytes[..4]);
         }
+    }
+
+    #[test]
+    fn acknowledgements_and_keep_alive_probes_have_no_payload() {
+        let plain = |length| has_payload(length, 5 << 4);
+        // With timestamps.
+        let longer = |length| has_payload(length, 8 << 4 | 1);
+        assert!([40, 41].into_iter().all(|length| !plain(length)) && plain(42) && plain(u16::MAX));
+        assert!([52, 53].into_iter().all(|length| !longer(length)) && longer(54));
+        assert!(!plain(0));
     }
 
     #[test]

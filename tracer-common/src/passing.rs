@@ -7,6 +7,10 @@ use crate::{
 
 /// A handshake takes no longer, in nanoseconds. Later the sequence number may belong to another one.
 const LONGEST_NS: u64 = 10_000_000_000;
+/// The SYN was seen to leave through another interface.
+const FORWARDED: u64 = 1;
+/// The SYN was answered or dropped: no packet is expected that needs the entry.
+const SETTLED: u64 = 2;
 /// A SYN that comes again within this many nanoseconds is the same packet: no SYN is sent again so soon.
 const SAME_NS: u64 = 10_000_000;
 
@@ -20,8 +24,8 @@ pub struct Passing {
     seen: Shared<u64>,
     /// When the latest one came.
     last: Shared<u64>,
-    /// It was seen to leave through another interface: 0 or 1.
-    forwarded: Shared<u64>,
+    /// What became of it: a set of [`FORWARDED`] and [`SETTLED`].
+    fate: Shared<u64>,
 }
 
 impl Passing {
@@ -38,7 +42,7 @@ impl Passing {
         self.tuple.set(*tuple);
         self.seen.set(now);
         self.last.set(now);
-        self.forwarded.set(0);
+        self.fate.set(0);
     }
 
     /// The SYN came once more. True if it was sent again: a bridge's port and the bridge pass on the same packet.
@@ -61,11 +65,15 @@ impl Passing {
     /// The SYN leaves through another interface. True for the first time.
     #[inline(always)]
     pub fn leaves(&self) -> bool {
-        let is_first = self.forwarded.get() == 0;
-        if is_first {
-            self.forwarded.set(1);
-        }
-        is_first
+        let fate = self.fate.get();
+        self.fate.set(fate | FORWARDED);
+        fate & FORWARDED == 0
+    }
+
+    /// The SYN is answered or dropped.
+    #[inline(always)]
+    pub fn settled(&self) {
+        self.fate.set(self.fate.get() | SETTLED);
     }
 
     /// When the first one came.
@@ -75,11 +83,11 @@ impl Passing {
         self.seen.get()
     }
 
-    /// When the latest one came.
+    /// Since when the SYN waits for an answer: when the latest one came. 0 once the SYN is answered or dropped.
     #[inline(always)]
     #[must_use]
-    pub fn last(&self) -> u64 {
-        self.last.get()
+    pub fn waits_since(&self) -> u64 {
+        if self.fate.get() & SETTLED == 0 { self.last.get() } else { 0 }
     }
 
     /// The end of this host that it was for.
@@ -88,6 +96,13 @@ impl Passing {
     pub fn asked(&self) -> Endpoint {
         self.tuple.get().local
     }
+}
+
+/// Whether the entry of a SYN that waited since `waits_since` made way too soon `now`: an answer may still come, and finds nothing then.
+#[inline(always)]
+#[must_use]
+pub const fn is_forgotten_too_soon(waits_since: u64, now: u64) -> bool {
+    waits_since != 0 && now.wrapping_sub(waits_since) < LONGEST_NS
 }
 
 #[cfg(test)]
@@ -100,8 +115,22 @@ mod tests {
         let tuple = Tuple { local: Endpoint::v4([10, 0, 0, 1], 80), ..Tuple::default() };
         passing.begin(&tuple, 100);
         assert!(!passing.comes_again(99 + SAME_NS) && passing.comes_again(100 + SAME_NS));
-        assert_eq!((passing.seen(), passing.last(), passing.asked()), (100, 100 + SAME_NS, tuple.local));
+        assert_eq!((passing.seen(), passing.waits_since(), passing.asked()), (100, 100 + SAME_NS, tuple.local));
         assert!(passing.leaves() && !passing.leaves());
+    }
+
+    #[test]
+    fn an_entry_that_nothing_can_need_is_no_loss() {
+        let passing = Passing::default();
+        passing.begin(&Tuple::default(), 5);
+        assert!(passing.leaves());
+        assert_eq!(passing.waits_since(), 5);
+        assert!(is_forgotten_too_soon(5, 4 + LONGEST_NS) && !is_forgotten_too_soon(5, 5 + LONGEST_NS));
+        passing.settled();
+        assert_eq!(passing.waits_since(), 0);
+        assert!(!passing.leaves() && !is_forgotten_too_soon(0, 6));
+        passing.begin(&Tuple::default(), 7);
+        assert_eq!(passing.waits_since(), 7);
     }
 
     #[test]

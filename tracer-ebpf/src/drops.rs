@@ -49,6 +49,9 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
         return;
     }
     let now = now();
+    if matches!(kind, PacketKind::Syn) && passing::are_any() {
+        passing::dropped(headers.tcp.sequence, now);
+    }
     let record = begin(scratch, Event::Dropped, kind);
     record.payload = headers.payload;
     record.sequence = headers.tcp.sequence;
@@ -78,11 +81,15 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             if unless_answered && HANDSHAKES.find(tuple).is_some_and(|handshake| handshake.synack.get() != 0) {
                 return;
             }
-            if let Some(handshake) = explain(tuple, kind)
-                && dropped.carries_ack()
-                && let Some(queue) = queue_of(handshake, tuple)
-            {
-                record.key.flags |= note_listener(record, handshake, queue, tuple, now);
+            if let Some(handshake) = explain(tuple, kind) {
+                if matches!(kind, PacketKind::Syn) {
+                    handshake::dropped_before_queue(handshake);
+                }
+                if dropped.carries_ack()
+                    && let Some(queue) = queue_of(handshake, tuple)
+                {
+                    record.key.flags |= note_listener(record, handshake, queue, tuple, now);
+                }
             }
         }
         Meaning::LastAck => {

@@ -14,7 +14,7 @@ use tracer_common::{
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
     handshake::{Handshake, SharedHandshake, Syn, Unserved, full},
-    packet::{IpHeader, TcpHeader, ethertype, flag, protocol},
+    packet::{IpHeader, TcpHeader, ethertype, flag, has_payload, protocol},
     rejection::{Key, ListenerKey, ListenerTally, PacketKind, Queue, Stray},
     settings::Settings,
 };
@@ -142,6 +142,17 @@ fn at_limit<'a>(listener: u64) -> Option<&'a AtLimit> {
     AT_LIMIT.get_ptr_mut(listener).map(|rule| unsafe { &*rule })
 }
 
+/// Notes that something drops the latest SYN of `handshake` before the SYN comes to the listener's SYN queue.
+#[inline(always)]
+pub fn dropped_before_queue(handshake: &SharedHandshake) {
+    if handshake.at_limit.get()
+        && handshake.synack.get() == 0
+        && let Some(rule) = at_limit(handshake.listener.get())
+    {
+        rule.dropped_before();
+    }
+}
+
 /// Notes that a SYN-ACK of the request socket `sock` left. Not inlined: it is not to lie in the way of other packets.
 #[inline(never)]
 pub fn synack_sent(packet: Packet, sock: Sock, now: u64) {
@@ -259,7 +270,7 @@ fn load<const WORDS: usize>(context: &TcContext, offset: u32) -> Option<[u32; WO
 
 /// Whether the packet is TCP over IPv4 and no SYN, as far as a look into it tells that costs no call: most are. A packet
 /// that begins with its IP header is taken for no Ethernet frame: 0x45 would be an address of several stations. With the
-/// port filter it is noted that a packet came for its port.
+/// port filter, the port of a packet with payload is noted.
 #[inline(always)]
 fn is_plainly_no_syn(context: &TcContext) -> bool {
     const ETHERNET: usize = 14;
@@ -280,7 +291,10 @@ fn is_plainly_no_syn(context: &TcContext) -> bool {
         && byte(ETHERNET) == 0x45
         && byte(ETHERNET + 9) == protocol::TCP
         && byte(ETHERNET + 33) & flag::SYN == 0;
-    if is_no_syn && Filters.has(Settings::PORT_FILTER) {
+    if is_no_syn
+        && Filters.has(Settings::PORT_FILTER)
+        && has_payload(u16::from_be_bytes([byte(ETHERNET + 2), byte(ETHERNET + 3)]), byte(ETHERNET + 32))
+    {
         note_arrival(u16::from_be_bytes([byte(ETHERNET + 22), byte(ETHERNET + 23)]));
     }
     is_no_syn

@@ -58,7 +58,7 @@ static PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 #[map]
 static WANTED_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
-/// With the port filter: those of [`WANTED_PORTS`] for which a packet has come.
+/// With the port filter: those of [`WANTED_PORTS`] for which a packet with payload has come.
 #[map]
 static ARRIVED_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
@@ -282,7 +282,7 @@ pub fn is_wanted_port(port: u16) -> bool {
     WANTED_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
-/// A packet came for `port`; with the port filter.
+/// A packet with payload came for `port`; with the port filter.
 #[inline(always)]
 pub fn note_arrival(port: u16) {
     let (word, bit) = tracer_common::settings::port_bit(port);

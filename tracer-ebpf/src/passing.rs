@@ -5,7 +5,7 @@
 use tracer_common::{
     counter::Counter,
     endpoint::{Endpoint, Tuple},
-    passing::Passing,
+    passing::{Passing, is_forgotten_too_soon},
     rejection::{ArrivalTally, SharedArrivalTally, Stray},
     settings::Settings,
 };
@@ -28,7 +28,10 @@ pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
         }
         true
     } else {
-        PASSING.put(&key, Passing::last, |passing| passing.begin(tuple, now));
+        let forgotten = PASSING.put(&key, Passing::waits_since, |passing| passing.begin(tuple, now));
+        if is_forgotten_too_soon(forgotten, now) {
+            count(Counter::SynsForgotten);
+        }
         note_stray(Stray::Nobody, now);
         false
     };
@@ -61,11 +64,20 @@ pub fn forwarded(sequence: u32, to: &Endpoint, now: u64) {
 #[inline(always)]
 pub fn answered(sequence: u32, now: u64) -> Option<(u64, Endpoint)> {
     let passing = find(sequence, now)?;
+    passing.settled();
     let asked = passing.asked();
     if let Some(tally) = tally_of(&asked) {
         add(&tally.answered, 1);
     }
     Some((passing.seen(), asked))
+}
+
+/// This host drops the SYN with that sequence number, as it does with each one that it refuses.
+#[inline(always)]
+pub fn dropped(sequence: u32, now: u64) {
+    if let Some(passing) = find(sequence, now) {
+        passing.settled();
+    }
 }
 
 #[inline(always)]

@@ -18,7 +18,7 @@ pub struct Tallies {
     pub unheard: bool,
     /// A SYN came that a connection got, open or with its handshake under way.
     pub resent: bool,
-    /// With the port filter: the ports for which a packet came that is no SYN.
+    /// With the port filter: the ports for which a packet with payload came.
     pub arrived: Vec<u16>,
     /// What is held against the kernel's own counters, by the inode number of the network namespace.
     pub namespaces: Vec<(u32, NamespaceTally)>,

@@ -270,7 +270,7 @@ fn lost(counters: &Counters) -> Vec<String> {
     use Counter::{
         AcceptsLost, AnswersLost, ArrivalsUncounted, ClosesForgotten, ConnectionRecordsLost, HandshakesLost,
         ListenersUncounted, NamespacesUncounted, RejectionRecordsLost, RejectionsUncounted, RequestRecordsLost,
-        StorageFailed,
+        StorageFailed, SynsForgotten,
     };
     let ended = Plural(counters.get(Counter::RequestsEnded), "request");
     let ended = if counters.has_totals() { format!("; it counted {ended} ended") } else { String::new() };
@@ -308,6 +308,12 @@ fn lost(counters: &Counters) -> Vec<String> {
             ArrivalsUncounted,
             "SYN",
             "for which nothing listens here, not counted: there were too many addresses at once",
+        ),
+        (
+            SynsForgotten,
+            "SYN",
+            "for which nothing listens here, forgotten before an answer was seen, because there were too many at once: a \
+                connection behind a port mapping may lack the stage synack, and with --port may be missing",
         ),
         (AnswersLost, "answer of the firewall", "not noted: what it rejected may be called dropped"),
         (

@@ -25,7 +25,7 @@ const BUDGETS: &[Budget] = &[
     Budget("CLOSED", "array", [4, 112, 8192], 1100),
     Budget("CLOSED_LATEST", "array", [4, 8, 1], 2),
     Budget("CONNECTIONS", "sk_storage", [4, 344, 0], 2),
-    Budget("COUNTERS", "percpu_array", [4, 8, 18], 12),
+    Budget("COUNTERS", "percpu_array", [4, 8, 19], 12),
     Budget("GENERATION", "array", [4, 4, 1], 2),
     Budget("HANDSHAKES", "array", [4, 96, 32_768], 3700),
     Budget("INTERFACES", "hash", [4, 4, 64], 3),

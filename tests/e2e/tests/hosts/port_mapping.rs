@@ -110,6 +110,20 @@ fn a_mapped_port_of_another_namespace_is_not_silence() -> Result<()> {
     Ok(())
 }
 
+/// A connection of the container that was open before the start: no SYN came, and still there was no silence.
+#[test]
+fn requests_of_a_mapped_connection_that_was_open_before_are_not_silence() -> Result<()> {
+    let lab = Lab::new()?;
+    let _container = Container::start(&lab)?;
+    let mut connection = Client::new(&lab.lb).connect(at(MAPPED))?;
+    let tracer = trace(&lab, &["--port", &MAPPED.to_string()])?;
+    connection.requests(3, ms(0), &Request::get("/"))?;
+    let trace = settle(tracer)?;
+    drop(connection);
+    assert_eq!(trace.causes(), [("forwarded", 1)].into(), "{:#?}", trace.rejections);
+    Ok(())
+}
+
 /// A filter keeps out what is answered well: it was no packet that nobody took.
 #[test]
 fn what_a_filter_keeps_out_was_not_forwarded() -> Result<()> {

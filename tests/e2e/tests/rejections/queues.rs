@@ -1,6 +1,6 @@
 //! A listener whose queues are full, or filling.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
 use lab::client::Request;
@@ -8,7 +8,7 @@ use lab::clock::sleep;
 use lab::counters::Counters;
 use lab::fault::{Hook, Rules, Segment, matching, send_segments};
 
-use crate::scene::{ONE_SYN, Scene, assert_each_way, ms, peer_of, settle, ways};
+use crate::scene::{ONE_SYN, Scene, assert_each_way, assert_only, ms, peer_of, settle, ways};
 
 #[test]
 fn the_accept_queue_is_full_at_the_syn() -> Result<()> {
@@ -83,6 +83,30 @@ fn the_syn_queue_is_full() -> Result<()> {
         assert_eq!(told.evidence, "observed", "{told:#?}");
         assert_eq!(told.process, Some(scene.process()), "{told:#?}");
     }
+    Ok(())
+}
+
+/// The firewall drops SYNs of one peer while the SYN queue is as long as it may be. None of them comes to the queue.
+#[test]
+fn the_firewall_drops_syns_while_the_syn_queue_is_at_its_limit() -> Result<()> {
+    const DROPPED: u16 = 6;
+    let scene = Scene::new(|options| options.backlog = 4)?;
+    scene.lab.target.sysctl("net.ipv4.tcp_syncookies", "0")?;
+    let _unanswered = Rules::start(&scene.lab.lb, Hook::Input, &[&format!("{} drop", matching::SYN_ACKS)])?;
+    let _rule = Rules::start(&scene.lab.target, Hook::Input, &["ip saddr 10.77.0.99 drop"])?;
+    let tracer = scene.trace(&[])?;
+    let before = Counters::read(&scene.lab.target)?;
+    let way = ways()[0];
+    let syns = |source: IpAddr, count: u16| -> Vec<_> {
+        (0..count).map(|index| Segment::syn(SocketAddr::new(source, 20_000 + index), way)).collect()
+    };
+    send_segments(&scene.lab.lb, &syns(peer_of(way), 4))?;
+    send_segments(&scene.lab.lb, &syns(Ipv4Addr::new(10, 77, 0, 99).into(), DROPPED))?;
+    sleep(ms(100));
+    let full = Counters::read(&scene.lab.target)?.since(&before, "TcpExtTCPReqQFullDrop")?;
+    let trace = settle(tracer)?;
+    assert_eq!(full, 0, "the SYN queue was full");
+    assert_only(&trace, "firewall_drop", DROPPED.into(), &[]);
     Ok(())
 }
 
