@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -309,6 +310,20 @@ impl Connection {
             Ok(count) => count == 0,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
         }
+    }
+
+    /// The timestamp (RFC 7323) that this end would send now.
+    ///
+    /// # Errors
+    /// Where the kernel does not have it.
+    pub fn timestamp(&self) -> Result<u32> {
+        let (mut timestamp, mut length) = (0_u32, libc::socklen_t::try_from(size_of::<u32>())?);
+        let (socket, place) = (self.stream.as_raw_fd(), (&raw mut timestamp).cast());
+        // SAFETY: the kernel writes at most `length` bytes to `place`, which has that many.
+        let result =
+            unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_TIMESTAMP, place, &raw mut length) };
+        ensure!(result == 0, std::io::Error::last_os_error());
+        Ok(timestamp)
     }
 
     /// Closes with a reset.

@@ -42,12 +42,13 @@ const REJECTIONS: [&str; 12] = [
     "routes::nothing_listens",
 ];
 
-const HOSTS: [&str; 5] = [
+const HOSTS: [&str; 6] = [
     "listeners::a_full_queue_is_answered_with_a_reset",
     "listeners::a_program_steers_around_the_socket_that_is_full",
     "listeners::a_program_steers_to_the_socket_that_is_full",
     "listeners::one_of_several_workers_is_stuck",
     "listeners::the_queue_is_full_behind_syn_cookies",
+    "silence::a_syn_with_an_old_timestamp_is_named",
 ];
 
 /// The tests for this kernel: all for the oldest and the newest, which show the two kinds of evidence; they are slow.

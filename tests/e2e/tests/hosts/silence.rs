@@ -1,11 +1,16 @@
 //! SYNs that vanish without a word: in the driver, or at the remains of a connection.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result, ensure};
-use lab::Lab;
+use lab::capture::flags;
+use lab::client::{Client, Request};
 use lab::clock::sleep;
 use lab::fault::{DropProgram, Hook, Rules, Segment, matching, send_segments};
+use lab::netns::{End, join};
 use lab::target::{Options, Target};
-use lab::topology::LB_V4;
+use lab::topology::{LB_V4, TARGET_V4};
+use lab::{Lab, Namespace};
 
 use crate::python::{TCP, client, serve};
 use crate::scene::{at, ms, settle, trace, verdict};
@@ -40,36 +45,39 @@ except OSError:
 #[test]
 fn a_syn_with_an_old_timestamp_is_named() -> Result<()> {
     let lab = Lab::new()?;
-    let _server = serve(&lab, 8080, TCP)?;
+    let _target = Target::start(&lab, "target", &Options::listen(&[at(8080)]))?;
     let tracer = trace(&lab, &[])?;
-    client(
-        &lab.lb,
-        8080,
-        r#"
-first = socket.socket()
-first.bind(("10.77.0.1", 44444))
-first.connect(TARGET)
-stamp = (first.getsockopt(socket.IPPROTO_TCP, 24) - 5000) & 0xffffffff
-first.sendall(request(0, 0))
-while first.recv(65536):
-    pass
-first.close()
-time.sleep(0.1)
-options = bytes([2, 4, 5, 180, 4, 2, 8, 10]) + struct.pack("!II", stamp, 0) + bytes([1, 3, 3, 7])
-header = struct.pack("!HHIIBBHHH", 44444, PORT, 1000, 0, (20 + len(options)) // 4 << 4, 2, 64240, 0, 0) + options
-addresses = socket.inet_aton("10.77.0.1") + socket.inet_aton(TARGET[0])
-covered = addresses + struct.pack("!BBH", 0, 6, len(header)) + header
-total = sum(struct.unpack("!%dH" % (len(covered) // 2), covered))
-total = (total >> 16) + (total & 0xffff)
-checksum = ~((total >> 16) + total) & 0xffff
-raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)
-raw.sendto(header[:16] + struct.pack("!H", checksum) + header[18:], (TARGET[0], 0))"#,
-    )?;
+    let source = SocketAddr::new(LB_V4.into(), 44_444);
+    let mut first = Client::new(&lab.lb).source_port(source.port()).connect(at(8080))?;
+    let timestamp = first.timestamp()?;
+    first.request(&Request::get("/").header("X-Close", 1))?;
+    ensure!(first.wait_closed()?, "the target ended the connection with a reset");
+    drop(first);
+    sleep(ms(100));
+    let old = Segment { timestamp: Some(timestamp.wrapping_sub(5000)), ..Segment::syn(source, at(8080)) };
+    send_segments(&lab.lb, &[old])?;
     let trace = settle(tracer)?;
     let causes = trace.causes();
     ensure!(causes.get("packet_dropped") == Some(&1) && causes.len() == 1, "{:#?}", trace.rejections);
     let told = &trace.rejections[0];
     ensure!(told.packet.as_deref() == Some("SYN") && told.explanation.contains("timestamps behind NAT"), "{told:#?}");
+    Ok(())
+}
+
+/// An acknowledgement that comes for the remains of a connection (`TIME_WAIT`) is no request that somebody else took.
+#[test]
+fn a_late_acknowledgement_was_not_forwarded() -> Result<()> {
+    let lab = Lab::new()?;
+    let _target = Target::start(&lab, "target", &Options::listen(&[at(8080)]))?;
+    let mut ended = Client::new(&lab.lb).connect(at(8080))?;
+    let source = ended.local;
+    ended.request(&Request::get("/").header("X-Close", 1))?;
+    ensure!(ended.wait_closed()?, "the target ended the connection with a reset");
+    drop(ended);
+    let tracer = trace(&lab, &["--port", "8080"])?;
+    send_segments(&lab.lb, &[Segment { flags: flags::ACK, ..Segment::syn(source, at(8080)) }])?;
+    let trace = settle(tracer)?;
+    ensure!(trace.rejections_of("forwarded").is_empty(), "{:#?}", trace.rejections);
     Ok(())
 }
 
@@ -109,5 +117,35 @@ fn syns_for_too_many_addresses_are_a_loss_that_is_counted() -> Result<()> {
         ensure!(trace.causes() == [("no_listener", refused)].into(), "{:#?}", trace.causes());
         ensure!(trace.status.counters["arrivals_uncounted"] == lost, "{:#?}", trace.status);
     }
+    Ok(())
+}
+
+/// SYNs that this host passes on and that later ones replace before an answer came are a loss. Those that it refuses wait for nothing.
+#[test]
+fn syns_that_are_forgotten_before_an_answer_are_a_loss_that_is_counted() -> Result<()> {
+    const ROOM: u32 = 2048;
+    const SYNS: u32 = 2 * ROOM;
+    let lab = Lab::new()?;
+    // A native XDP program is the one way in which packets vanish without a drop.
+    let beyond = Namespace::new(&lab.target.name().replace("-target", "-beyond"))?;
+    join(
+        End { namespace: &beyond, interface: "eth0", addresses: &[("10.99.0.2".parse()?, 24)] },
+        End { namespace: &lab.target, interface: "beyond0", addresses: &[("10.99.0.1".parse()?, 24)] },
+    )?;
+    // The program drops what asks for the address, too.
+    let link = beyond.run("ip", &["-o", "link", "show", "eth0"])?;
+    let address = link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).context("no address")?;
+    lab.target.run("ip", &["neighbour", "add", "10.99.0.2", "lladdr", address, "dev", "beyond0"])?;
+    let _vanish = DropProgram::native_xdp(&beyond, c"eth0")?;
+    lab.target.sysctl("net.ipv4.ip_forward", "1")?;
+    lab.lb.run("ip", &["route", "add", "10.99.0.0/24", "via", &TARGET_V4.to_string()])?;
+    let lost = |to: SocketAddr| {
+        let tracer = trace(&lab, &[])?;
+        let syn = |sequence| Segment { sequence, ..Segment::syn((LB_V4, 40_000).into(), to) };
+        send_segments(&lab.lb, &(0..SYNS).map(syn).collect::<Vec<_>>())?;
+        anyhow::Ok(settle(tracer)?.status.counters["syns_forgotten"])
+    };
+    let (passed_on, refused) = (lost("10.99.0.2:9".parse()?)?, lost(at(9))?);
+    ensure!(passed_on >= u64::from(SYNS - ROOM) && refused == 0, "{passed_on} passed on, {refused} refused");
     Ok(())
 }

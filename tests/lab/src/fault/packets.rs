@@ -28,22 +28,31 @@ pub struct Segment {
     pub flags: u8,
     /// Whether the checksum is right.
     pub intact: bool,
+    /// The sender's timestamp (RFC 7323). Without one the header has no options.
+    pub timestamp: Option<u32>,
 }
 
 impl Segment {
     /// A SYN.
     #[must_use]
     pub fn syn(source: SocketAddr, destination: SocketAddr) -> Self {
-        Self { source, destination, sequence: 1, flags: flags::SYN, intact: true }
+        Self { source, destination, sequence: 1, flags: flags::SYN, intact: true, timestamp: None }
     }
 
     /// The packet, IP header and all.
     fn packet(&self) -> Result<Vec<u8>> {
-        let mut tcp = [0; TCP_HEADER];
+        let mut tcp = vec![0; TCP_HEADER];
+        if let Some(timestamp) = self.timestamp {
+            // Two of no operation, then kind and length. The peer's timestamp is 0.
+            tcp.extend_from_slice(&[1, 1, 8, 10]);
+            tcp.extend_from_slice(&timestamp.to_be_bytes());
+            tcp.extend_from_slice(&[0; 4]);
+        }
+        let length = u8::try_from(tcp.len())?;
         tcp[0..2].copy_from_slice(&self.source.port().to_be_bytes());
         tcp[2..4].copy_from_slice(&self.destination.port().to_be_bytes());
         tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
-        tcp[12] = 5 << 4;
+        tcp[12] = (length / 4) << 4;
         tcp[13] = self.flags;
         // The window.
         tcp[14..16].copy_from_slice(&0xffff_u16.to_be_bytes());
@@ -51,20 +60,20 @@ impl Segment {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let addresses = [source.octets(), destination.octets()].concat();
                 // Version and length, total length, time to live; the kernel fills in the header's checksum.
-                let mut header = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP, 0, 0];
+                let mut header = vec![0x45, 0, 0, 20 + length, 0, 0, 0x40, 0, 64, TCP, 0, 0];
                 header.extend_from_slice(&addresses);
                 (header, addresses)
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let addresses = [source.octets(), destination.octets()].concat();
                 // Version, length of the payload, next header, hop limit.
-                let mut header = vec![0x60, 0, 0, 0, 0, 20, TCP, 64];
+                let mut header = vec![0x60, 0, 0, 0, 0, length, TCP, 64];
                 header.extend_from_slice(&addresses);
                 (header, addresses)
             }
             _ => bail!("{} and {} are of different address families", self.source, self.destination),
         };
-        let pseudo_header = [&addresses[..], &[0, TCP, 0, 20]].concat();
+        let pseudo_header = [&addresses[..], &[0, TCP, 0, length]].concat();
         let checksum = checksum(&[&pseudo_header[..], &tcp[..]].concat());
         let checksum = if self.intact { checksum } else { checksum ^ 0x5555 };
         tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
