@@ -44,14 +44,17 @@ pub enum Counter {
     ClosesForgotten,
     /// With the port filter: SYNs for which nothing listens and which were not counted, because they were for too many addresses.
     ArrivalsUncounted,
-    /// SYNs for which nothing listens and that others replaced within ten seconds, before an answer was seen. An answer from behind a
-    /// port mapping finds no SYN then.
+    /// Handshakes of this host whose SYN was not seen, within ten seconds after SYNs for which nothing listens made way for others: one of
+    /// these may be the SYN, and this host maps its port.
     SynsForgotten,
+    /// Packets for a connection that was closed, of which the record found no room in the ring buffer. Only that record tells whether a
+    /// request met the close, so nothing else counts them.
+    LateRecordsLost,
 }
 
 impl Counter {
     /// All counters, in the order of their indices.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ConnectionsOpened,
         Self::ConnectionsAdopted,
         Self::ConnectionsClosed,
@@ -71,6 +74,7 @@ impl Counter {
         Self::ClosesForgotten,
         Self::ArrivalsUncounted,
         Self::SynsForgotten,
+        Self::LateRecordsLost,
     ];
 
     /// The number of counters.
@@ -100,6 +104,7 @@ impl Counter {
             Self::ClosesForgotten => "closes_forgotten",
             Self::ArrivalsUncounted => "arrivals_uncounted",
             Self::SynsForgotten => "syns_forgotten",
+            Self::LateRecordsLost => "late_records_lost",
         }
     }
 }

@@ -48,8 +48,10 @@ pub struct Handshake {
     pub explained: u8,
     /// The SYN came when the listener's SYN queue was as long as it may be.
     pub at_limit: bool,
+    /// The [`Event`] of the full queue by which the latest SYN was counted; 0: it was not counted.
+    pub counted: u8,
     /// Always 0. Linux 6.1 refuses a program that copies what was not written.
-    pub padding: [u8; 7],
+    pub padding: [u8; 6],
     /// When a listener that waits for the first data (`TCP_DEFER_ACCEPT`) dropped the handshake's last ACK; 0: it did not.
     pub acknowledged: u64,
 }
@@ -66,7 +68,8 @@ impl Handshake {
         explained: 0,
         asked: 0,
         at_limit: false,
-        padding: [0; 7],
+        counted: 0,
+        padding: [0; 6],
         acknowledged: 0,
     };
 }
@@ -83,7 +86,8 @@ shared! {
         resent: Shared<u8>,
         explained: Shared<u8>,
         at_limit: Shared<bool>,
-        padding: Shared<[u8; 7]>,
+        counted: Shared<u8>,
+        padding: Shared<[u8; 6]>,
         acknowledged: Shared<u64>,
     }
 }
@@ -99,6 +103,15 @@ pub struct Syn {
     pub is_steered: bool,
     /// The listener's SYN queue is as long as it may be.
     pub at_limit: bool,
+}
+
+/// What was counted of a SYN and is not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// The [`Event`].
+    pub event: u8,
+    /// When it was counted.
+    pub since: u64,
 }
 
 /// A SYN of which nothing comes.
@@ -124,12 +137,16 @@ pub const fn full(syn_queue: Verdict, accept_queue: Queue) -> Option<Unserved> {
 }
 
 impl Handshake {
-    /// The handshake that `syn` begins, which came at `now`, and met a full queue or not.
+    /// The handshake that `syn` begins, which came at `now`, and met the full queue `full`.
     #[inline(always)]
     #[must_use]
-    pub const fn begun(syn: &Syn, is_full: bool, now: u64) -> Self {
-        let explained = if is_full { Explained::Yes } else { Explained::No };
+    pub const fn begun(syn: &Syn, full: Option<Unserved>, now: u64) -> Self {
+        let (explained, counted) = match full {
+            Some(full) => (Explained::Yes, full.event as u8),
+            None => (Explained::No, 0),
+        };
         Self {
+            counted,
             syn: now,
             seen: now,
             listener: syn.listener,
@@ -160,14 +177,16 @@ impl SharedHandshake {
         if !is_same || now.wrapping_sub(self.seen.get()) < SAME_NS {
             // Another attempt from the same port, or a packet that was forwarded: that arrived when it was first seen.
             let arrived = if is_same { self.syn.get() } else { now };
-            self.set(Handshake { syn: arrived, ..Handshake::begun(syn, full.is_some(), now) });
+            self.set(Handshake { syn: arrived, ..Handshake::begun(syn, full, now) });
             return full;
         }
         self.seen.set(now);
-        if full.is_some() {
+        if let Some(queue) = full {
             self.explained.set(Explained::Yes as u8);
+            self.counted.set(queue.event as u8);
             return full;
         }
+        self.counted.set(0);
         let explained = self.explained.get();
         if self.synack.get() != 0 || explained == Explained::Yes as u8 {
             return None;
@@ -226,6 +245,18 @@ impl SharedHandshake {
         is_part
     }
 
+    /// Something drops the latest SYN before that SYN comes to the full queue by which it was counted. Returns what is to be taken back,
+    /// once.
+    #[inline(always)]
+    pub fn take_back(&self, now: u64) -> Option<TakenBack> {
+        let (event, since) = (self.counted.get(), self.seen.get());
+        self.counted.set(0);
+        if event == 0 || now.wrapping_sub(since) >= SAME_NS {
+            return None;
+        }
+        Some(TakenBack { event, since })
+    }
+
     /// The handshake's last ACK was dropped although the accept queue has room: the listener waits for the first data
     /// (`TCP_DEFER_ACCEPT`).
     #[inline(always)]
@@ -260,7 +291,7 @@ mod tests {
     /// The handshake that [`SYN`] began at 1.
     fn begun(full: Option<Unserved>) -> SharedHandshake {
         let handshake = SharedHandshake::default();
-        handshake.set(Handshake::begun(&SYN, full.is_some(), 1));
+        handshake.set(Handshake::begun(&SYN, full, 1));
         handshake
     }
 
@@ -279,7 +310,23 @@ mod tests {
         assert!(!handshake.has_seen(&inside, 2));
         assert!(handshake.has_seen(&Syn { is_steered: true, ..inside }, 2));
         assert_eq!(handshake.syn(&inside, None, 2), None);
-        assert_eq!(handshake.get(), Handshake { syn: 1, ..Handshake::begun(&inside, false, 2) });
+        assert_eq!(handshake.get(), Handshake { syn: 1, ..Handshake::begun(&inside, None, 2) });
+    }
+
+    #[test]
+    fn a_syn_that_is_dropped_before_the_full_queue_is_taken_back_once() {
+        let event = Event::AcceptQueueFull as u8;
+        let handshake = begun(ACCEPT_QUEUE);
+        assert_eq!(handshake.take_back(2), Some(TakenBack { event, since: 1 }));
+        assert_eq!(handshake.take_back(2), None);
+        assert_eq!(handshake.syn(&SYN, ACCEPT_QUEUE, SECOND), ACCEPT_QUEUE);
+        assert_eq!(handshake.take_back(SECOND + 1), Some(TakenBack { event, since: SECOND }));
+        // What is dropped later is another packet.
+        assert_eq!(handshake.syn(&SYN, ACCEPT_QUEUE, 2 * SECOND), ACCEPT_QUEUE);
+        assert_eq!(handshake.take_back(2 * SECOND + SAME_NS), None);
+        // A SYN that found room was not counted.
+        assert_eq!(handshake.syn(&SYN, None, 3 * SECOND), None);
+        assert_eq!((handshake.take_back(3 * SECOND), begun(None).take_back(2)), (None, None));
     }
 
     #[test]
@@ -288,7 +335,7 @@ mod tests {
         handshake.synack(first(5), 5);
         let other = Syn { sequence: 8, at_limit: true, ..SYN };
         assert_eq!(handshake.syn(&other, None, SECOND), None);
-        assert_eq!(handshake.get(), Handshake::begun(&other, false, SECOND));
+        assert_eq!(handshake.get(), Handshake::begun(&other, None, SECOND));
     }
 
     #[test]
@@ -345,7 +392,7 @@ mod tests {
     #[test]
     fn a_syn_ack_names_the_listener_that_had_room() {
         let handshake = SharedHandshake::default();
-        handshake.set(Handshake::begun(&Syn { at_limit: true, ..SYN }, false, 1));
+        handshake.set(Handshake::begun(&Syn { at_limit: true, ..SYN }, None, 1));
         assert_eq!((handshake.synack(first(2), 2), handshake.synack(first(3), 3)), (Some(0xa), None));
         // A BPF program picked another one than the look-up by the SYN found.
         assert_eq!((handshake.synack.get(), handshake.listener.get()), (2, 0xb));

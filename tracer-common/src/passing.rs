@@ -83,11 +83,14 @@ impl Passing {
         self.seen.get()
     }
 
-    /// Since when the SYN waits for an answer: when the latest one came. 0 once the SYN is answered or dropped.
+    /// Since when the SYN waits for an answer of this host: when the latest one came. 0 once no such answer can come: the SYN was
+    /// answered or dropped, or it left a while ago. A container of this host answers at once.
     #[inline(always)]
     #[must_use]
-    pub fn waits_since(&self) -> u64 {
-        if self.fate.get() & SETTLED == 0 { self.last.get() } else { 0 }
+    pub fn waits_since(&self, now: u64) -> u64 {
+        let (fate, last) = (self.fate.get(), self.last.get());
+        let has_left = fate & FORWARDED != 0 && now.wrapping_sub(last) >= SAME_NS;
+        if fate & SETTLED != 0 || has_left { 0 } else { last }
     }
 
     /// The end of this host that it was for.
@@ -98,10 +101,10 @@ impl Passing {
     }
 }
 
-/// Whether the entry of a SYN that waited since `waits_since` made way too soon `now`: an answer may still come, and finds nothing then.
+/// Whether an answer that comes `now` may be to a SYN that is forgotten and that waited since `waits_since`; 0: it did not wait.
 #[inline(always)]
 #[must_use]
-pub const fn is_forgotten_too_soon(waits_since: u64, now: u64) -> bool {
+pub const fn may_be_answered(waits_since: u64, now: u64) -> bool {
     waits_since != 0 && now.wrapping_sub(waits_since) < LONGEST_NS
 }
 
@@ -115,7 +118,10 @@ mod tests {
         let tuple = Tuple { local: Endpoint::v4([10, 0, 0, 1], 80), ..Tuple::default() };
         passing.begin(&tuple, 100);
         assert!(!passing.comes_again(99 + SAME_NS) && passing.comes_again(100 + SAME_NS));
-        assert_eq!((passing.seen(), passing.waits_since(), passing.asked()), (100, 100 + SAME_NS, tuple.local));
+        assert_eq!(
+            (passing.seen(), passing.waits_since(101 + SAME_NS), passing.asked()),
+            (100, 100 + SAME_NS, tuple.local)
+        );
         assert!(passing.leaves() && !passing.leaves());
     }
 
@@ -123,14 +129,15 @@ mod tests {
     fn an_entry_that_nothing_can_need_is_no_loss() {
         let passing = Passing::default();
         passing.begin(&Tuple::default(), 5);
+        assert_eq!(passing.waits_since(4 + LONGEST_NS), 5);
         assert!(passing.leaves());
-        assert_eq!(passing.waits_since(), 5);
-        assert!(is_forgotten_too_soon(5, 4 + LONGEST_NS) && !is_forgotten_too_soon(5, 5 + LONGEST_NS));
+        assert_eq!((passing.waits_since(4 + SAME_NS), passing.waits_since(5 + SAME_NS)), (5, 0), "it left long ago");
+        assert!(may_be_answered(5, 4 + LONGEST_NS) && !may_be_answered(5, 5 + LONGEST_NS));
         passing.settled();
-        assert_eq!(passing.waits_since(), 0);
-        assert!(!passing.leaves() && !is_forgotten_too_soon(0, 6));
+        assert_eq!(passing.waits_since(6), 0);
+        assert!(!passing.leaves() && !may_be_answered(0, 6));
         passing.begin(&Tuple::default(), 7);
-        assert_eq!(passing.waits_since(), 7);
+        assert_eq!(passing.waits_since(7), 7);
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub enum Event {
     DataAfterClose = 6,
     /// The peer's FIN came right behind such data. It belongs to a [`Event::DataAfterClose`] and is not counted.
     FinAfterData = 7,
+    /// The SYN between these ends that was reported last, for a full queue, was dropped before it came to that queue. It belongs to that
+    /// [`Event::AcceptQueueFull`] or [`Event::SynQueueFull`], and is not counted.
+    TakenBack = 8,
 }
 
 impl Event {
@@ -54,6 +57,7 @@ impl Event {
             5 => Self::SynackUnanswered,
             6 => Self::DataAfterClose,
             7 => Self::FinAfterData,
+            8 => Self::TakenBack,
             _ => return None,
         })
     }

@@ -19,7 +19,7 @@ use crate::{
         ANSWERED, ANY, CLOSED, CLOSED_LATEST, HANDSHAKES, REASONS, Scratch, add_port, count, is_known_port, is_tracing,
     },
     passing,
-    rejections::{Builder, begin, pass_on, reject, scratch},
+    rejections::{Builder, begin, pass_on, reject, scratch, take_back},
 };
 
 /// `kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason[, struct sock *rx_sk])`: a packet is
@@ -83,7 +83,10 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             }
             if let Some(handshake) = explain(tuple, kind) {
                 if matches!(kind, PacketKind::Syn) {
-                    handshake::dropped_before_queue(handshake);
+                    // Before this drop is counted: here the verifier comes by less often.
+                    if let Some(taken_back) = handshake::dropped_before_queue(handshake, now) {
+                        take_back(record, &mut scratch.key, taken_back, now);
+                    }
                 }
                 if dropped.carries_ack()
                     && let Some(queue) = queue_of(handshake, tuple)
@@ -137,9 +140,11 @@ fn came_after_close(packet: Packet, headers: &Headers, scratch: &mut Scratch, no
         AfterClose::Data => {
             record.key.event = Event::DataAfterClose as u8;
             record.opening = packet.opening(headers.payload_at) as u32;
-            reject(scratch, now);
+            // Each is reported, so no tally counts them. There are no more of them than connections that closed.
+            record.count = 1;
+            pass_on(record, Counter::LateRecordsLost, now);
             if headers.tcp.is_fin() {
-                note_fin(&mut scratch.record, now);
+                note_fin(record, now);
             }
         }
         AfterClose::Fin => note_fin(record, now),
@@ -152,7 +157,7 @@ fn came_after_close(packet: Packet, headers: &Headers, scratch: &mut Scratch, no
 #[inline(always)]
 fn note_fin(record: &mut RejectionRecord, now: u64) {
     record.key.event = Event::FinAfterData as u8;
-    pass_on(record, now);
+    pass_on(record, Counter::LateRecordsLost, now);
 }
 
 /// The ends as the peer asked for them, as far as that is known: of a handshake that is under way.

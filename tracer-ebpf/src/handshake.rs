@@ -13,7 +13,7 @@ use tracer_common::{
     at_limit::{AtLimit, Verdict},
     counter::Counter,
     endpoint::{Address, Endpoint, Tuple},
-    handshake::{Handshake, SharedHandshake, Syn, Unserved, full},
+    handshake::{Handshake, SharedHandshake, Syn, TakenBack, Unserved, full},
     packet::{IpHeader, TcpHeader, ethertype, flag, has_payload, protocol},
     rejection::{Key, ListenerKey, ListenerTally, PacketKind, Queue, Stray},
     settings::Settings,
@@ -92,7 +92,7 @@ fn syn_received(tuple: &Tuple, sequence: u32, listener: &Listener, now: u64) {
     let event = if let Some(handshake) = handshake {
         handshake.syn(&syn, full, now)
     } else {
-        store(tuple, Handshake::begun(&syn, full.is_some(), now));
+        store(tuple, Handshake::begun(&syn, full, now));
         full
     };
     if let Some(event) = event {
@@ -142,15 +142,19 @@ fn at_limit<'a>(listener: u64) -> Option<&'a AtLimit> {
     AT_LIMIT.get_ptr_mut(listener).map(|rule| unsafe { &*rule })
 }
 
-/// Notes that something drops the latest SYN of `handshake` before the SYN comes to the listener's SYN queue.
+/// Notes that something drops the latest SYN of `handshake` before the SYN comes to the listener's queues. Returns what was counted for
+/// one of these, and is not so.
 #[inline(always)]
-pub fn dropped_before_queue(handshake: &SharedHandshake) {
-    if handshake.at_limit.get()
+pub fn dropped_before_queue(handshake: &SharedHandshake, now: u64) -> Option<TakenBack> {
+    let taken_back = handshake.take_back(now);
+    if taken_back.is_none()
+        && handshake.at_limit.get()
         && handshake.synack.get() == 0
         && let Some(rule) = at_limit(handshake.listener.get())
     {
         rule.dropped_before();
     }
+    taken_back
 }
 
 /// Notes that a SYN-ACK of the request socket `sock` left. Not inlined: it is not to lie in the way of other packets.
@@ -164,6 +168,9 @@ pub fn synack_sent(packet: Packet, sock: Sock, now: u64) {
         mapped(packet, &tuple, &mut first, now);
     }
     if known.is_none() {
+        if first.syn == 0 && Filters.wants_netns(sock.netns()) && Filters.wants_peer(&tuple) {
+            passing::answered_unseen(now);
+        }
         if !Filters.wants_connection(&asked_for(&tuple, first.asked), sock.netns()) {
             return;
         }

@@ -300,10 +300,10 @@ pub fn note_stray(stray: Stray, now: u64) {
     }
 }
 
-/// Whether such a SYN has come.
+/// When such a SYN last came; 0: none came.
 #[inline(always)]
-pub fn has_stray(stray: Stray) -> bool {
-    STRAY_SYNS.get(stray as u32).is_some_and(|latest| *latest != 0)
+pub fn latest_stray(stray: Stray) -> u64 {
+    STRAY_SYNS.get(stray as u32).copied().unwrap_or(0)
 }
 
 #[inline(always)]

@@ -5,14 +5,14 @@
 use tracer_common::{
     counter::Counter,
     endpoint::{Endpoint, Tuple},
-    passing::{Passing, is_forgotten_too_soon},
+    passing::{Passing, may_be_answered},
     rejection::{ArrivalTally, SharedArrivalTally, Stray},
     settings::Settings,
 };
 
 use crate::{
     filter::{Filter, Filters},
-    maps::{ARRIVALS, PASSING, add, count, has_stray, is_tracing, note_stray, value_of, value_or},
+    maps::{ARRIVALS, PASSING, add, count, is_tracing, latest_stray, note_stray, value_of, value_or},
 };
 
 /// Notes a SYN for which nothing listens.
@@ -28,9 +28,9 @@ pub fn arrived(tuple: &Tuple, sequence: u32, now: u64) {
         }
         true
     } else {
-        let forgotten = PASSING.put(&key, Passing::waits_since, |passing| passing.begin(tuple, now));
-        if is_forgotten_too_soon(forgotten, now) {
-            count(Counter::SynsForgotten);
+        let forgotten = PASSING.put(&key, |passing| passing.waits_since(now), |passing| passing.begin(tuple, now));
+        if may_be_answered(forgotten, now) {
+            note_stray(Stray::Forgotten, now);
         }
         note_stray(Stray::Nobody, now);
         false
@@ -80,6 +80,15 @@ pub fn dropped(sequence: u32, now: u64) {
     }
 }
 
+/// A socket of this host answers a SYN that was not seen: it may be one that was forgotten. That a SYN is forgotten is no loss by
+/// itself, because this host does not answer those that it forwards.
+#[inline(always)]
+pub fn answered_unseen(now: u64) {
+    if may_be_answered(latest_stray(Stray::Forgotten), now) {
+        count(Counter::SynsForgotten);
+    }
+}
+
 #[inline(always)]
 fn find<'a>(sequence: u32, now: u64) -> Option<&'a Passing> {
     PASSING.find(&Passing::key(sequence)).filter(|passing| passing.is_current(now))
@@ -88,7 +97,7 @@ fn find<'a>(sequence: u32, now: u64) -> Option<&'a Passing> {
 /// Whether there may be one in [`PASSING`] that matters, for a look that costs little.
 #[inline(always)]
 pub fn are_any() -> bool {
-    has_stray(Stray::Nobody)
+    latest_stray(Stray::Nobody) != 0
 }
 
 /// The tally of the SYNs for that end; `None` without the port filter.

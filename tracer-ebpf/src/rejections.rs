@@ -2,6 +2,7 @@
 
 use tracer_common::{
     counter::Counter,
+    handshake::TakenBack,
     rejection::{Event, Folded, Key, NamespaceTally, PacketKind, RejectionRecord, SharedNamespaceTally, Tally},
     shared::Shared,
 };
@@ -10,7 +11,7 @@ use crate::{
     filter::{Filter, Filters},
     maps::{
         NAMESPACES, REJECTIONS, REJECTIONS_BY_EVENT, REJECTIONS_BY_LISTENER, SCRATCH, Scratch, add, count, emit,
-        generation, is_known_port, is_tracing, value_or,
+        generation, is_known_port, is_tracing, value_of, value_or,
     },
 };
 
@@ -75,16 +76,43 @@ pub fn reject(scratch: &mut Scratch, now: u64) {
     };
     add(&tally.count, u64::from(record.repeats) + 1);
     if tally.note(record, tally.count.get(), now) {
-        pass_on(record, now);
+        pass_on(record, Counter::RejectionRecordsLost, now);
     }
 }
 
-/// Passes a record on to user space.
+/// Takes back what was counted for the SYN of `record`, which is dropped now, and its report. `key` is overwritten.
+#[inline(never)]
+pub fn take_back(record: &mut RejectionRecord, key: &mut Key, taken_back: TakenBack, now: u64) {
+    let (netns, local, network) = (record.key.netns, record.key.local, record.key.network);
+    let (event, packet, generation) = (taken_back.event, PacketKind::Syn as u8, generation());
+    *key = Key { location: 0, netns, reason: 0, event, packet, flags: 0, local, network };
+    key.fold(generation, 0);
+    let mut tally = value_of(&REJECTIONS, key);
+    if tally.is_none() {
+        key.fold(generation, Folded::STEPS[0]);
+        tally = value_of(&REJECTIONS_BY_LISTENER, key);
+    }
+    if tally.is_none() {
+        key.fold(generation, Folded::STEPS[0] | Folded::STEPS[1]);
+        tally = value_of(&REJECTIONS_BY_EVENT, key);
+    }
+    if let Some(tally) = tally {
+        add(&tally.taken_back, 1);
+    }
+    if tally.is_none_or(|tally| tally.recorded.get() >= taken_back.since) {
+        let event = record.key.event;
+        record.key.event = Event::TakenBack as u8;
+        pass_on(record, Counter::RejectionRecordsLost, now);
+        record.key.event = event;
+    }
+}
+
+/// Passes a record on to user space. Counts `lost` where there is no room.
 #[inline(always)]
-pub fn pass_on(record: &mut RejectionRecord, now: u64) {
+pub fn pass_on(record: &mut RejectionRecord, lost: Counter, now: u64) {
     record.reported = now;
     // SAFETY: the slot is the ring buffer's, reserved for this record.
-    emit::<RejectionRecord>(Counter::RejectionRecordsLost, now, |slot| unsafe { *slot = *record });
+    emit::<RejectionRecord>(lost, now, |slot| unsafe { *slot = *record });
 }
 
 /// Counts one more of what is held against the kernel's own counters.

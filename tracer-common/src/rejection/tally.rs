@@ -1,6 +1,6 @@
 //! What is counted of rejections, listeners and network namespaces.
 
-use super::{Event, Folded, Key, Queue, RejectionRecord};
+use super::{Folded, Key, Queue, RejectionRecord};
 use crate::{
     endpoint::{Address, Endpoint},
     shared::{Shared, shared},
@@ -10,8 +10,10 @@ use crate::{
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Events.
+    /// Events, those that were taken back included.
     pub count: u64,
+    /// Of these, SYNs for a full queue that something dropped before they came to that queue.
+    pub taken_back: u64,
     /// The first one.
     pub first: u64,
     /// The latest one.
@@ -34,6 +36,14 @@ pub struct Tally {
 const AT_ONCE: u64 = 3;
 /// Nanoseconds between two reports of a key.
 const REPORT_INTERVAL_NS: u64 = 1_000_000_000;
+
+impl Tally {
+    /// How often it happened.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.count.saturating_sub(self.taken_back)
+    }
+}
 
 impl SharedTally {
     /// Notes the event of `record`, of which `count` are counted now. True if it is to be reported: then the record says in
@@ -61,10 +71,8 @@ impl SharedTally {
         self.local.set(key.local);
         self.network.set(key.network);
         self.last.set(now);
-        record.count = count;
-        // Each of these belongs to a connection of its own, of which the end is reported, too: there are no more of them.
-        let is_each_reported = key.event == Event::DataAfterClose as u8;
-        if !is_each_reported && count > AT_ONCE && now.wrapping_sub(self.recorded.get()) < REPORT_INTERVAL_NS {
+        record.count = count.saturating_sub(self.taken_back.get());
+        if count > AT_ONCE && now.wrapping_sub(self.recorded.get()) < REPORT_INTERVAL_NS {
             return false;
         }
         record.mixed = self.mixed.get();
@@ -122,11 +130,13 @@ pub enum Stray {
     Nobody = 0,
     /// A connection got it, open or with its handshake under way: the SYN was sent again.
     Connection = 1,
+    /// No socket got it, and another one took its place in memory while it waited for an answer.
+    Forgotten = 2,
 }
 
 impl Stray {
     /// How many kinds there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// SYNs for an end of this host at which nothing listens: the port is mapped to another one, the packet is forwarded, or it
@@ -166,6 +176,7 @@ shared! {
     /// A [`Tally`] in a map.
     SharedTally of Tally {
         count: Shared<u64>,
+        taken_back: Shared<u64>,
         first: Shared<u64>,
         last: Shared<u64>,
         recorded: Shared<u64>,
@@ -200,14 +211,14 @@ shared! {
     }
 }
 
-const _: () = assert!(size_of::<Tally>() == 80);
+const _: () = assert!(size_of::<Tally>() == 88);
 const _: () = assert!(size_of::<ListenerKey>() == 24 && size_of::<ListenerTally>() == 32);
 const _: () = assert!(size_of::<NamespaceTally>() == 16 && size_of::<ArrivalTally>() == 72);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::PacketKind;
+    use crate::{packet::PacketKind, rejection::Event};
 
     fn syn(port: u16, network: u8) -> RejectionRecord {
         let mut record = RejectionRecord::EMPTY;
@@ -266,6 +277,20 @@ mod tests {
         assert_eq!(note(6, 3, 3 + 2 * second), Some(Folded::PORT));
         assert_eq!((note(6, 3, 4 + 2 * second), note(6, 4, 3 + 3 * second)), (None, Some(Folded::NETWORK)));
         assert_eq!(note(6, 4, 3 + 4 * second), Some(0));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_no_event_and_is_still_not_reported_more_often() {
+        let tally = SharedTally::default();
+        let mut note = |count| {
+            let mut record = syn(1, 1);
+            tally.count.set(count);
+            let is_reported = tally.note(&mut record, count, count);
+            tally.taken_back.set(count);
+            is_reported.then_some(record.count)
+        };
+        assert_eq!([1, 2, 3, 4, 5].map(&mut note), [Some(1), Some(1), Some(1), None, None]);
+        assert_eq!(tally.get().events(), 0);
     }
 
     #[test]

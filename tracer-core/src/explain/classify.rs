@@ -74,7 +74,7 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool, host: &HostFacts) -> Opt
 pub fn of_tally(key: &Key, tally: &Tally, host: &HostFacts) -> Option<Rejection> {
     let (cause, evidence) = cause(key, host)?;
     Some(Rejection {
-        count: tally.count,
+        count: tally.events(),
         first: tally.first,
         last: tally.last,
         ..rejection(cause, evidence, key, host, facts(cause, key, host))
@@ -103,9 +103,8 @@ fn cause(key: &Key, host: &HostFacts) -> Option<(Cause, Evidence)> {
         Event::SynUnanswered if host.route.is_some() => Some((NoRouteBack, Inferred)),
         Event::SynUnanswered => (is_steered(key) && host.full.is_some()).then_some((AcceptQueueFull, Inferred)),
         Event::SynackUnanswered => Some((Cause::SynackUnanswered, Observed)),
-        // Without an example it is not known what the data was.
-        Event::DataAfterClose => Some((KeepaliveRace, Inferred)),
-        Event::FinAfterData => None,
+        // What the data was is known of the connection only.
+        Event::DataAfterClose | Event::FinAfterData | Event::TakenBack => None,
     }
 }
 

@@ -105,7 +105,12 @@ impl Counters {
 
     /// Records that found no room on their way to user space.
     pub fn records_lost(&self) -> u64 {
-        let lost = [Counter::RequestRecordsLost, Counter::ConnectionRecordsLost, Counter::RejectionRecordsLost];
+        let lost = [
+            Counter::RequestRecordsLost,
+            Counter::ConnectionRecordsLost,
+            Counter::RejectionRecordsLost,
+            Counter::LateRecordsLost,
+        ];
         lost.into_iter().fold(0, |sum: u64, counter| sum.saturating_add(self.get(counter)))
     }
 

@@ -269,8 +269,8 @@ pub fn missing(out: &mut impl Write, run: &Run) -> io::Result<()> {
 fn lost(counters: &Counters) -> Vec<String> {
     use Counter::{
         AcceptsLost, AnswersLost, ArrivalsUncounted, ClosesForgotten, ConnectionRecordsLost, HandshakesLost,
-        ListenersUncounted, NamespacesUncounted, RejectionRecordsLost, RejectionsUncounted, RequestRecordsLost,
-        StorageFailed, SynsForgotten,
+        LateRecordsLost, ListenersUncounted, NamespacesUncounted, RejectionRecordsLost, RejectionsUncounted,
+        RequestRecordsLost, StorageFailed, SynsForgotten,
     };
     let ended = Plural(counters.get(Counter::RequestsEnded), "request");
     let ended = if counters.has_totals() { format!("; it counted {ended} ended") } else { String::new() };
@@ -311,9 +311,14 @@ fn lost(counters: &Counters) -> Vec<String> {
         ),
         (
             SynsForgotten,
-            "SYN",
-            "for which nothing listens here, forgotten before an answer was seen, because there were too many at once: a \
-                connection behind a port mapping may lack the stage synack, and with --port may be missing",
+            "handshake",
+            "whose SYN was not seen, while there were too many SYNs for which nothing listens to remember: behind a port \
+                mapping, such a connection lacks the stage synack, and with --port is missing",
+        ),
+        (
+            LateRecordsLost,
+            "packet",
+            "for a closed connection, not told: the record was lost, and with it whether a request met the close",
         ),
         (AnswersLost, "answer of the firewall", "not noted: what it rejected may be called dropped"),
         (

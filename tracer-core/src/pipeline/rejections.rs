@@ -184,9 +184,10 @@ impl Rejections {
 
     /// An event that the kernel side reported, and what this host says about it.
     pub fn event(&mut self, record: &RejectionRecord, host: HostFacts) {
-        if Event::of(record.key.event) == Some(Event::FinAfterData) {
-            self.fin_after_data(record);
-            return;
+        match Event::of(record.key.event) {
+            Some(Event::FinAfterData) => return self.fin_after_data(record),
+            Some(Event::DataAfterClose) => return self.late(record, host),
+            _ => {}
         }
         if !self.generations.begin(record.generation, &mut self.reported) {
             return;
@@ -195,27 +196,23 @@ impl Rejections {
         // Reports of two CPUs may overtake each other.
         let Some(count @ 1..) = record.count.checked_sub(reported.count) else { return };
         (reported.count, reported.at) = (record.count, record.reported);
-        let is_late = Event::of(record.key.event) == Some(Event::DataAfterClose);
-        let found = if is_late { classify::of_late(record, false, &host) } else { classify::of_record(record, &host) };
-        let mut found = found.map(|rejection| Rejection { count, ..rejection }.mixed(record.mixed));
+        let mut found =
+            classify::of_record(record, &host).map(|rejection| Rejection { count, ..rejection }.mixed(record.mixed));
         let between = found.as_mut().and_then(|found| reported.between(found));
         reported.latest = found.clone().map(Box::new);
-        match found {
-            Some(rejection) if is_late => self.late(record, rejection, host),
-            Some(rejection) => self.take(rejection),
-            None => {}
-        }
-        if let Some(between) = between {
-            self.take(between);
+        for rejection in found.into_iter().chain(between) {
+            self.take(rejection);
         }
     }
 
-    /// Data came after the close: what it was and why the connection was closed shows in a moment.
-    fn late(&mut self, record: &RejectionRecord, rejection: Rejection, host: HostFacts) {
+    /// Data came after the close: what it was and why the connection was closed shows in a moment. Each record stands for itself, because
+    /// what the data was is known of that connection only. Where a record is lost nothing is said: the kernel side counts the loss.
+    fn late(&mut self, record: &RejectionRecord, host: HostFacts) {
         let (ended, now) = (&record.ended, record.reported);
         if self.lost.contains(&ended.connection) {
             return;
         }
+        let Some(rejection) = classify::of_late(record, false, &host) else { return };
         let close = Close { at: ended.ended, idle: ended.idle, pid: ended.by.pid };
         let ask_at = if rejection.cause == Cause::KeepaliveRace { now + HOLD } else { now };
         let late = Some(Box::new((*record, host)));
@@ -437,7 +434,7 @@ impl Rejections {
     /// the latest one was that was, and when that was. `None` if all were reported.
     pub fn unreported(&mut self, key: &Key, tally: &Tally) -> Option<Unreported> {
         let reported = self.reported.remove(key).unwrap_or_default();
-        let count = tally.count.checked_sub(reported.count).filter(|&count| count != 0)?;
+        let count = tally.events().checked_sub(reported.count).filter(|&count| count != 0)?;
         let is_known = reported.count != 0;
         let Reported { at, latest, rules, .. } = reported;
         let latest = latest.map(|it| if rules.is_empty() { *it } else { by_one_of(*it, rules) });

@@ -16,7 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv6Addr, SocketAddr},
 };
-use tracer_common::rejection::{ArrivalTally, Event, Key, RejectionRecord, Tally};
+use tracer_common::rejection::{ArrivalTally, Key, RejectionRecord, Tally};
 
 /// The rest of a key: events that were counted and not reported one by one.
 #[derive(Clone, Debug)]
@@ -45,12 +45,11 @@ impl OfKey {
     pub fn new(key: &Key, tally: &Tally, rejections: &mut Rejections) -> Self {
         let Some(unreported) = rejections.unreported(key, tally) else { return Self::Nothing };
         let event = key.unfolded(tally);
-        let is_late = Event::of(event.event) == Some(Event::DataAfterClose);
         let is_same = |it: &Rejection| it.local == socket(&event.local);
         let rest = Rest { tally: *tally, event, count: unreported.count, since: unreported.since };
         match unreported.latest {
             // What the host said then holds for those that came with it; now it may say something else.
-            latest if unreported.is_known && !is_late && latest.as_ref().is_none_or(is_same) => {
+            latest if unreported.is_known && latest.as_ref().is_none_or(is_same) => {
                 latest.map_or(Self::Nothing, |latest| Self::Known(Box::new(rest.counted(latest))))
             }
             _ => Self::Unknown(Box::new(rest)),

@@ -290,7 +290,7 @@ fn a_replay_decides_as_the_live_run_did() {
             ("keepalive_too_short", 1, because("keep_alive")),
             ("keepalive_race", 1, because("keep_alive")),
             ("accept_queue_full", 120, None),
-            ("keepalive_race", 3, because("keep_alive")),
+            ("keepalive_race", 1, because("keep_alive")),
             // Those of the flood are held back for up to a second.
             ("accept_queue_full", 5, None),
             ("accept_queue_full", 5, None),

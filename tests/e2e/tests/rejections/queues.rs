@@ -110,6 +110,43 @@ fn the_firewall_drops_syns_while_the_syn_queue_is_at_its_limit() -> Result<()> {
     Ok(())
 }
 
+/// The firewall drops SYNs of one peer while the accept queue is full. They never come to the queue, and count as drops alone.
+#[test]
+fn the_firewall_drops_syns_while_the_accept_queue_is_full() -> Result<()> {
+    const DROPPED: u16 = 7;
+    const IGNORED: u16 = 5;
+    let scene = Scene::that_never_accepts(1)?;
+    let way = ways()[0];
+    let waiting = scene.client().connect_many(way, 2)?;
+    sleep(ms(50));
+    let _rule = Rules::start(&scene.lab.target, Hook::Input, &["ip saddr 10.77.0.99 drop"])?;
+    let tracer = scene.trace(&[])?;
+    let before = Counters::read(&scene.lab.target)?;
+    let syns = |source: IpAddr, count: u16| -> Vec<_> {
+        (0..count).map(|index| Segment::syn(SocketAddr::new(source, 20_000 + index), way)).collect()
+    };
+    let blocked = syns(Ipv4Addr::new(10, 77, 0, 99).into(), DROPPED);
+    send_segments(&scene.lab.lb, &blocked)?;
+    send_segments(&scene.lab.lb, &syns(peer_of(way), IGNORED))?;
+    send_segments(&scene.lab.lb, &blocked)?;
+    sleep(ms(100));
+    let overflows = Counters::read(&scene.lab.target)?.since(&before, "TcpExtListenOverflows")?;
+    let trace = settle(tracer)?;
+    drop(waiting);
+    assert_eq!(overflows, u64::from(IGNORED));
+    let (dropped, ignored) = (u64::from(2 * DROPPED), u64::from(IGNORED));
+    assert_eq!(
+        trace.causes(),
+        [("accept_queue_full", ignored), ("firewall_drop", dropped)].into(),
+        "{:#?}",
+        trace.rejections
+    );
+    for told in trace.rejections_of("accept_queue_full") {
+        assert!(told.peer.is_none_or(|peer| peer.ip() == peer_of(way)), "{told:#?}");
+    }
+    Ok(())
+}
+
 /// A warning before harm.
 #[test]
 fn the_accept_queue_is_filling() -> Result<()> {

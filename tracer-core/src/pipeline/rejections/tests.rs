@@ -291,9 +291,19 @@ fn a_fin_behind_short_data_takes_the_race_back() {
     rejections.event(&fin(&late(10)), HostFacts::default());
     rejections.decide_all();
     assert_eq!(causes(&rejections.ready()), [(Cause::KeepaliveRace, 1)]);
-    let tally = Tally { count: 3, first: NOW, last: NOW, recorded: NOW, ..Tally::default() };
-    assert!(rejections.unreported(&key(Event::DataAfterClose), &tally).is_none());
-    assert!(rejections.unreported(&key(Event::FinAfterData), &Tally::default()).is_none());
+}
+
+/// What the data was is known of its own connection only: the records that were lost are counted apart.
+#[test]
+fn a_lost_record_of_data_after_the_close_is_not_counted_to_the_next_one() {
+    let mut rejections = Rejections::default();
+    for (count, connection) in [(4, 7), (9, 8)] {
+        rejections.event(&RejectionRecord { count, ..late(connection) }, HostFacts::default());
+    }
+    rejections.decide_all();
+    let found = rejections.ready();
+    assert_eq!(causes(&found), [(Cause::KeepaliveRace, 1); 2]);
+    assert_eq!([found[0].connection, found[1].connection], [Some(7), Some(8)]);
 }
 
 #[test]
@@ -301,10 +311,6 @@ fn data_that_asks_for_nothing_is_not_held_and_yet_reported() {
     let mut rejections = Rejections::default();
     rejections.event(&RejectionRecord { opening: Opening::TlsAlert as u32, ..alert(7) }, HostFacts::default());
     assert!(rejections.is_empty() && !rejections.is_due(u64::MAX));
-    let unreported =
-        rejections.unreported(&key(Event::DataAfterClose), &Tally { count: 3, ..Tally::default() }).unwrap();
-    assert_eq!((unreported.count, unreported.since, unreported.is_known), (2, NOW, true));
-    assert_eq!(unreported.latest, None);
 }
 
 /// A request in two pieces: the socket took the first one behind this host's FIN, the second one came when it was gone.
@@ -349,15 +355,13 @@ fn the_count_of_records_that_were_lost_is_kept() {
     let unreported = rejections.unreported(&key, &tally).unwrap();
     assert_eq!((unreported.count, unreported.since, unreported.is_known), (2, NOW + 3 * S, true));
     assert_eq!(unreported.latest.map(|it| it.cause), Some(Cause::AcceptQueueFull));
-    // The same for data after the close, which is held.
-    rejections.event(&RejectionRecord { count: 4, ..late(7) }, HostFacts::default());
-    rejections.event(&RejectionRecord { count: 9, ..alert(8) }, HostFacts::default());
-    rejections.event(&fin(&alert(7)), HostFacts::default());
-    rejections.decide_all();
-    assert_eq!(causes(&rejections.ready()), [(Cause::KeepaliveRace, 4), (Cause::KeepaliveRace, 5)]);
     // Of another key nothing was reported.
-    let unreported = rejections.unreported(&Key { netns: 1, ..key }, &tally).unwrap();
+    let other = Key { netns: 1, ..key };
+    let unreported = rejections.unreported(&other, &tally).unwrap();
     assert_eq!((unreported.count, unreported.since, unreported.is_known), (10, 0, false));
+    // SYNs that were dropped before they came to the full queue are none.
+    assert_eq!(rejections.unreported(&other, &Tally { taken_back: 4, ..tally }).map(|it| it.count), Some(6));
+    assert!(rejections.unreported(&other, &Tally { taken_back: 10, ..tally }).is_none());
 }
 
 #[test]

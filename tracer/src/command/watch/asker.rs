@@ -49,6 +49,8 @@ enum What {
     Rest(Box<Rest>),
     /// A warning about a listener, whose process is not known yet.
     Listener(Box<Rejection>),
+    /// An event that the kernel side took back.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -117,11 +119,28 @@ impl Asker {
 
     /// Takes an event that the kernel side reported.
     pub fn event(&mut self, record: &RejectionRecord, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
+        if Event::of(record.key.event) == Some(Event::TakenBack) {
+            self.take_back(record);
+            return Ok(());
+        }
         let is_known = Event::of(record.key.event) == Some(Event::FinAfterData);
         let reason = self.reasons.of(record.key.reason);
         let question = || Question::Event(Box::new(*record), reason);
         self.wait_for(What::Event(Box::new(*record)), (!is_known).then(question));
         self.go_on(pipeline)
+    }
+
+    /// Lets go of the SYN that `record` takes back. It still waits for its answer, because both records were made within microseconds.
+    fn take_back(&mut self, record: &RejectionRecord) {
+        let is_full = |it: &RejectionRecord| {
+            matches!(Event::of(it.key.event), Some(Event::AcceptQueueFull | Event::SynQueueFull))
+        };
+        let is_it =
+            |it: &RejectionRecord| is_full(it) && it.tuple() == record.tuple() && it.key.netns == record.key.netns;
+        let is_waiting = |it: &&mut Waiting| matches!(&it.what, What::Event(event) if is_it(event));
+        if let Some(waiting) = self.waiting.iter_mut().rev().find(is_waiting) {
+            waiting.what = What::Nothing;
+        }
     }
 
     /// Takes tallies that were taken out of the kernel's maps.
@@ -287,7 +306,7 @@ impl Asker {
     /// Passes on what was not answered, or needs no answer.
     fn without_answer(&mut self, first: Waiting, pipeline: &mut Pipeline<'_>) -> io::Result<()> {
         self.late += usize::from(first.question == Asked::Yes);
-        self.unanswered += u64::from(first.question != Asked::Not);
+        self.unanswered += u64::from(first.question != Asked::Not && !matches!(first.what, What::Nothing));
         match first.what {
             What::Tallies(tallies) => self.count(tallies, first.since, pipeline),
             what => self.without_facts(what, pipeline),
@@ -301,7 +320,7 @@ impl Asker {
             What::Event(record) => event(&record, known(&record), pipeline),
             What::Rest(rest) => rest.rejection(&known(&rest.example())).map_or(Ok(()), |it| pipeline.rejection(&it)),
             What::Listener(rejection) => pipeline.rejection(&rejection),
-            What::Tallies(_) => Ok(()),
+            What::Tallies(_) | What::Nothing => Ok(()),
         }
     }
 
