@@ -6,6 +6,7 @@ mod cli;
 mod clock;
 mod command;
 mod host;
+mod netlink;
 mod probe;
 mod terminal;
 

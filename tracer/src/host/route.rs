@@ -1,13 +1,14 @@
 //! What the kernel answers when it is asked for a route: the question of `ip route get`, over route netlink.
 
-use super::recent::Recent;
-use crate::probe::namespace::Netns;
+use std::{collections::HashMap, io, net::IpAddr};
+
 use foldhash::fast::FixedState;
-use std::{
-    collections::HashMap,
-    io,
-    net::IpAddr,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+use rustix::io::Errno;
+
+use super::recent::Recent;
+use crate::{
+    netlink::{self, Message, NetlinkError, Request, attribute},
+    probe::namespace::Netns,
 };
 
 /// Routes asked for in a namespace, at most, while the answers hold.
@@ -17,8 +18,9 @@ const CAPACITY: usize = 64;
 const DESTINATION: u16 = 1;
 const SOURCE: u16 = 2;
 
-/// Bytes of `struct nlmsghdr` and `struct rtmsg`.
-const HEADERS: usize = 16 + 12;
+/// The length of `struct rtmsg`, and where its member `rtm_type` is.
+const ROUTE: usize = 12;
+const TYPE: usize = 7;
 
 /// The routes of network namespaces.
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ enum Answer {
     /// A route of this type, one of `RTN_*`.
     Route(u8),
     /// No route, but this error.
-    Error(i32),
+    Error(Errno),
 }
 
 /// Why a packet from `local` to `peer` has no route in the calling thread's network namespace, such as `Network is
@@ -81,71 +83,48 @@ pub fn is_local(address: IpAddr) -> io::Result<bool> {
 /// In words, if `answer` says that there is no route. For a blackhole the kernel has the error `EINVAL`.
 fn refusal(answer: Answer) -> Option<String> {
     let words = match answer {
-        Answer::Route(libc::RTN_BLACKHOLE) | Answer::Error(libc::EINVAL) => "The route is a blackhole",
+        Answer::Route(libc::RTN_BLACKHOLE) | Answer::Error(Errno::INVAL) => "The route is a blackhole",
         Answer::Route(libc::RTN_UNREACHABLE) => "The route is unreachable",
-        Answer::Route(libc::RTN_PROHIBIT) | Answer::Error(libc::EACCES) => "The route is prohibited",
+        Answer::Route(libc::RTN_PROHIBIT) | Answer::Error(Errno::ACCESS) => "The route is prohibited",
         Answer::Route(_) => return None,
-        Answer::Error(libc::ENETUNREACH) => "Network is unreachable",
-        Answer::Error(libc::EHOSTUNREACH) => "No route to host",
-        Answer::Error(number) => return Some(io::Error::from_raw_os_error(number).to_string()),
+        Answer::Error(Errno::NETUNREACH) => "Network is unreachable",
+        Answer::Error(Errno::HOSTUNREACH) => "No route to host",
+        Answer::Error(number) => return Some(number.to_string()),
     };
     Some(words.to_owned())
 }
 
 /// Asks for the route of a packet to `destination`, from `source` or whatever address the kernel prefers.
 fn ask(destination: IpAddr, source: Option<IpAddr>) -> io::Result<Answer> {
-    let request = request(destination, source)?;
-    let mut reply = [0_u8; 4096];
-    // SAFETY: a new socket, owned from then on; the kernel reads and writes as many bytes as it is told there are.
-    let length = unsafe {
-        let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let socket = OwnedFd::from_raw_fd(socket);
-        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        libc::recv(socket.as_raw_fd(), reply.as_mut_ptr().cast(), reply.len(), 0)
-    };
-    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-    parse(&reply[..length]).ok_or_else(|| io::Error::other("the kernel's answer about a route is not understood"))
+    match request(destination, source).send(netlink::ROUTE, route) {
+        Ok(routes) => routes.first().copied().ok_or_else(|| io::Error::other("the kernel's answer has no route")),
+        Err(NetlinkError::Refused(error)) => Ok(Answer::Error(error)),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// `struct nlmsghdr`, `struct rtmsg`, and the addresses as attributes.
-fn request(destination: IpAddr, source: Option<IpAddr>) -> io::Result<Vec<u8>> {
-    let small = |number: i32| u8::try_from(number).map_err(io::Error::other);
+/// `struct rtmsg`, and the addresses as attributes.
+fn request(destination: IpAddr, source: Option<IpAddr>) -> Request {
     let (family, bits) = match destination {
-        IpAddr::V4(_) => (small(libc::AF_INET)?, 32),
-        IpAddr::V6(_) => (small(libc::AF_INET6)?, 128),
+        IpAddr::V4(_) => (netlink::AF_INET, 32),
+        IpAddr::V6(_) => (netlink::AF_INET6, 128),
     };
-    let mut message = vec![0; HEADERS];
-    message[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
-    message[6..8].copy_from_slice(&u16::from(small(libc::NLM_F_REQUEST)?).to_ne_bytes());
-    message[16..19].copy_from_slice(&[family, bits, source.map_or(0, |_| bits)]);
-    for (kind, address) in [(DESTINATION, Some(destination)), (SOURCE, source)] {
-        let octets = match address {
-            Some(IpAddr::V4(address)) => address.octets().to_vec(),
-            Some(IpAddr::V6(address)) => address.octets().to_vec(),
-            None => continue,
-        };
-        message.extend((4 + u16::from(bits / 8)).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(octets);
-    }
-    let length = u32::try_from(message.len()).map_err(io::Error::other)?;
-    message[..4].copy_from_slice(&length.to_ne_bytes());
-    Ok(message)
+    let mut body = [0; ROUTE];
+    body[..3].copy_from_slice(&[family, bits, source.map_or(0, |_| bits)]);
+    let request = Request::one(libc::RTM_GETROUTE, &body).with(&address(DESTINATION, destination));
+    source.into_iter().fold(request, |request, source| request.with(&address(SOURCE, source)))
 }
 
-/// From `struct nlmsghdr` and what follows it: `struct rtmsg`, or an error number.
-fn parse(message: &[u8]) -> Option<Answer> {
-    let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
-    match i32::from(kind) {
-        libc::NLMSG_ERROR => Some(Answer::Error(-i32::from_ne_bytes(*message.get(16..)?.first_chunk()?))),
-        _ if kind == libc::RTM_NEWROUTE => Some(Answer::Route(*message.get(16 + 7)?)),
-        _ => None,
+fn address(kind: u16, address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => attribute(kind, &address.octets()),
+        IpAddr::V6(address) => attribute(kind, &address.octets()),
     }
+}
+
+/// The route that a message is about.
+fn route(message: &Message<'_>) -> Option<Answer> {
+    Some(Answer::Route(*message.body.get(TYPE).filter(|_| message.kind == libc::RTM_NEWROUTE)?))
 }
 
 #[cfg(test)]
@@ -158,23 +137,20 @@ mod tests {
 
     #[test]
     fn a_request_is_what_the_kernel_expects() {
-        let request = request(ip("10.0.1.7"), Some(ip("10.0.2.5"))).unwrap();
+        let request = request(ip("10.0.1.7"), Some(ip("10.0.2.5"))).encoded().unwrap();
         assert_eq!(request[..4], 44_u32.to_ne_bytes());
         assert_eq!(request[16..28], [2, 32, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let attributes = [8_u16.to_ne_bytes(), 1_u16.to_ne_bytes(), [10, 0], [1, 7]].concat();
         assert_eq!(request[28..36], attributes);
-        assert_eq!(super::request(ip("2001:db8::1"), None).unwrap().len(), 28 + 20);
+        assert_eq!(super::request(ip("2001:db8::1"), None).encoded().unwrap().len(), 28 + 20);
     }
 
     #[test]
-    fn answers_are_taken_apart() {
-        let answer = |kind: u16, body: &[u8]| parse(&[&[0; 4][..], &kind.to_ne_bytes(), &[0; 10], body].concat());
+    fn routes_are_taken_from_their_messages() {
+        let answer = |kind, body: &[u8]| route(&Message::new(kind, body));
         assert_eq!(answer(libc::RTM_NEWROUTE, &[2, 32, 0, 0, 254, 0, 0, 6]), Some(Answer::Route(6)));
-        assert_eq!(answer(2, &(-libc::ENETUNREACH).to_ne_bytes()), Some(Answer::Error(libc::ENETUNREACH)));
         assert_eq!(answer(libc::RTM_NEWROUTE, &[2, 32]), None);
-        assert_eq!(answer(2, &[0]), None);
-        assert_eq!(answer(3, &[0; 16]), None);
-        assert_eq!(parse(&[]), None);
+        assert_eq!(answer(libc::RTM_NEWLINK, &[0; 16]), None);
     }
 
     #[test]
@@ -184,7 +160,7 @@ mod tests {
         }
         let refused = [libc::RTN_BLACKHOLE, libc::RTN_UNREACHABLE, libc::RTN_PROHIBIT].map(Answer::Route);
         assert!(refused.into_iter().all(|answer| refusal(answer).is_some()));
-        assert_eq!(refusal(Answer::Error(libc::ENETUNREACH)).as_deref(), Some("Network is unreachable"));
+        assert_eq!(refusal(Answer::Error(Errno::NETUNREACH)).as_deref(), Some("Network is unreachable"));
     }
 
     #[test]

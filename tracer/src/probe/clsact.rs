@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     namespace::{self, Netns},
-    netlink,
+    qdisc,
 };
 use aya::programs::{
     SchedClassifier, TcAttachType,
@@ -58,12 +58,12 @@ impl Clsact {
     pub fn attach(&mut self, program: &mut SchedClassifier, netns: u32, interface: &str) -> anyhow::Result<()> {
         let index = namespace::index(interface).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         // Somebody else's qdisc stays, also an empty one.
-        if !netlink::has_clsact(index)? {
+        if !qdisc::has_clsact(index)? {
             self.order(&format!("{netns} {index} qdisc"))?;
             tc::qdisc_add_clsact(interface)?;
         }
         // In front of all others, where the kernel would put it, too.
-        let priority = netlink::first_priority(index)?.map_or(LAST_PRIORITY, |first| first.saturating_sub(1).max(1));
+        let priority = qdisc::first_priority(index)?.map_or(LAST_PRIORITY, |first| first.saturating_sub(1).max(1));
         // Unique among the tracers of this host.
         let handle = std::process::id();
         self.order(&format!("{netns} {index} filter {priority} {handle}"))?;
@@ -145,7 +145,7 @@ impl Order {
     /// Removes it, in the calling thread's network namespace.
     fn remove(&self) -> io::Result<()> {
         match self.what {
-            What::Qdisc => netlink::delete_empty_clsact(self.index),
+            What::Qdisc => qdisc::delete_empty_clsact(self.index),
             What::Filter(priority, handle) => {
                 // A filter vanishes with its interface.
                 let Some(interface) = namespace::name(self.index) else { return Ok(()) };

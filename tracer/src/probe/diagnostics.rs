@@ -1,14 +1,14 @@
 //! The second way to sweep, for hosts that refuse BPF iterators: socket diagnostics, which list the state of each
 //! connection beside its socket (`INET_DIAG_REQ_SK_BPF_STORAGES`, Linux 5.8, commit 1ed4d92458a9).
 
-use super::namespace::{self, Netns};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData},
-};
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 use tracer_common::{
     connection::{ACCEPT_UNSEEN, Connection},
@@ -16,6 +16,9 @@ use tracer_common::{
     rejection::Queue,
     slot::{ACCEPTS_BITS, ACCEPTS_WAYS, first, mixed},
 };
+
+use super::namespace::{self, Netns};
+use crate::netlink::{self, Message, NetlinkError, Request, attribute, nested};
 
 /// Where the connections are listed.
 #[derive(Debug)]
@@ -30,20 +33,15 @@ pub struct Diagnostics {
 
 /// As in the kernel's `include/uapi/linux/inet_diag.h`, `sock_diag.h` and `netlink.h`.
 mod uapi {
-    pub const NETLINK_SOCK_DIAG: libc::c_int = 4;
     pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    pub const IPPROTO_TCP: u8 = 6;
     pub const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
     pub const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
     pub const INET_DIAG_SKV6ONLY: u16 = 11;
     pub const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
     pub const SK_DIAG_BPF_STORAGE: u16 = 1;
     pub const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
-    pub const NESTED: u16 = 1 << 15;
-    /// The kinds of attributes, without the bits that say how they are written.
-    pub const KIND: u16 = 0x3fff;
-    /// `struct nlmsghdr`.
-    pub const HEADER: usize = 16;
-    /// `struct inet_diag_msg`.
+    /// The length of `struct inet_diag_msg`.
     pub const MESSAGE: usize = 72;
     pub const LISTEN: u32 = 1 << 10;
     /// Where its member `idiag_inode` is.
@@ -59,7 +57,7 @@ impl Diagnostics {
             Some(aya::maps::Map::SkStorage(map)) => map.fd().as_fd().try_clone_to_owned()?,
             _ => return Err(io::ErrorKind::NotFound.into()),
         };
-        dump(libc::AF_INET, &map, &mut |_| {})?;
+        dump(netlink::AF_INET, &map, |_| false)?;
         Ok(Self { map, netns, pid })
     }
 
@@ -73,18 +71,7 @@ impl Diagnostics {
         let namespaces = self.netns.map_or_else(namespace::all, |netns| vec![netns]);
         for netns in namespaces {
             let Ok(namespace) = Netns::open(netns) else { continue };
-            let found = namespace.inside(|| {
-                let mut found = Vec::new();
-                for family in [libc::AF_INET, libc::AF_INET6] {
-                    dump(family, &self.map, &mut |connection| {
-                        let is_wanted = self.pid == 0 || self.pid == connection.reader.get();
-                        if connection.is_to_be_looked_at() && is_wanted {
-                            found.push(connection);
-                        }
-                    })?;
-                }
-                Ok::<_, io::Error>(found)
-            })??;
+            let found = namespace.inside(|| self.connections())??;
             for connection in found {
                 let mut record = RequestRecord::of(&connection, false, 0, now);
                 // Until the first read the moment may wait where the hook could leave it.
@@ -95,6 +82,16 @@ impl Diagnostics {
             }
         }
         Ok(())
+    }
+
+    /// The connections of the calling thread's network namespace that may have something to report.
+    fn connections(&self) -> Result<Vec<Connection>, NetlinkError> {
+        let is_wanted = |it: &Connection| it.is_to_be_looked_at() && (self.pid == 0 || self.pid == it.reader.get());
+        let mut found = Vec::new();
+        for family in [netlink::AF_INET, netlink::AF_INET6] {
+            found.extend(dump(family, &self.map, is_wanted)?);
+        }
+        Ok(found)
     }
 }
 
@@ -112,73 +109,20 @@ fn accepted(ebpf: &Ebpf, address: u64) -> Option<u64> {
     more.get(&address, 0).ok()
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2` for the TCP sockets of that address family in these states, a set of bits.
-/// The length is for [`ask`] to write.
-fn header(family: libc::c_int, states: u32) -> io::Result<Vec<u8>> {
-    let mut message = vec![0; uapi::HEADER];
-    message[4..6].copy_from_slice(&uapi::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).map_err(io::Error::other)?;
-    message[6..8].copy_from_slice(&flags.to_ne_bytes());
-    let small = |number: libc::c_int| u8::try_from(number).map_err(io::Error::other);
-    message.extend([small(family)?, small(libc::IPPROTO_TCP)?, 0, 0]);
-    message.extend(states.to_ne_bytes());
+/// A request for the TCP sockets of that address family in these states, a set of bits: `struct inet_diag_req_v2`.
+fn sockets(family: u8, states: u32) -> Request {
+    let mut body = vec![family, uapi::IPPROTO_TCP, 0, 0];
+    body.extend(states.to_ne_bytes());
     // `struct inet_diag_sockid`: any.
-    message.extend([0; 48]);
-    Ok(message)
+    body.extend([0; 48]);
+    Request::dump(uapi::SOCK_DIAG_BY_FAMILY, &body)
 }
 
-/// The same, and the map as an attribute.
-fn request(family: libc::c_int, map: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut message = header(family, uapi::STATES)?;
-    message.extend(12_u16.to_ne_bytes());
-    message.extend((uapi::INET_DIAG_REQ_SK_BPF_STORAGES | uapi::NESTED).to_ne_bytes());
-    message.extend(8_u16.to_ne_bytes());
-    message.extend(uapi::SK_DIAG_BPF_STORAGE_REQ_MAP_FD.to_ne_bytes());
-    message.extend(map.as_raw_fd().to_ne_bytes());
-    Ok(message)
-}
-
-/// Calls `each` with the state of every connection of that address family in the calling thread's network namespace.
-fn dump(family: libc::c_int, map: &OwnedFd, each: &mut impl FnMut(Connection)) -> io::Result<()> {
-    ask(request(family, map)?, |message| connection(message).into_iter().for_each(&mut *each))
-}
-
-/// Sends the request in the calling thread's network namespace and calls `each` with each message that comes back.
-fn ask(mut request: Vec<u8>, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let length = u32::try_from(request.len()).map_err(io::Error::other)?;
-    request[..4].copy_from_slice(&length.to_ne_bytes());
-    // SAFETY: a new socket, owned from then on; the kernel reads as many bytes as it is told there are.
-    let socket = unsafe {
-        let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, uapi::NETLINK_SOCK_DIAG);
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let socket = OwnedFd::from_raw_fd(socket);
-        if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        socket
-    };
-    let mut buffer = vec![0_u8; 64 << 10];
-    loop {
-        // SAFETY: the buffer has as many bytes as the kernel is told.
-        let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-        let mut rest = &buffer[..length];
-        while let Some((message, next)) = message(rest) {
-            match (i32::from(half(message, 4)), word(message, uapi::HEADER)) {
-                (libc::NLMSG_DONE, _) | (libc::NLMSG_ERROR, Some(0)) => return Ok(()),
-                (libc::NLMSG_ERROR, errno) => {
-                    return Err(io::Error::from_raw_os_error(-errno.unwrap_or(0).cast_signed()));
-                }
-                _ => each(message),
-            }
-            rest = next;
-        }
-        if length == 0 {
-            return Ok(());
-        }
-    }
+/// The state of the connections of that address family in the calling thread's network namespace, of those that are wanted.
+fn dump(family: u8, map: &OwnedFd, is_wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, NetlinkError> {
+    let map = attribute(uapi::SK_DIAG_BPF_STORAGE_REQ_MAP_FD, &map.as_raw_fd().to_ne_bytes());
+    let request = sockets(family, uapi::STATES).with(&nested(uapi::INET_DIAG_REQ_SK_BPF_STORAGES, &map));
+    request.send(netlink::SOCK_DIAG, |message| connection(message).filter(&is_wanted))
 }
 
 /// A socket that listens, as the kernel describes it.
@@ -195,106 +139,69 @@ pub struct Listening {
 /// The sockets of both address families that listen in the calling thread's network namespace.
 pub fn listening() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        ask(header(family, uapi::LISTEN)?, |message| found.extend(listener(message)))?;
+    for family in [netlink::AF_INET, netlink::AF_INET6] {
+        found.extend(sockets(family, uapi::LISTEN).send(netlink::SOCK_DIAG, listener)?);
     }
     Ok(found)
 }
 
 /// The listener that a message is about.
-fn listener(message: &[u8]) -> Option<Listening> {
+fn listener(message: &Message<'_>) -> Option<Listening> {
     // Behind the header of `struct inet_diag_msg` and the socket's identity: `expires`, then these, then the owner's id.
-    let word = |index: usize| word(message, uapi::HEADER + 52 + 4 * index);
-    let attributes = message.get(uapi::HEADER + uapi::MESSAGE..).unwrap_or_default();
-    let only_v6 = attribute(attributes, uapi::INET_DIAG_SKV6ONLY).is_some_and(|it| it.first() == Some(&1));
+    let word = |index: usize| netlink::word(message.body, 52 + 4 * index);
+    let attributes = message.attributes_behind(uapi::MESSAGE);
+    let only_v6 = netlink::find(attributes, uapi::INET_DIAG_SKV6ONLY).is_some_and(|it| it.first() == Some(&1));
     Some(Listening { inode: word(4)?, queue: Queue { length: word(1)?, limit: word(2)? }, only_v6 })
 }
 
 /// The state of the connection that a message is about; none for sockets that are not traced.
-fn connection(message: &[u8]) -> Option<Connection> {
-    let attributes = message.get(uapi::HEADER + uapi::MESSAGE..)?;
-    let storages = attribute(attributes, uapi::INET_DIAG_SK_BPF_STORAGES)?;
-    let storage = attribute(storages, uapi::SK_DIAG_BPF_STORAGE)?;
-    let value = attribute(storage, uapi::SK_DIAG_BPF_STORAGE_MAP_VALUE)?;
+fn connection(message: &Message<'_>) -> Option<Connection> {
+    let attributes = message.attributes_behind(uapi::MESSAGE);
+    let storages = netlink::find(attributes, uapi::INET_DIAG_SK_BPF_STORAGES)?;
+    let storage = netlink::find(storages, uapi::SK_DIAG_BPF_STORAGE)?;
+    let value = netlink::find(storage, uapi::SK_DIAG_BPF_STORAGE_MAP_VALUE)?;
     if value.len() < size_of::<Connection>() {
         return None;
     }
     // SAFETY: the length was checked, the read needs no alignment, and any bit pattern is a valid `Connection`.
     let connection = unsafe { value.as_ptr().cast::<Connection>().read_unaligned() };
     // A socket has an inode as long as a process has it, although perhaps no hook saw `accept()`.
-    if connection.moments.accepted.get() == 0 && word(message, uapi::HEADER + uapi::INODE) != Some(0) {
+    if connection.moments.accepted.get() == 0 && netlink::word(message.body, uapi::INODE) != Some(0) {
         connection.flags.insert(ACCEPT_UNSEEN);
     }
     Some(connection)
-}
-
-/// The first message in `bytes`, and what follows it.
-fn message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = word(bytes, 0)? as usize;
-    if length < uapi::HEADER {
-        return None;
-    }
-    Some((bytes.get(..length)?, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-/// The content of the first attribute of that kind in `bytes`.
-fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    const HEADER: usize = 4;
-    while bytes.len() >= HEADER {
-        let length = usize::from(half(bytes, 0)).max(HEADER);
-        if half(bytes, 2) & uapi::KIND == kind {
-            return bytes.get(HEADER..length);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// 0 where there is nothing.
-fn half(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |half| u16::from_ne_bytes(*half))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wrapped(kind: u16, content: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + content.len()).unwrap();
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(content);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
     #[test]
     fn the_state_is_found_among_the_attributes() {
+        let of = |body: &[u8]| connection(&Message::new(uapi::SOCK_DIAG_BY_FAMILY, body));
         let mut value = vec![0; size_of::<Connection>()];
         value[4] = 7;
-        let storage = [wrapped(2, &9_u32.to_ne_bytes()), wrapped(3, &value)].concat();
-        let storages = wrapped(uapi::INET_DIAG_SK_BPF_STORAGES | uapi::NESTED, &wrapped(1, &storage));
-        let message = [vec![0; uapi::HEADER + uapi::MESSAGE], wrapped(8, &[1]), storages].concat();
-        assert_eq!(connection(&message).unwrap().sequence.get(), 7);
-        assert!(connection(&message[..message.len() - 8]).is_none());
-        assert!(connection(&message[..uapi::HEADER + uapi::MESSAGE + 8]).is_none());
-        assert!(connection(&[]).is_none());
+        let storage = [attribute(2, &9_u32.to_ne_bytes()), attribute(3, &value)].concat();
+        let storages = nested(uapi::INET_DIAG_SK_BPF_STORAGES, &attribute(1, &storage));
+        let body = [vec![0; uapi::MESSAGE], attribute(8, &[1]), storages].concat();
+        assert_eq!(of(&body).unwrap().sequence.get(), 7);
+        assert!(of(&body[..body.len() - 8]).is_none());
+        assert!(of(&body[..uapi::MESSAGE + 8]).is_none());
+        assert!(of(&[]).is_none());
     }
 
     #[test]
     fn listeners_are_described() {
-        let mut message = vec![0; uapi::HEADER + uapi::MESSAGE];
+        let of = |body: &[u8]| listener(&Message::new(uapi::SOCK_DIAG_BY_FAMILY, body));
+        let mut body = vec![0; uapi::MESSAGE];
         for (at, value) in [(56, 3_u32), (60, 2), (68, 4711)] {
-            message[uapi::HEADER + at..][..4].copy_from_slice(&value.to_ne_bytes());
+            body[at..][..4].copy_from_slice(&value.to_ne_bytes());
         }
         let queue = Queue { length: 3, limit: 2 };
-        assert_eq!(listener(&message), Some(Listening { inode: 4711, queue, only_v6: false }));
-        message.extend(wrapped(uapi::INET_DIAG_SKV6ONLY, &[1]));
-        assert_eq!(listener(&message), Some(Listening { inode: 4711, queue, only_v6: true }));
-        assert_eq!(listener(&message[..uapi::HEADER + 60]), None);
+        assert_eq!(of(&body), Some(Listening { inode: 4711, queue, only_v6: false }));
+        body.extend(attribute(uapi::INET_DIAG_SKV6ONLY, &[1]));
+        assert_eq!(of(&body), Some(Listening { inode: 4711, queue, only_v6: true }));
+        assert_eq!(of(&body[..60]), None);
     }
 
     #[test]
@@ -305,14 +212,5 @@ mod tests {
         let found = listening().unwrap();
         let found = found.iter().find(of_it).unwrap();
         assert!(!found.only_v6 && found.queue.length == 0 && found.queue.limit != 0, "{found:?}");
-    }
-
-    #[test]
-    fn messages_are_taken_one_after_the_other() {
-        let bytes = [&18_u32.to_ne_bytes()[..], &[7; 14], &[0; 2], &16_u32.to_ne_bytes(), &[8; 12]].concat();
-        let (one, rest) = message(&bytes).unwrap();
-        assert_eq!((one.len(), half(one, 4)), (18, 0x0707));
-        assert_eq!(message(rest).unwrap().0.len(), 16);
-        assert!(message(&bytes[..10]).is_none() && message(&[0; 20]).is_none());
     }
 }

@@ -10,7 +10,7 @@ mod hooks;
 pub mod host;
 mod listeners;
 pub mod namespace;
-mod netlink;
+mod qdisc;
 mod sweep;
 mod tallies;
 mod tcx;
