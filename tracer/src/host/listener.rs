@@ -1,21 +1,17 @@
 //! Who listens on a port: the addresses, and the process that accepts there.
 
+use std::{collections::HashMap, fs, net::SocketAddr, os::unix::fs::MetadataExt, path::Path};
+
+use foldhash::fast::FixedState;
+use tracer_common::rejection::Queue;
+use tracer_core::model::rejection::ProcessName;
+
 use super::recent::Recent;
 use crate::probe::{
     diagnostics::{self, Listening},
+    listeners,
     namespace::Netns,
 };
-use foldhash::fast::FixedState;
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    io::{BufRead, BufReader},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
-use tracer_common::rejection::Queue;
-use tracer_core::model::rejection::ProcessName;
 
 /// A socket that listens, and the process that owns it, if it was found.
 pub type Listener = (SocketAddr, Option<ProcessName>);
@@ -99,9 +95,7 @@ impl Listeners {
 /// All listeners of a namespace; none if it cannot be entered.
 fn read(netns: u32) -> Vec<Socket> {
     let tables = || {
-        let files = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].map(File::open);
-        // Without IPv6 there is no tcp6.
-        let sockets: Vec<_> = files.into_iter().flatten().flat_map(|file| sockets(BufReader::new(file))).collect();
+        let sockets: Vec<_> = listeners::of(Path::new("/proc/thread-self")).collect();
         (sockets, diagnostics::listening().unwrap_or_default())
     };
     let (sockets, listening) = Netns::open(netns).and_then(|netns| netns.inside(tables)).unwrap_or_default();
@@ -111,35 +105,6 @@ fn read(netns: u32) -> Vec<Socket> {
     let socket =
         |(address, inode)| Socket { address, inode, owner: owners.get(&inode).cloned(), listening: described(inode) };
     sockets.into_iter().map(socket).collect()
-}
-
-/// The addresses and inode numbers of the listeners in a `/proc/net/tcp` table. The kernel lists them first, so the
-/// connections, of which there may be very many, are not read.
-fn sockets(table: impl BufRead) -> impl Iterator<Item = (SocketAddr, u64)> {
-    const LISTEN: &str = "0A";
-    let lines = table.lines().skip(1).map_while(|line| {
-        let line = line.ok()?;
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        let (local, _, state) = (columns.next()?, columns.next()?, columns.next()?);
-        (state == LISTEN).then(|| Some((address(local)?, columns.nth(5)?.parse().ok()?)))
-    });
-    lines.flatten()
-}
-
-/// An address as in `/proc/net/tcp`: words in the byte order of the host, in hexadecimal.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let word = |at| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let ip = match address.len() {
-        8 => IpAddr::from(word(0)?),
-        32 => {
-            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
-            let octets: [u8; 16] = words.concat().try_into().ok()?;
-            Ipv6Addr::from(octets).to_canonical()
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 /// The owner of each of the sockets `inodes`, among the processes in the namespace.
@@ -184,30 +149,6 @@ mod tests {
 
     fn own_netns() -> u32 {
         u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap()
-    }
-
-    #[test]
-    fn only_listeners_are_read() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-             0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
-             1: 0100007F:0050 00000000:0000 0A 00000000:00000001 00:00000000 00000000    33        0 4712 1 0 100 0 0 10 0\n\
-             2: 0100007F:C350 0100007F:0050 01 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 20 4 30 10 -1\n\
-             3: 00000000:0051 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4714 1 0 100 0 0 10 0\n";
-        let sockets: Vec<_> = sockets(table.as_bytes()).collect();
-        let expected = [("0.0.0.0:8080", 4711), ("127.0.0.1:80", 4712)];
-        assert_eq!(sockets, expected.map(|(address, inode)| (address.parse().unwrap(), inode)));
-    }
-
-    #[test]
-    fn addresses_of_both_families_are_read() {
-        let read = |text| address(text).map(|address| address.to_string());
-        assert_eq!(read("00000000000000000000000000000000:1F90").as_deref(), Some("[::]:8080"));
-        assert_eq!(read("B80D0120000000000000000001000000:0050").as_deref(), Some("[2001:db8::1]:80"));
-        assert_eq!(read("0000000000000000FFFF00000100000A:0050").as_deref(), Some("10.0.0.1:80"));
-        assert_eq!(read("0100000A:0050").as_deref(), Some("10.0.0.1:80"));
-        for wrong in ["", "0100000A", "0100:0050", "0100000A:", "X100000A:0050"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod diagnostics;
 mod follow;
 mod hooks;
 pub mod host;
-mod listeners;
+pub mod listeners;
 pub mod namespace;
 mod qdisc;
 mod sweep;
