@@ -39,7 +39,7 @@ mod uapi {
 }
 
 /// How many times a dump is begun before it fails, if what it lists changes each time.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 10;
 /// The kernel fills datagrams of at most 32 KiB. A larger one holds a single message that needs the room.
 const BUFFER: usize = 64 << 10;
 

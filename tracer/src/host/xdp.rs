@@ -5,13 +5,10 @@ use std::io;
 
 use aya::programs::loaded_programs;
 
-use crate::netlink::{self, Message, NetlinkError, Request};
+use crate::{netlink, probe::namespace};
 
-/// From `linux/rtnetlink.h` and `linux/if_link.h`.
+/// From `linux/if_link.h`.
 mod uapi {
-    /// The length of `struct ifinfomsg`.
-    pub const INTERFACE: usize = 16;
-    pub const IFLA_IFNAME: u16 = 3;
     pub const IFLA_XDP: u16 = 43;
     pub const IFLA_XDP_ATTACHED: u16 = 2;
     pub const IFLA_XDP_PROG_ID: u16 = 4;
@@ -44,21 +41,17 @@ pub fn programs() -> io::Result<Vec<String>> {
 }
 
 /// The interfaces that have such a program, and its id.
-fn interfaces() -> Result<Vec<(String, u32)>, NetlinkError> {
-    Request::dump(libc::RTM_GETLINK, &[0; uapi::INTERFACE]).send(netlink::ROUTE, interface)
+fn interfaces() -> io::Result<Vec<(String, u32)>> {
+    Ok(namespace::each_interface(|interface, attributes| Some((interface.name, program(attributes)?)))?)
 }
 
-/// The interface that a message is about, if it has such a program, and its id.
-fn interface(message: &Message<'_>) -> Option<(String, u32)> {
-    let attributes = message.attributes_behind(uapi::INTERFACE);
+/// The id of such a program among the attributes of an interface.
+fn program(attributes: &[u8]) -> Option<u32> {
     let xdp = netlink::find(attributes, uapi::IFLA_XDP)?;
     let id = |kind| netlink::find(xdp, kind).and_then(|id| netlink::word(id, 0));
     let is_generic = netlink::find(xdp, uapi::IFLA_XDP_ATTACHED) == Some(&[uapi::XDP_ATTACHED_SKB]);
     let specific = id(uapi::IFLA_XDP_DRV_PROG_ID).or_else(|| id(uapi::IFLA_XDP_HW_PROG_ID));
-    let id = specific.or_else(|| id(uapi::IFLA_XDP_PROG_ID).filter(|_| !is_generic))?;
-    let name = netlink::find(attributes, uapi::IFLA_IFNAME)?;
-    let name = name.strip_suffix(&[0]).unwrap_or(name);
-    (id != 0).then(|| (String::from_utf8_lossy(name).into_owned(), id))
+    specific.or_else(|| id(uapi::IFLA_XDP_PROG_ID).filter(|_| !is_generic)).filter(|&id| id != 0)
 }
 
 #[cfg(test)]
@@ -66,25 +59,22 @@ mod tests {
     use super::*;
     use crate::netlink::{attribute, nested};
 
-    fn of(attached: u8, programs: &[(u16, u32)]) -> Option<(String, u32)> {
+    fn of(attached: u8, programs: &[(u16, u32)]) -> Option<u32> {
         let mut xdp = attribute(uapi::IFLA_XDP_ATTACHED, &[attached]);
         xdp.extend(programs.iter().flat_map(|(kind, id)| attribute(*kind, &id.to_ne_bytes())));
-        let attributes = [attribute(uapi::IFLA_IFNAME, b"eth0\0"), nested(uapi::IFLA_XDP, &xdp)].concat();
-        let body = [vec![0; uapi::INTERFACE], attributes].concat();
-        interface(&Message::new(libc::RTM_NEWLINK, &body))
+        program(&[attribute(3, b"eth0\0"), nested(uapi::IFLA_XDP, &xdp)].concat())
     }
 
     #[test]
     fn programs_in_drivers_and_devices_are_listed() {
-        let on_eth0 = |id| Some(("eth0".to_owned(), id));
-        assert_eq!(of(1, &[(uapi::IFLA_XDP_PROG_ID, 12), (uapi::IFLA_XDP_DRV_PROG_ID, 12)]), on_eth0(12));
+        assert_eq!(of(1, &[(uapi::IFLA_XDP_PROG_ID, 12), (uapi::IFLA_XDP_DRV_PROG_ID, 12)]), Some(12));
         // Older kernels name the program only.
-        assert_eq!(of(1, &[(uapi::IFLA_XDP_PROG_ID, 13)]), on_eth0(13));
+        assert_eq!(of(1, &[(uapi::IFLA_XDP_PROG_ID, 13)]), Some(13));
         // In several modes at once.
-        assert_eq!(of(4, &[(6, 14), (uapi::IFLA_XDP_HW_PROG_ID, 15)]), on_eth0(15));
+        assert_eq!(of(4, &[(6, 14), (uapi::IFLA_XDP_HW_PROG_ID, 15)]), Some(15));
         assert_eq!(of(2, &[(uapi::IFLA_XDP_PROG_ID, 16), (6, 16)]), None);
         assert_eq!(of(0, &[]), None);
-        assert_eq!(interface(&Message::new(libc::RTM_NEWLINK, &[0; 4])), None);
+        assert_eq!(program(&[0; 4]), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
+use rustix::{io::Errno, process::setsid};
+
 use super::{
     namespace::{self, Netns},
     qdisc,
@@ -42,7 +44,7 @@ impl Clsact {
         // SAFETY: both calls are safe between fork and exec. A group of its own: Ctrl-C at the terminal is not for it.
         unsafe {
             command.pre_exec(|| {
-                libc::setsid();
+                setsid()?;
                 libc::signal(libc::SIGTERM, libc::SIG_IGN);
                 Ok(())
             });
@@ -56,7 +58,7 @@ impl Clsact {
     /// adding the `clsact` qdisc if there is none. The guard is told first, so that a kill at any moment leaves nothing. It knows the
     /// interface by its index, which a new name does not change.
     pub fn attach(&mut self, program: &mut SchedClassifier, netns: u32, interface: &str) -> anyhow::Result<()> {
-        let index = namespace::index(interface).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+        let index = namespace::index(interface).ok_or(Errno::NODEV)?;
         // Somebody else's qdisc stays, also an empty one.
         if !qdisc::has_clsact(index)? {
             self.order(&format!("{netns} {index} qdisc"))?;

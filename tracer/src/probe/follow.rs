@@ -27,6 +27,10 @@ use aya::{
     maps::{HashMap as BpfMap, MapData},
     programs::{ProgramFd, SchedClassifier},
 };
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
 
 use super::{
     clsact::Clsact,
@@ -143,10 +147,7 @@ impl Drop for Follower {
 
 /// For how long the calling thread has had a CPU.
 fn worked() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid struct. The clock exists on every Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// An interface: its namespace, by inode number, and its index there.
@@ -396,12 +397,11 @@ fn inode_of(metadata: &fs::Metadata) -> u32 {
 
 /// Each link is a descriptor, and many hosts allow 1024 of them unless a process asks for more.
 fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid struct, which the first call fills.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max.min(1 << 16).max(limit.rlim_cur);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
+    const MOST: u64 = 1 << 16;
+    let mut limit = getrlimit(Resource::Nofile);
+    // No limit is more than enough.
+    limit.current = limit.current.map(|current| limit.maximum.map_or(MOST, |most| most.min(MOST)).max(current));
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("cannot raise the number of open files: {error}");
     }
 }

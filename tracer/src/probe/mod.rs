@@ -8,6 +8,7 @@ pub mod diagnostics;
 mod follow;
 mod hooks;
 pub mod host;
+mod link;
 pub mod listeners;
 pub mod namespace;
 mod qdisc;
@@ -27,6 +28,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
     programs::{Program, ProgramError},
 };
+use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 use tracer_common::{
     counter::Counter,
@@ -470,9 +472,8 @@ fn settings(filters: &Filters, btf: &KernelBtf) -> Settings {
 /// Before Linux 5.11 (commit 97306be45fbe) BPF memory counts against the limit on locked memory. RHEL and Amazon
 /// kernels took the change back to older ones, so it is raised wherever that is allowed.
 fn raise_memory_limit() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid struct. Failure shows when a map is created.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    // Failure shows when a map is created.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
 fn served_ports(filters: &Filters) -> io::Result<Vec<u16>> {

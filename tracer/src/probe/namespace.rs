@@ -2,16 +2,23 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::{CStr, CString},
     fs::{self, File},
     io,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
     thread,
 };
+
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+};
+
+use crate::netlink::{self, Message, NetlinkError, Request};
 
 /// A network namespace to work in; `None` is this process's own.
 #[derive(Debug)]
@@ -63,14 +70,15 @@ impl Interfaces {
     /// If an interface or the namespace does not exist; the text says which, and what there is.
     pub fn find(wanted: &[String], netns: Option<u32>) -> io::Result<Self> {
         let netns = netns.map_or(Ok(Netns(None)), Netns::open)?;
-        let mut interfaces = Self { netns, names: Vec::new() };
-        let (up, all) = interfaces.inside(list)??;
-        if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
-            let text = format!("no interface {unknown:?}; there are: {}", all.join(", "));
+        let all = netns.inside(interfaces)??;
+        if let Some(unknown) = wanted.iter().find(|name| all.iter().all(|it| it.name != **name)) {
+            let names: Vec<_> = all.into_iter().map(|it| it.name).collect();
+            let text = format!("no interface {unknown:?}; there are: {}", names.join(", "));
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
-        interfaces.names = if wanted.is_empty() { up } else { wanted.to_vec() };
-        Ok(interfaces)
+        let up = all.into_iter().filter(|it| it.is_up).map(|it| it.name);
+        let names = if wanted.is_empty() { up.collect() } else { wanted.to_vec() };
+        Ok(Self { netns, names })
     }
 
     /// Their names.
@@ -95,10 +103,6 @@ impl Interfaces {
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         self.netns.inside(work)
     }
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The inode number of this process's network namespace.
@@ -162,39 +166,38 @@ pub struct Interface {
     pub is_up: bool,
 }
 
-/// The interfaces of the calling thread's network namespace, those that vanish meanwhile left out.
+impl Interface {
+    /// The interface that an `RTM_NEWLINK` is about, and its attributes.
+    fn of<'a>(message: &Message<'a>) -> Option<(Self, &'a [u8])> {
+        /// The length of `struct ifinfomsg`, and where its members `ifi_index` and `ifi_flags` are.
+        const LENGTH: usize = 16;
+        const INDEX: usize = 4;
+        const FLAGS: usize = 8;
+        const IFLA_IFNAME: u16 = 3;
+        const IFF_UP: u32 = 1;
+        let attributes = message.attributes_behind(LENGTH);
+        let name = netlink::find(attributes, IFLA_IFNAME)?;
+        let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
+        let is_up = netlink::word(message.body, FLAGS)? & IFF_UP != 0;
+        Some((Self { name, index: netlink::word(message.body, INDEX)?, is_up }, attributes))
+    }
+}
+
+/// What `read` makes of each interface of the calling thread's network namespace, and of its attributes as netlink has them.
+pub fn each_interface<T>(mut read: impl FnMut(Interface, &[u8]) -> Option<T>) -> Result<Vec<T>, NetlinkError> {
+    let all = Request::dump(libc::RTM_GETLINK, &[0; 16]);
+    all.send(netlink::ROUTE, |message| {
+        Interface::of(message).and_then(|(interface, attributes)| read(interface, attributes))
+    })
+}
+
+/// The interfaces of the calling thread's network namespace.
 ///
 /// # Errors
 ///
 /// If the kernel does not list them.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
-    let (up, all) = list()?;
-    let interface = |name: String| Some(Interface { index: index(&name)?, is_up: up.contains(&name), name });
-    Ok(all.into_iter().filter_map(interface).collect())
-}
-
-/// The names of the interfaces that are up, and of all.
-fn list() -> io::Result<(Vec<String>, Vec<String>)> {
-    let mut up = Vec::new();
-    let mut all = Vec::new();
-    // SAFETY: the list is freed below; until then its entries and their names are valid C strings.
-    unsafe {
-        let mut first = std::ptr::null_mut();
-        check(libc::getifaddrs(&raw mut first))?;
-        let mut next = first;
-        while let Some(entry) = next.as_ref() {
-            let name = CStr::from_ptr(entry.ifa_name).to_string_lossy().into_owned();
-            if !all.contains(&name) {
-                if entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0 {
-                    up.push(name.clone());
-                }
-                all.push(name);
-            }
-            next = entry.ifa_next;
-        }
-        libc::freeifaddrs(first);
-    }
-    Ok((up, all))
+    Ok(each_interface(|interface, _| Some(interface))?)
 }
 
 /// Whether the calling thread's network namespace has the interface.
@@ -204,43 +207,36 @@ pub fn exists(interface: &str) -> bool {
 
 /// The number of an interface of the calling thread's network namespace.
 pub fn index(interface: &str) -> Option<u32> {
-    let name = CString::new(interface).ok()?;
-    // SAFETY: a valid C string.
-    Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|&index| index != 0)
+    netdevice::name_to_index(socket().ok()?, interface).ok()
 }
 
 /// The name of the interface with that number in the calling thread's network namespace.
 pub fn name(index: u32) -> Option<String> {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer is as long as the longest name.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    // SAFETY: the call has written a C string, if it found one.
-    (!found.is_null()).then(|| unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+    netdevice::index_to_name(socket().ok()?, index).ok()
+}
+
+/// A socket in the calling thread's network namespace, to ask it about its namespace.
+fn socket() -> rustix::io::Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
 }
 
 /// Moves the calling thread into a network namespace, for good: a thread of its own.
 pub fn enter(netns: &File) -> io::Result<()> {
-    // SAFETY: an open file descriptor; the call affects this thread only.
-    check(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) })
+    Ok(move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// What tells the calling thread's network namespace from every other one since the host started: inode numbers are given
 /// again as soon as they are free (`SO_NETNS_COOKIE`, Linux 5.14).
 pub fn cookie() -> Option<u64> {
     const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = socket().ok()?;
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).ok()?;
-    // SAFETY: a new socket, owned from then on; the kernel writes at most as many bytes as it is told there are.
-    unsafe {
-        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return None;
-        }
-        let socket = OwnedFd::from_raw_fd(socket);
-        let value = (&raw mut cookie).cast();
-        check(libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut length)).ok()?;
-    }
-    Some(cookie)
+    let value = (&raw mut cookie).cast();
+    // SAFETY: an open socket; the kernel writes at most as many bytes as it is told there are.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut length) };
+    (result == 0).then_some(cookie)
 }
 
 /// Gives the calling thread a mount namespace of its own with tracefs in its place, unless it is there already.
@@ -252,13 +248,8 @@ pub fn mount_tracefs_privately() -> io::Result<()> {
     if Path::new("/sys/kernel/tracing/events").exists() {
         return Ok(());
     }
-    let mount = |source: Option<&CStr>, target: &CStr, kind: Option<&CStr>, flags| {
-        let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
-        // SAFETY: valid C strings, or null where the call allows it.
-        check(unsafe { libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, std::ptr::null()) })
-    };
-    // SAFETY: affects this thread only.
-    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE)?;
-    mount(Some(c"tracefs"), c"/sys/kernel/tracing", Some(c"tracefs"), 0)
+    // SAFETY: affects the mounts of this thread only, not the descriptors that it shares with others.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    Ok(mount("tracefs", "/sys/kernel/tracing", "tracefs", MountFlags::empty(), None)?)
 }

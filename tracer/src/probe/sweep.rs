@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use aya::{
@@ -12,7 +12,10 @@ use aya::{
 };
 use tracer_common::record::RequestRecord;
 
-use super::diagnostics::Diagnostics;
+use super::{
+    diagnostics::Diagnostics,
+    link::{Command, create},
+};
 use crate::clock::monotonic;
 use tracer_core::decode::{Record, decode};
 
@@ -76,20 +79,10 @@ const ITER_INFO_LENGTH: u32 = 4;
 
 const _: () = assert!(size_of::<IterInfo>() == ITER_INFO_LENGTH as usize);
 
-fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads as many bytes as it is told there are, and returns a new file descriptor or an error.
-    unsafe {
-        let result = libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>());
-        let descriptor = i32::try_from(result).map_err(io::Error::other)?;
-        if descriptor < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(descriptor)) }
-    }
-}
-
 impl Iteration {
     /// Loads `program` and attaches it to the map of the connections. By hand, because aya 0.14 attaches iterators
     /// without the map that they are to walk.
     pub(super) fn new(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Self, ProgramError> {
-        const BPF_LINK_CREATE: libc::c_long = 28;
         const BPF_TRACE_ITER: u32 = 28;
         let map = match ebpf.map("CONNECTIONS") {
             Some(aya::maps::Map::SkStorage(map)) => map.fd().as_fd().try_clone_to_owned(),
@@ -109,7 +102,7 @@ impl Iteration {
             iter_info_len: ITER_INFO_LENGTH,
             ..LinkCreate::default()
         };
-        let link = bpf(BPF_LINK_CREATE, &attributes)
+        let link = create(Command::LinkCreate, &attributes)
             .map_err(|io_error| aya::sys::SyscallError { call: "bpf_link_create", io_error })?;
         Ok(Self { link })
     }
@@ -117,9 +110,8 @@ impl Iteration {
     /// Calls `each` with the bytes of a [`RequestRecord`] for every request that was not reported or was answered
     /// further since.
     fn run(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        const BPF_ITER_CREATE: libc::c_long = 33;
         let attributes = IterCreate { link_fd: self.link.as_raw_fd().cast_unsigned(), flags: 0 };
-        let mut file = File::from(bpf(BPF_ITER_CREATE, &attributes)?);
+        let mut file = File::from(create(Command::IterCreate, &attributes)?);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         bytes.chunks_exact(size_of::<RequestRecord>()).for_each(&mut each);

@@ -2,8 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
+
+use super::link::{Command, create};
 
 /// `union bpf_attr` as `BPF_LINK_CREATE` reads it for `tcx` (include/uapi/linux/bpf.h).
 #[repr(C)]
@@ -18,7 +20,6 @@ struct LinkCreate {
     expected_revision: u64,
 }
 
-const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_TCX_INGRESS: u32 = 46;
 /// Before whatever else is there.
 const BPF_F_BEFORE: u32 = 1 << 3;
@@ -29,13 +30,5 @@ pub fn attach(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
     let program = u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?;
     let (attach_type, flags) = (BPF_TCX_INGRESS, BPF_F_BEFORE);
     let attributes = LinkCreate { program, interface, attach_type, flags, ..LinkCreate::default() };
-    // SAFETY: the kernel reads as many bytes as it is told there are; the descriptor that it returns is new.
-    unsafe {
-        let size = size_of::<LinkCreate>();
-        let link = libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attributes, size);
-        if link < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(OwnedFd::from_raw_fd(i32::try_from(link).map_err(io::Error::other)?))
-    }
+    create(Command::LinkCreate, &attributes)
 }

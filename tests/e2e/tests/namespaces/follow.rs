@@ -13,7 +13,7 @@ use lab::netns::{End, join};
 use lab::process::Signal;
 use lab::target::{Options, Target};
 use lab::topology::target_addresses;
-use lab::tracer::{Trace, Tracer};
+use lab::tracer::{Trace, Tracer, binary};
 use lab::{Lab, Namespace, wait_until};
 
 use crate::watch;
@@ -118,6 +118,20 @@ fn only_the_interfaces_that_were_asked_for_are_followed() -> Result<()> {
     let trace = tracer.stop()?;
     assert_every_stage(&trace, asked_for);
     assert_eq!(trace.requests.len(), 1, "{:#?}", trace.requests);
+    Ok(())
+}
+
+/// `getifaddrs()` lists the labels of addresses among the interfaces.
+#[test]
+fn the_label_of_an_address_is_no_interface() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.target.run("ip", &["address", "add", "10.79.0.9/24", "dev", "eth0", "label", "eth0:1"])?;
+    let mut command = lab.target.command(&binary()?.display().to_string())?;
+    let output = command.args(["watch", "-i", "eth0:1", "--duration", "100ms"]).output()?;
+    let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.starts_with("tracer: no interface \"eth0:1\"; there are: "), "{error}");
+    assert_eq!(error.matches("eth0").count(), 2, "{error}");
     Ok(())
 }
 

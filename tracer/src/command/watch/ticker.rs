@@ -1,10 +1,10 @@
 //! Ticks at equal intervals, each of which wakes this process once: tokio's own timers, which are sorted by powers of 64
 //! milliseconds, wake it nearly twice.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    time::Duration,
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -18,24 +18,10 @@ impl Ticker {
     ///
     /// If the system has no timer for it.
     pub fn every(period: Duration) -> io::Result<Self> {
-        // SAFETY: without pointers; a descriptor that is returned is new and owned by nobody.
-        let timer = unsafe {
-            let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
-            if timer < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(timer)
-        };
-        let period = libc::timespec {
-            tv_sec: period.as_secs().try_into().map_err(io::Error::other)?,
-            tv_nsec: period.subsec_nanos().into(),
-        };
-        let ticks = libc::itimerspec { it_interval: period, it_value: period };
-        // SAFETY: an open timer, and a struct that is valid for the duration of the call.
-        let result = unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const ticks, std::ptr::null_mut()) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let period = Timespec::try_from(period).map_err(io::Error::other)?;
+        let ticks = Itimerspec { it_interval: period, it_value: period };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &ticks)?;
         // SAFETY: the timer owns its file descriptor, which stays open and the same for as long as it lives.
         Ok(Self(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?))
     }
@@ -57,10 +43,8 @@ impl Ticker {
 
 /// Reads how often the timer has ticked, which makes it wait for the next tick.
 fn read(timer: &OwnedFd) -> io::Result<()> {
-    let mut ticks = [0; 8];
-    // SAFETY: an open timer, and as many bytes as the call is told.
-    let read = unsafe { libc::read(timer.as_raw_fd(), ticks.as_mut_ptr().cast(), ticks.len()) };
-    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    rustix::io::read(timer, &mut [0; 8])?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::{
     process::{ChildStdout, Command, Stdio},
 };
 
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 /// Where such programs are, also where `PATH` does not have it.
 const FOLDERS: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
 /// For how many seconds one may run.
@@ -23,8 +25,7 @@ pub fn run<T>(program: &str, arguments: &[&str], read: impl FnOnce(BufReader<Chi
         command.pre_exec(|| {
             // Both outlast the exec.
             libc::alarm(TIME);
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
+            Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
         });
     }
     let mut child = command.spawn().ok()?;
