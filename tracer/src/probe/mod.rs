@@ -5,6 +5,7 @@ mod attach;
 mod btf;
 pub mod clsact;
 pub mod diagnostics;
+mod filters;
 mod follow;
 mod hooks;
 pub mod host;
@@ -19,13 +20,12 @@ mod timestamps;
 
 use std::{
     fs, io,
-    net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, MapError, PerCpuArray, RingBuf, lpm_trie},
+    maps::{Array, HashMap, MapError, PerCpuArray, RingBuf},
     programs::{Program, ProgramError},
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -35,7 +35,7 @@ use tracer_common::{
     offsets::Offsets,
     record::RequestRecord,
     rejection::{Key, ListenerKey, ListenerTally, Tally},
-    settings::{PORT_WORDS, Settings, port_bit},
+    settings::Settings,
 };
 use tracer_core::{explain::reasons, model::tallies::Tallies, units::Plural};
 
@@ -51,36 +51,13 @@ use self::{
 };
 pub use self::{
     attach::{HookStatus, Ways},
+    filters::Filters,
     follow::Untraced,
     hooks::{SYN, optional},
 };
 
 /// The kernel's description of its own types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// What to trace.
-#[derive(Debug, Clone, Default)]
-pub struct Filters {
-    /// These local ports only; empty: every port with a listener.
-    pub ports: Vec<u16>,
-    /// Peers in these networks only (address, prefix length); empty: any.
-    pub peers: Vec<(IpAddr, u8)>,
-    /// Requests read by this process only.
-    pub pid: Option<u32>,
-    /// This network namespace only, by inode number. With `interfaces` it is the one in which they are.
-    pub netns: Option<u32>,
-    /// Connections that are opened through these interfaces only; empty: through any.
-    pub interfaces: Vec<String>,
-    /// Hooks that are not to be attached, of those that [`optional`] lists.
-    pub without: Vec<String>,
-}
-
-impl Filters {
-    /// Whether the run is about everything that happens in its network namespaces.
-    pub const fn let_all_through(&self) -> bool {
-        self.ports.is_empty() && self.peers.is_empty() && self.interfaces.is_empty() && self.pid.is_none()
-    }
-}
 
 /// Why this host cannot be traced.
 #[derive(Debug, Error)]
@@ -178,13 +155,8 @@ impl Probe {
             .override_global(aya_log::LEVEL, &level, false)
             .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf")))
             .map_err(|error| ProbeError::Load(Box::new(error)))?;
-        let ports = served_ports(filters).map_err(failed("listing the listeners"))?;
-        fill_ports(&mut ebpf, "PORTS", &ports)?;
-        fill_ports(&mut ebpf, "WANTED_PORTS", &filters.ports)?;
-        fill_peers(&mut ebpf, &filters.peers)?;
-        if !filters.interfaces.is_empty() {
-            fill_interfaces(&mut ebpf, &interfaces.indexes().map_err(ProbeError::Interface)?)?;
-        }
+        let ports = filters.served_ports().map_err(failed("listing the listeners"))?;
+        filters.fill(&mut ebpf, &ports, &interfaces)?;
         let reasons = kernel_btf.enumeration("skb_drop_reason");
         fill_reasons(&mut ebpf, &reasons)?;
         let loader_btf = Btf::from_sys_fs().map_err(|error| ProbeError::Load(Box::new(error.into())))?;
@@ -205,7 +177,7 @@ impl Probe {
         set_realtime_offset(&mut ebpf)?;
         let missing = offsets.missing().filter(|member| !OTHER_ARCHITECTURE.contains(member)).collect();
         let (generations, accept_queues) = (Generations::default(), AcceptQueues::default());
-        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, generations, accept_queues, needed: needed(filters) })
+        Ok(Self { ebpf, keep, hooks, missing, ports, reasons, generations, accept_queues, needed: filters.needed() })
     }
 
     /// Whether the kernel tells its types; needs no privileges.
@@ -434,23 +406,8 @@ const ESSENTIAL_MEMBERS: [&str; 9] = [
     "tcp_skb_cb.tcp_flags",
 ];
 
-/// The hooks without which nothing passes the filters.
-fn needed(filters: &Filters) -> Vec<&'static str> {
-    let of_interfaces = (!filters.interfaces.is_empty()).then_some("syn");
-    of_interfaces.into_iter().chain(filters.pid.map(|_| "read")).collect()
-}
-
 fn settings(filters: &Filters, btf: &KernelBtf) -> Settings {
-    let mut bits = 0;
-    if !filters.ports.is_empty() {
-        bits |= Settings::PORT_FILTER;
-    }
-    if !filters.peers.is_empty() {
-        bits |= Settings::PEER_FILTER;
-    }
-    if !filters.interfaces.is_empty() {
-        bits |= Settings::INTERFACE_FILTER;
-    }
+    let mut bits = filters.bits();
     if filters.without.iter().any(|name| name == hooks::ACCEPT) {
         bits |= Settings::ACCEPT_UNSEEN;
     }
@@ -474,44 +431,6 @@ fn settings(filters: &Filters, btf: &KernelBtf) -> Settings {
 fn raise_memory_limit() {
     // Failure shows when a map is created.
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-}
-
-fn served_ports(filters: &Filters) -> io::Result<Vec<u16>> {
-    if filters.ports.is_empty() {
-        Ok(listeners::listening_ports(filters.netns)?.into_iter().collect())
-    } else {
-        Ok(filters.ports.clone())
-    }
-}
-
-fn fill_ports(ebpf: &mut Ebpf, name: &str, ports: &[u16]) -> Result<(), ProbeError> {
-    let mut words = vec![0_u64; PORT_WORDS as usize];
-    for &port in ports {
-        let (word, bit) = port_bit(port);
-        words[word as usize] |= bit;
-    }
-    let mut map: Array<_, u64> = Array::try_from(map_mut(ebpf, name)?)?;
-    for (word, bits) in (0_u32..).zip(words).filter(|(_, bits)| *bits != 0) {
-        map.set(word, bits, 0)?;
-    }
-    Ok(())
-}
-
-fn fill_peers(ebpf: &mut Ebpf, peers: &[(IpAddr, u8)]) -> Result<(), ProbeError> {
-    let mut map: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map_mut(ebpf, "PEERS")?)?;
-    for &(address, length) in peers {
-        let (bytes, length) = match address {
-            IpAddr::V4(address) => (address.to_ipv6_mapped().octets(), u32::from(length) + 96),
-            IpAddr::V6(address) => (address.octets(), u32::from(length)),
-        };
-        map.insert(&lpm_trie::Key::new(length, bytes), 1, 0)?;
-    }
-    Ok(())
-}
-
-fn fill_interfaces(ebpf: &mut Ebpf, indexes: &[u32]) -> Result<(), ProbeError> {
-    let mut map: HashMap<_, u32, u32> = HashMap::try_from(map_mut(ebpf, "INTERFACES")?)?;
-    Ok(indexes.iter().try_for_each(|index| map.insert(index, 1, 0))?)
 }
 
 fn fill_reasons(ebpf: &mut Ebpf, reasons: &[(String, u64)]) -> Result<(), ProbeError> {
