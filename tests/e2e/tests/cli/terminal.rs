@@ -32,9 +32,9 @@ fn watch_on_terminal(served: &Served, columns: u32, environment: &[(&str, &str)]
     Ok(run)
 }
 
-/// The text without the sequences that make it bold or plain.
+/// The text without the sequences that make it bold, red or plain.
 fn without_escapes(text: &str) -> String {
-    text.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    text.replace("\x1b[1m", "").replace("\x1b[1;31m", "").replace("\x1b[0m", "")
 }
 
 #[test]
