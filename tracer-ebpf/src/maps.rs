@@ -35,7 +35,7 @@ pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
 
 /// Records for user space.
 #[map]
-pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 /// Indexed by [`Counter`].
 #[map]
@@ -253,7 +253,7 @@ pub fn emit<T: 'static>(lost: Counter, now: u64, write: impl FnOnce(*mut T)) {
 /// at one record of eight or so, as the clock happens to stand: the ring holds eight piles.
 #[inline(always)]
 fn wake_up(now: u64) -> u64 {
-    const PILE: u64 = 1 << 20;
+    const PILE: u64 = 512 << 10;
     if now >> 10 & 7 != 0 {
         return BPF_RB_NO_WAKEUP.into();
     }
