@@ -189,7 +189,35 @@ impl Reply {
     }
 }
 
+/// What became of a request that may have met the server's close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The server answered.
+    Answered(Reply),
+    /// The request left this end, and the server ended the connection without a byte of a response.
+    Lost,
+    /// The connection had been reset before: nothing left this end.
+    NotSent,
+}
+
 impl Connection {
+    /// Sends one request and waits for its response, on a connection that the server may close at any moment.
+    ///
+    /// # Errors
+    /// As [`Connection::request`], and where the server ends the connection in the middle of its response.
+    pub fn request_or_lose(&mut self, request: &Request) -> Result<Fate> {
+        let sent = match self.send(request) {
+            Ok(sent) => sent,
+            Err(error) if is_ended(&error) => return Ok(Fate::NotSent),
+            Err(error) => return Err(error),
+        };
+        match self.stream.peek(&mut [0]) {
+            Ok(0) => Ok(Fate::Lost),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Fate::Lost),
+            _ => self.receive(request, sent).map(Fate::Answered),
+        }
+    }
+
     /// Sends one request and waits for its response.
     ///
     /// # Errors
@@ -367,4 +395,10 @@ impl Connection {
         }
         Ok(count)
     }
+}
+
+/// Whether an attempt to send failed because the other end had reset the connection.
+fn is_ended(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset))
 }

@@ -4,7 +4,10 @@ use anyhow::Result;
 use lab::client::Request;
 use lab::clock::sleep;
 use lab::server::{Kind, Options};
+use lab::tracer::Tracer;
+use lab::wait_until;
 
+use crate::crowd::{self, Seen};
 use crate::scene::{ADDRESS, Browser, Scene, assert_healthy, ms, settle};
 
 /// Requests on kept connections, with `Connection: close`, and with bodies; then the server is stopped while connections
@@ -38,22 +41,44 @@ fn ordinary(kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Reloads twice while a client goes on asking, a moment after it has seen what the server closed.
+/// Reloads each second while several clients go on asking.
 fn reload(kind: Kind, options: &Options) -> Result<()> {
     let scene = Scene::with(kind, options)?;
     let tracer = scene.trace(&[])?;
-    let mut browser = Browser::new(&scene);
-    for turn in 0..40 {
-        if turn % 15 == 5 {
+    let seen = crowd::ask(&scene, || {
+        for _ in 0..4 {
+            sleep(ms(1000));
             scene.server.reload()?;
         }
-        browser.request_if_open(&Request::get("/"))?;
-        sleep(ms(50));
-    }
-    let sent = browser.sent;
-    drop(browser);
+        sleep(ms(1000));
+        Ok(())
+    })?;
+    // gunicorn sends SIGTERM each second until a worker has ended, and its interpreter may be past the handler by then.
+    compare(tracer, &seen, &["worker_ended", "together", "early", "process_ended"])
+}
+
+/// Stops while several clients go on asking, until they are refused.
+fn stop(kind: Kind) -> Result<()> {
+    let scene = Scene::new(kind)?;
+    let tracer = scene.trace(&[])?;
+    let seen = crowd::ask(&scene, || {
+        sleep(ms(1000));
+        scene.server.ask_to_stop()?;
+        let stopped = || scene.lab.target.is_listening(ADDRESS.port()).is_ok_and(|listens| !listens);
+        wait_until("the end of the listener", ms(20_000), stopped)?;
+        sleep(ms(300));
+        Ok(())
+    })?;
+    compare(tracer, &seen, &["stopped", "process_ended"])
+}
+
+/// What was reported with what the clients lost.
+fn compare(tracer: Tracer, seen: &Seen, because: &[&str]) -> Result<()> {
+    // Verdicts on lost requests wait for a second.
+    sleep(ms(1300));
     let trace = settle(tracer)?;
-    assert_healthy(&trace, sent);
+    println!("{} answered, {} lost: {:?}", seen.answered, seen.lost.len(), trace.causes());
+    crowd::assert_told(&trace, seen, because);
     Ok(())
 }
 
@@ -85,19 +110,30 @@ of_each_reload!(
     haproxy = Haproxy [],
 );
 
-/// A test for each server.
+/// A test for each server, of each kind.
 macro_rules! of_each_server {
-    ($test:ident: $($name:ident = $kind:ident),+ $(,)?) => {
+    ($($name:ident = $kind:ident),+ $(,)?) => {
         $(
             #[test]
             fn $name() -> Result<()> {
-                $test(Kind::$kind)
+                ordinary(Kind::$kind)
             }
         )+
+
+        mod stopped {
+            use super::*;
+
+            $(
+                #[test]
+                fn $name() -> Result<()> {
+                    stop(Kind::$kind)
+                }
+            )+
+        }
     };
 }
 
-of_each_server!(ordinary:
+of_each_server!(
     nginx = Nginx,
     apache = Apache,
     php_fpm = PhpFpm,

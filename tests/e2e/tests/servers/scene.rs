@@ -80,14 +80,6 @@ impl<'a> Browser<'a> {
         Ok(())
     }
 
-    /// A request on the open connection, unless the server has closed that.
-    pub fn request_if_open(&mut self, request: &Request) -> Result<()> {
-        if self.open.as_ref().is_some_and(Connection::is_closed) {
-            self.open = None;
-        }
-        self.request(request)
-    }
-
     pub fn request(&mut self, request: &Request) -> Result<()> {
         let mut connection = match self.open.take() {
             Some(connection) => connection,
