@@ -92,7 +92,7 @@ pub const BODY: u32 = 11;
 pub const SWITCHED: u32 = 13;
 /// [`SWITCHED`] and [`BEHIND`].
 pub const SWITCHED_BEHIND: u32 = 14;
-/// The first read of the current turn took nothing out of the socket: its first bytes are looked at in the next one.
+/// The latest read took nothing of the current turn out of the socket: its first bytes are looked at in the next one.
 pub const PEEKED: u32 = 1 << 31;
 /// The bits that say something about turns; [`crate::turn::Marks`] reads them.
 pub const TURN_MARKS: u32 = 0x7fff_0000;

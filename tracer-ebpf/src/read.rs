@@ -5,7 +5,6 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{
     connection::{Connection, PEEKED},
     opening::Opening,
-    sequence::after,
 };
 
 use crate::{
@@ -37,10 +36,7 @@ pub fn tcp_rcv_space_adjust(context: BtfTracePointContext) -> u32 {
 /// reads are not looked at.
 #[inline(never)]
 fn note_opening(connection: &Connection, tcp: TcpSock) {
-    let (start, read) = (connection.turn_start(), tcp.unread());
-    if read == start {
-        connection.flags.insert(PEEKED);
-    } else if !after(start.wrapping_add(3), read) && !tcp.is_read_by_kernel() {
+    if connection.shows_opening(tcp.unread()) && !tcp.is_read_by_kernel() {
         connection.opened_with(first_bytes().map_or(Opening::Unknown, Opening::of));
     }
 }

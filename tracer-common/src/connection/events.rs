@@ -181,6 +181,19 @@ impl Connection {
         !is_http || !is_plain || may_differ || self.sequence.get() <= 2 || self.sequence.get().is_multiple_of(8)
     }
 
+    /// Whether a read shows the first bytes of the current turn; `next` is the sequence number of the next byte to be read. A
+    /// read that took only what came before the turn, such as the rest of an upload that was answered early, does not: the
+    /// next read is then looked at.
+    #[inline(always)]
+    #[must_use]
+    pub fn shows_opening(&self, next: u32) -> bool {
+        let start = self.turn_start();
+        if !after(next, start) {
+            self.flags.insert(PEEKED);
+        }
+        !after(start.wrapping_add(3), next)
+    }
+
     /// The first bytes of the current turn were of that class.
     #[inline(always)]
     pub fn opened_with(&self, opening: Opening) {

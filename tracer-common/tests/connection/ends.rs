@@ -3,7 +3,7 @@
 use crate::scenario::{STEP, Scenario};
 use tracer_common::{
     connection::{
-        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
+        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, PEEKED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
         SENT_ON, Segment, TIMED_OUT_AT_LAST, Tcp, Times,
     },
     opening::Opening,
@@ -226,6 +226,24 @@ fn a_turn_starts_where_its_first_byte_is() {
     let mut scenario = Scenario::at(u32::MAX - 50, 5000);
     scenario.handshake().request(100).read().respond(10).request(70).request(30);
     assert_eq!(scenario.connection.turn_start(), (u32::MAX - 50).wrapping_add(100));
+}
+
+/// What was left of an upload that was answered early is read before what came behind the response.
+#[test]
+fn an_opening_is_looked_at_once_its_turn_is_read() {
+    for start in [1000, u32::MAX - 50, u32::MAX - 101] {
+        let mut scenario = Scenario::at(start, 5000);
+        scenario.handshake().request(100).read().respond(10).request(70).read();
+        let turn = scenario.connection.turn_start();
+        for (next, shows, looks_again) in
+            [(turn.wrapping_sub(20), false, true), (turn, false, true), (turn.wrapping_add(2), false, false)]
+        {
+            scenario.connection.flags.remove(PEEKED);
+            assert_eq!(scenario.connection.shows_opening(next), shows, "{start} {next}");
+            assert_eq!(scenario.connection.flags.has(PEEKED), looks_again, "{start} {next}");
+        }
+        assert!(scenario.connection.shows_opening(turn.wrapping_add(3)) && !scenario.connection.flags.has(PEEKED));
+    }
 }
 
 #[test]

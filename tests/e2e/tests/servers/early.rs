@@ -86,6 +86,26 @@ fn gunicorn_answers_early() -> Result<()> {
     Ok(())
 }
 
+/// It answers with part of the body unread. What the client sends behind the response is no request, although the server first
+/// reads what had come before.
+#[test]
+fn gunicorn_answers_early_and_reads_on_later() -> Result<()> {
+    let scene = Scene::new(Kind::GunicornThreads)?;
+    let tracer = scene.trace(&[])?;
+    let mut connection = scene.connect()?;
+    let head = "POST /early?pause HTTP/1.1\r\nHost: target.internal\r\nContent-Length: 100000\r\n\r\n";
+    connection.send_raw(&[head.as_bytes(), &[b'x'; 50_000]].concat())?;
+    sleep(ms(100));
+    connection.send_raw(&[b'x'; 50_000])?;
+    sleep(ms(400));
+    drop(connection);
+    sleep(ms(1300));
+    let trace = settle(tracer)?;
+    assert_eq!(causes(&trace), [], "{:#?}", trace.rejections);
+    assert_eq!(trace.requests[0].bytes_in, head.len() as u64 + 100_000, "{:#?}", trace.requests);
+    Ok(())
+}
+
 #[test]
 fn node_destroys_the_socket_without_a_response() -> Result<()> {
     let scene = Scene::new(Kind::Node)?;

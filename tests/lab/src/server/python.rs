@@ -9,7 +9,8 @@ use super::{Launch, Options, kept, program, write};
 use crate::process::Signal;
 use crate::topology::Lab;
 
-/// Beside the ordinary answer, one before the body is read, and one that never ends.
+/// Beside the ordinary answer, one before the body is read, at once or a moment before the server reads on, one after a
+/// second, and one that never ends.
 const WSGI: &str = r#"
 import time
 
@@ -17,10 +18,16 @@ def slow():
     yield b"x" * 2000
     time.sleep(60)
 
+def early():
+    yield b"who"
+    time.sleep(.2)
+
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/early":
         start_response("401 Unauthorized", [("Content-Length", "3")])
-        return [b"who"]
+        return [b"who"] if environ["QUERY_STRING"] == "" else early()
+    if environ["PATH_INFO"] == "/late":
+        time.sleep(1)
     if environ["PATH_INFO"] == "/slow":
         start_response("200 OK", [("Content-Length", "100000")])
         return slow()
