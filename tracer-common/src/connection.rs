@@ -68,7 +68,8 @@ pub const ENDED_UNANSWERED: u32 = 1 << 15;
 
 /// The peer sent more of the current turn after the application had begun to answer it.
 pub const SENT_ON: u32 = 1 << 16;
-/// The peer had [`SENT_ON`] in the turn before the current one: the current one may be the rest of it.
+/// The peer had [`SENT_ON`] in the turn before the current one, or the application closed with part of the turn before unread: the
+/// current one may be the rest of it.
 pub const CONTINUES: u32 = 1 << 17;
 /// On TLS, the peer has [`SENT_ON`] in some turn after the handshake, as the peers of HTTP/2 do.
 pub const OVERLAPPED: u32 = 1 << 18;

@@ -72,6 +72,8 @@ pub struct Options {
     pub directives: String,
     /// `ulimit -n`.
     pub open_files: Option<u64>,
+    /// How many connections it may have at once: of nginx `worker_connections`, and then it has one worker.
+    pub connections: Option<usize>,
 }
 
 impl Options {
@@ -79,7 +81,8 @@ impl Options {
     #[must_use]
     pub fn listen(address: SocketAddr) -> Self {
         let keep_alive = Duration::from_secs(75);
-        Self { address, keep_alive, arguments: Vec::new(), directives: String::new(), open_files: None }
+        let (arguments, directives) = (Vec::new(), String::new());
+        Self { address, keep_alive, arguments, directives, open_files: None, connections: None }
     }
 
     /// The same with another keep-alive time, in whole seconds.
@@ -104,6 +107,12 @@ impl Options {
     #[must_use]
     pub fn open_files(self, limit: u64) -> Self {
         Self { open_files: Some(limit), ..self }
+    }
+
+    /// The same with a limit of connections.
+    #[must_use]
+    pub fn connections(self, limit: usize) -> Self {
+        Self { connections: Some(limit), ..self }
     }
 
     fn keep_alive_s(&self) -> String {

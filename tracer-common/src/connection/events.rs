@@ -406,11 +406,24 @@ impl Connection {
                     _ => RESET_BY_HOST,
                 };
                 self.ended_by(end, now);
+                if self.leaves_more_unread_than_came() {
+                    self.flags.insert(CONTINUES);
+                }
                 self.end_request(now, &report);
                 self.flags.remove(ACTIVE);
             }
             _ => {}
         }
+    }
+
+    /// Whether the application closed and had not even read all of the request before the current turn, which it had answered.
+    /// The FIN of the peer may be counted. A process that dies does so at any moment.
+    #[inline(always)]
+    fn leaves_more_unread_than_came(&self) -> bool {
+        let is_http = self.flags.has(HTTP | TLS_OPENINGS) && !self.flags.has(OVERLAPPED);
+        let is_unanswered = self.flags.has(ACTIVE) && self.sequence.get() > 1 && self.request.bytes_out.get() == 0;
+        let is_closed = self.by.how.get() == How::Closed as u16;
+        is_http && is_unanswered && is_closed && u64::from(self.unread.get()) > self.request.bytes_in.get() + 1
     }
 
     /// On a connection with TLS, what the application writes last, after all of its response was acknowledged, is a

@@ -5,7 +5,7 @@ use tracer_common::{
     connection::{ASKED, BEHIND, BODY, OPENING_SHIFT},
     opening::Opening,
     rejection::{Ender, How},
-    turn::Marks,
+    turn::{Marks, Turn},
 };
 
 /// What the marks of the current turn say about the response before it.
@@ -143,4 +143,29 @@ fn a_turn_that_nobody_read_is_given_up_if_the_peer_leaves_soon() {
     scenario.unread = 5000;
     let record = closed(&scenario.gone().connection);
     assert!(!record.turn().is_abandoned && !scenario.requests().last().unwrap().turn().is_abandoned);
+}
+
+/// A request was answered before all of it was read, and more came before the application closed.
+#[test]
+fn a_turn_behind_a_request_that_was_not_read_whole_is_the_rest_of_it() {
+    let unread = |opening, unread, how: How| {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(50_000).read();
+        scenario.connection.opened_with(opening);
+        scenario.respond(300).wait(200_000_000).request(5000).wait(200_000_000);
+        scenario.unread = unread;
+        scenario.by = Ender { how: how as u16, ..Ender::default() };
+        scenario.gone();
+        [closed(&scenario.connection).turn().turn(), scenario.requests().last().unwrap().turn().turn()]
+    };
+    assert_eq!(unread(Opening::Http, 47_000, How::Closed), [Turn::Rest; 2]);
+    assert_eq!(unread(Opening::TlsData, 47_000, How::Closed), [Turn::Rest; 2]);
+    // The request before was read whole, the process died, or the connection carries no HTTP.
+    for (opening, length, how) in [
+        (Opening::Http, 5000, How::Closed),
+        (Opening::Http, 47_000, How::Killed),
+        (Opening::Text, 47_000, How::Closed),
+    ] {
+        assert_eq!(unread(opening, length, how), [Turn::Request; 2], "{opening:?} {length} {how:?}");
+    }
 }

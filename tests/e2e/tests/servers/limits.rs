@@ -1,10 +1,11 @@
 //! Servers at their limits, and senders that stall.
 
-use anyhow::Result;
-use lab::client::Request;
+use anyhow::{Context, Result, bail, ensure};
+use lab::client::{Connection, Request};
 use lab::clock::sleep;
 use lab::server::{Kind, Options};
 use lab::tracer::Trace;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scene::{ADDRESS, Scene, ms, settle};
 
@@ -46,6 +47,88 @@ fn go_at_its_limit_of_open_files() -> Result<()> {
 #[test]
 fn the_jdk_at_its_limit_of_open_files() -> Result<()> {
     assert_files_named(&open_files(Kind::Jdk, 60)?, 60);
+    Ok(())
+}
+
+/// Requests on connections that the server accepts and closes at once, because it has no room for them: one that waits in
+/// the socket when the server accepts, and one that comes 20 ms later.
+fn closed_unread(scene: &Scene, held: &[Connection]) -> Result<Trace> {
+    let tracer = scene.trace(&[])?;
+    let mut lost = Vec::new();
+    for _ in 0..3 {
+        // A request that is there before the server wakes up.
+        let workers = scene.server.workers();
+        signal(&workers, Signal::STOP)?;
+        let mut early = scene.connect()?;
+        early.send(&Request::get("/"))?;
+        signal(&workers, Signal::CONT)?;
+        ensure!(!early.wait_closed()?, "closed with a FIN although the request was unread");
+        let mut late = scene.connect()?;
+        sleep(ms(20));
+        late.send(&Request::get("/"))?;
+        late.wait_closed()?;
+        lost.extend([early.local, late.local]);
+    }
+    sleep(ms(1300));
+    let trace = settle(tracer)?;
+    for told in &trace.rejections {
+        println!("{} x{} {:?} {} / {}", told.cause, told.count, told.open_files, told.explanation, told.advice);
+    }
+    let causes: Vec<_> = trace.causes().into_iter().collect();
+    assert_eq!(causes, [("reset_before_response", 6)], "{:#?}", trace.rejections);
+    for told in &trace.rejections {
+        assert!(told.peer.is_none_or(|peer| lost.contains(&peer)), "{told:#?}");
+        assert!(told.closed_unread && !told.never_accepted && told.closed_because.is_none(), "{told:#?}");
+        assert_eq!(told.ended_by.as_ref().map(|by| by.pid), scene.server.workers().first().copied(), "{told:#?}");
+        assert!(!told.advice.to_lowercase().contains("keep-alive"), "{told:#?}");
+    }
+    assert!(held.iter().all(|connection| !connection.is_closed()), "a connection that was there before was closed");
+    Ok(trace)
+}
+
+fn signal(processes: &[u32], signal: Signal) -> Result<()> {
+    for &process in processes {
+        let pid = Pid::from_raw(i32::try_from(process)?).context("no pid")?;
+        kill_process(pid, signal).context("cannot send a signal")?;
+    }
+    Ok(())
+}
+
+/// Connections with half a request each, which no server closes to make room, until the server accepts no more.
+fn fill(scene: &Scene) -> Result<Vec<Connection>> {
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut connection = scene.connect()?;
+        connection.send_raw(b"GET / HTTP/1.1\r\n")?;
+        sleep(ms(20));
+        if connection.is_closed() {
+            return Ok(held);
+        }
+        held.push(connection);
+    }
+    bail!("the server has no limit")
+}
+
+#[test]
+fn nginx_at_its_limit_of_connections() -> Result<()> {
+    let scene = Scene::with(Kind::Nginx, &Options::listen(ADDRESS).connections(16))?;
+    let held = fill(&scene)?;
+    let trace = closed_unread(&scene, &held)?;
+    for told in &trace.rejections {
+        assert!(told.advice.contains("worker_connections"), "{told:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn node_at_its_limit_of_open_files() -> Result<()> {
+    let scene = Scene::with(Kind::Node, &Options::listen(ADDRESS).open_files(40))?;
+    let held = fill(&scene)?;
+    let trace = closed_unread(&scene, &held)?;
+    for told in &trace.rejections {
+        assert!(told.open_files.is_some_and(|(open, most)| most == 40 && open + 2 >= most), "{told:#?}");
+        assert!(told.advice.contains("limit of open files"), "{told:#?}");
+    }
     Ok(())
 }
 

@@ -10,3 +10,4 @@ mod limits;
 mod protocols;
 mod scene;
 mod settings;
+mod waits;

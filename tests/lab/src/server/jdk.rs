@@ -20,6 +20,9 @@ public class Server {
         server.setExecutor(Executors.newFixedThreadPool(8));
         server.createContext("/", exchange -> {
             exchange.getRequestBody().readAllBytes();
+            if (exchange.getRequestURI().getPath().equals("/late")) {
+                try { Thread.sleep(1000); } catch (InterruptedException interrupted) { return; }
+            }
             exchange.sendResponseHeaders(200, 2);
             exchange.getResponseBody().write("ok".getBytes());
             exchange.close();

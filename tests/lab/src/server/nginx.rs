@@ -1,4 +1,4 @@
-//! nginx with two workers.
+//! nginx with two workers, or with one that may have few connections.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,12 @@ pub(super) fn launch(lab: &Lab, directory: &Path, options: &Options) -> Result<L
     let listen = if options.directives.contains("ssl_certificate ") { " ssl" } else { "" };
     let server = format!("listen {}{listen}; {ANSWER}", options.address);
     let command = command(lab, directory, options, &server)?;
-    Ok(Launch::new(command, Signal::QUIT).workers(2).reload(Signal::HUP))
+    Ok(Launch::new(command, Signal::QUIT).workers(workers(options)).reload(Signal::HUP))
+}
+
+/// How many workers: a limit of connections is that of one of them.
+fn workers(options: &Options) -> usize {
+    if options.connections.is_some() { 1 } else { 2 }
 }
 
 /// Answers everything with two bytes. `PUT` and `POST` go through a proxy, which reads the body first.
@@ -24,9 +29,11 @@ const ANSWER: &str = "location / { if ($request_method ~ ^(POST|PUT)$) { rewrite
 pub(super) fn command(lab: &Lab, directory: &Path, options: &Options, server: &str) -> Result<std::process::Command> {
     let prefix = directory.display();
     let mut text = format!(
-        "daemon off;\nuser root;\nworker_processes 2;\npid {prefix}/nginx.pid;\nerror_log stderr;\n\
-         events {{ worker_connections 1024; }}\nhttp {{\n    access_log off;\n    keepalive_timeout {}s;\n    \
+        "daemon off;\nuser root;\nworker_processes {};\npid {prefix}/nginx.pid;\nerror_log stderr;\n\
+         events {{ worker_connections {}; }}\nhttp {{\n    access_log off;\n    keepalive_timeout {}s;\n    \
          keepalive_requests 1000000;\n",
+        workers(options),
+        options.connections.unwrap_or(1024),
         options.keep_alive_s(),
     );
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {

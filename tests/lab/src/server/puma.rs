@@ -9,7 +9,7 @@ use super::{Launch, Options, program, write};
 use crate::process::Signal;
 use crate::topology::Lab;
 
-/// Beside the ordinary answer, one that never ends.
+/// Beside the ordinary answer, one after a second, and one that never ends.
 const APPLICATION: &str = r#"
 class Slow
   def each
@@ -21,6 +21,7 @@ end
 run lambda { |environment|
   next [200, { "Content-Length" => "100000" }, Slow.new] if environment["PATH_INFO"] == "/slow"
   environment["rack.input"].read
+  sleep 1 if environment["PATH_INFO"] == "/late"
   [200, { "Content-Length" => "2" }, ["ok"]]
 }
 "#;

@@ -36,12 +36,17 @@ def application(environ, start_response):
     return [b"ok"]
 "#;
 
+/// The ordinary answer, and one after a second.
 const ASGI: &str = r#"
+import asyncio
+
 async def application(scope, receive, send):
     if scope["type"] != "http":
         raise NotImplementedError
     while (await receive()).get("more_body"):
         pass
+    if scope["path"] == "/late":
+        await asyncio.sleep(1)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 "#;

@@ -34,6 +34,7 @@ if (role === "manager" && cluster.isPrimary) {
       return response.end("who", () => request.socket.destroy());
     }
     if (request.url === "/destroy") return request.socket.destroy();
+    if (request.url === "/late") return setTimeout(() => response.end("ok"), 1000);
     request.resume();
     request.on("end", () => response.end("ok"));
   });
