@@ -71,7 +71,7 @@ pub const SENT_ON: u32 = 1 << 16;
 /// The peer had [`SENT_ON`] in the turn before the current one, or the application closed with part of the turn before unread: the
 /// current one may be the rest of it.
 pub const CONTINUES: u32 = 1 << 17;
-/// On TLS, the peer has [`SENT_ON`] in some turn after the handshake, as the peers of HTTP/2 do.
+/// On TLS, the peer has [`SENT_ON`] in some turn after the handshake, or sent a ping, as the peers of HTTP/2 do.
 pub const OVERLAPPED: u32 = 1 << 18;
 /// Where the set of [`Opening`]s that were seen begins in the flags: one bit per class, that of number 1 at bit 19.
 pub const OPENINGS_SHIFT: u32 = 18;

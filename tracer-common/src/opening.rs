@@ -22,7 +22,7 @@ pub enum Opening {
     Http = 5,
     /// Other printable text, such as a command of Redis or a body.
     Text = 6,
-    /// A WebSocket frame of a client.
+    /// A WebSocket frame of a client, or the preface of HTTP/2 in the clear: frames follow, not requests in turn.
     WebSocket = 7,
     /// Anything else.
     Binary = 8,
@@ -63,10 +63,10 @@ impl Opening {
             Self::Bodiless
         } else if is_method(bytes) {
             Self::Http
-        } else if is_text(kind) && is_text(major) && is_text(minor) && !is_preface(bytes) {
-            Self::Text
-        } else if is_frame(kind, major) {
+        } else if is_frame(kind, major) || is_preface(bytes) {
             Self::WebSocket
+        } else if is_text(kind) && is_text(major) && is_text(minor) {
+            Self::Text
         } else {
             Self::Binary
         }
@@ -128,7 +128,7 @@ const fn is_method(bytes: [u8; 3]) -> bool {
     found
 }
 
-/// HTTP/2 in the clear begins with `PRI * HTTP/2.0`: frames follow, not requests in turn.
+/// HTTP/2 in the clear begins with `PRI * HTTP/2.0` (RFC 9113, section 3.4).
 #[inline(always)]
 const fn is_preface(bytes: [u8; 3]) -> bool {
     word(bytes) == word(*b"PRI")
@@ -164,7 +164,7 @@ mod tests {
             (b"{\"a", Text),
             (b"get", Text),
             // The preface of HTTP/2.
-            (b"PRI", Binary),
+            (b"PRI", WebSocket),
             // Text, close.
             (&[0x81, 0x85, 0x12], WebSocket),
             (&[0x88, 0x82, 0], WebSocket),

@@ -20,7 +20,7 @@ const PYTHON: [&str; 3] = ["hypercorn==0.17.3", "uvicorn==0.34.0", "waitress==3.
 const DEMO: [&str; 4] = ["iproute2", "nftables", "haproxy", "nginx-light"];
 
 /// Debian packages of tests and benchmarks, beside those.
-const PACKAGES: [&str; 22] = [
+const PACKAGES: [&str; 24] = [
     // The lab: another firewall, servers, load, independent clocks and views.
     "iptables",
     "nodejs",
@@ -35,6 +35,9 @@ const PACKAGES: [&str; 22] = [
     "python3-venv",
     "redis-server",
     "wrk",
+    // Clients that speak HTTP/2.
+    "curl",
+    "nghttp2-client",
     "tcpdump",
     "bpftool",
     // Beside tracer in benchmarks.

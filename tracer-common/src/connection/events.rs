@@ -22,6 +22,9 @@ const INTERIM: u64 = 25;
 const SWITCHING: core::ops::Range<u64> = 129..401;
 /// The shortest request for that switch, in bytes: RFC 6455 requires five header fields.
 const UPGRADE: u64 = 140;
+/// The lengths of an encrypted ping of HTTP/2 and of its answer: a frame of 17 bytes (RFC 9113, section 6.7), and what TLS 1.3 and the
+/// ciphers of TLS 1.2 that are in use add to it. No response of HTTP/1 is as short.
+const PINGS: [u64; 3] = [39, 46, 38];
 /// What comes within this many nanoseconds of the response before it may have been on its way before that response.
 const BEHIND_NS: u64 = 100_000_000;
 /// The set of openings of a connection that has carried HTTP/1 and has not been upgraded.
@@ -540,11 +543,21 @@ impl Connection {
 
     #[inline(always)]
     fn report(&self, why: Report, now: u64, report: &impl Fn(&Self, Report, u64)) {
+        if self.is_ping() {
+            self.flags.insert(OVERLAPPED);
+        }
         if !self.flags.has(MIDWAY) {
             report(self, why, now);
         }
         self.request.reports.add(1);
         self.flags.remove(CHANGED | REOPENED);
+    }
+
+    /// Whether the current turn is a ping of HTTP/2 in TLS, and its answer.
+    #[inline(always)]
+    fn is_ping(&self) -> bool {
+        let (bytes_in, bytes_out) = (self.request.bytes_in.get(), self.request.bytes_out.get());
+        bytes_in == bytes_out && PINGS.contains(&bytes_in) && self.flags.has(TLS_OPENINGS)
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 use crate::scenario::{STEP, Scenario};
 use tracer_common::{
     connection::{
-        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, PEEKED, RESET_ARRIVED, RESET_BY_HOST, RESET_BY_PEER,
-        SENT_ON, Segment, TIMED_OUT_AT_LAST, Tcp, Times,
+        CLOSED_BY_APPLICATION, CONTINUES, Connection, ENDED_UNANSWERED, PEEKED, RESET_ARRIVED, RESET_BY_HOST,
+        RESET_BY_PEER, SENT_ON, Segment, TIMED_OUT_AT_LAST, Tcp, Times,
     },
     opening::Opening,
     record::{ConnectionRecord, Kind},

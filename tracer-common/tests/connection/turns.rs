@@ -4,6 +4,7 @@ use crate::{ends::closed, scenario::Scenario};
 use tracer_common::{
     connection::{ASKED, BEHIND, BODY, OPENING_SHIFT},
     opening::Opening,
+    record::RequestRecord,
     rejection::{Ender, How},
     turn::{Marks, Turn},
 };
@@ -161,11 +162,39 @@ fn a_turn_behind_a_request_that_was_not_read_whole_is_the_rest_of_it() {
     assert_eq!(unread(Opening::Http, 47_000, How::Closed), [Turn::Rest; 2]);
     assert_eq!(unread(Opening::TlsData, 47_000, How::Closed), [Turn::Rest; 2]);
     // The request before was read whole, the process died, or the connection carries no HTTP.
-    for (opening, length, how) in [
-        (Opening::Http, 5000, How::Closed),
-        (Opening::Http, 47_000, How::Killed),
-        (Opening::Text, 47_000, How::Closed),
-    ] {
+    for (opening, length, how) in
+        [(Opening::Http, 5000, How::Closed), (Opening::Http, 47_000, How::Killed), (Opening::Text, 47_000, How::Closed)]
+    {
         assert_eq!(unread(opening, length, how), [Turn::Request; 2], "{opening:?} {length} {how:?}");
     }
+}
+
+/// A ping of HTTP/2 shows what the connection carries, and so does its preface in the clear.
+#[test]
+fn turns_of_http_2_are_messages() {
+    let turns = |opening, exchange: u32| {
+        let mut scenario = Scenario::new();
+        scenario.handshake().request(500).read();
+        scenario.connection.opened_with(opening);
+        scenario.respond(1000);
+        for length in [exchange, 300] {
+            scenario.request(length).read();
+            scenario.connection.opened_with(if opening == Opening::WebSocket { Opening::Binary } else { opening });
+            scenario.respond(exchange);
+        }
+        scenario.gone();
+        let requests = scenario.requests();
+        requests
+            .iter()
+            .filter(|it| it.flags & RequestRecord::FINAL != 0 || it.revision == 0)
+            .map(|it| it.turn().turn())
+            .collect::<Vec<_>>()
+    };
+    use Turn::{Message, Request};
+    for length in [39, 46, 38] {
+        assert_eq!(turns(Opening::TlsData, length), [Request, Message, Message], "{length}");
+        assert_eq!(turns(Opening::Text, length), [Request; 3], "{length}");
+    }
+    assert_eq!(turns(Opening::TlsData, 40), [Request; 3]);
+    assert_eq!(turns(Opening::WebSocket, 17), [Request, Message, Message]);
 }

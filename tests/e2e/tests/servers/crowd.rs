@@ -68,7 +68,10 @@ fn client<'a>(scene: &'a Scene, number: u64, over: &'a AtomicBool) -> impl FnOnc
                     Err(error) => return Err(error),
                 },
             };
-            match connection.request_or_lose(&Request::get("/")).with_context(|| format!("{:?}", scene.server.kind()))? {
+            match connection
+                .request_or_lose(&Request::get("/"))
+                .with_context(|| format!("{:?}", scene.server.kind()))?
+            {
                 Fate::Answered(reply) => {
                     seen.answered += 1;
                     open = Some(connection).filter(|_| !reply.closed);

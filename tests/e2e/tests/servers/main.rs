@@ -6,6 +6,7 @@ mod deaths;
 mod deploys;
 mod early;
 mod healthy;
+mod http2;
 mod limits;
 mod protocols;
 mod scene;

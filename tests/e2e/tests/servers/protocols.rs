@@ -44,7 +44,7 @@ for end in ("alert", None, "early alert"):
 "#;
 
 /// nginx with TLS, and with more of its configuration.
-fn with_tls(directives: &str) -> Result<Scene> {
+pub fn with_tls(directives: &str) -> Result<Scene> {
     let lab = Lab::new()?;
     let file = |name: &str| lab.directory().join(name).display().to_string();
     let (key, certificate) = (file("key.pem"), file("certificate.pem"));
