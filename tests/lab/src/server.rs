@@ -24,6 +24,8 @@ mod puma;
 mod python;
 mod redis;
 
+pub use python::interpreter;
+
 /// How long a server may take until it listens: the JDK and Go compile first.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a graceful stop may take: some servers look every few seconds whether they may end.

@@ -172,6 +172,7 @@ fn a_turn_behind_a_request_that_was_not_read_whole_is_the_rest_of_it() {
 /// A ping of HTTP/2 shows what the connection carries, and so does its preface in the clear.
 #[test]
 fn turns_of_http_2_are_messages() {
+    use Turn::{Message, Request};
     let turns = |opening, exchange: u32| {
         let mut scenario = Scenario::new();
         scenario.handshake().request(500).read();
@@ -190,7 +191,6 @@ fn turns_of_http_2_are_messages() {
             .map(|it| it.turn().turn())
             .collect::<Vec<_>>()
     };
-    use Turn::{Message, Request};
     for length in [39, 46, 38] {
         assert_eq!(turns(Opening::TlsData, length), [Request, Message, Message], "{length}");
         assert_eq!(turns(Opening::Text, length), [Request; 3], "{length}");

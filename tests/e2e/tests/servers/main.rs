@@ -11,4 +11,5 @@ mod limits;
 mod protocols;
 mod scene;
 mod settings;
+mod streams;
 mod waits;

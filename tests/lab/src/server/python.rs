@@ -1,6 +1,6 @@
 //! The servers of Python: gunicorn from Debian, the others in the environment that `cargo xtask setup` makes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -36,19 +36,43 @@ def application(environ, start_response):
     return [b"ok"]
 "#;
 
-/// The ordinary answer, and one after a second.
+/// The ordinary answer, one after a second, server-sent events twice a second (`/events?COUNT`), and WebSockets: to `/up` messages go
+/// one way, and from `/down` the other way, ten a second for two seconds.
 const ASGI: &str = r#"
 import asyncio
 
 async def application(scope, receive, send):
+    if scope["type"] == "websocket":
+        return await socket(scope, receive, send)
     if scope["type"] != "http":
         raise NotImplementedError
     while (await receive()).get("more_body"):
         pass
+    if scope["path"] == "/events":
+        return await events(int(scope["query_string"]), send)
     if scope["path"] == "/late":
         await asyncio.sleep(1)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
+
+async def events(count, send):
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for number in range(count):
+        await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+        await asyncio.sleep(.5)
+    await send({"type": "http.response.body", "body": b""})
+
+async def socket(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    if scope["path"] == "/down":
+        for number in range(20):
+            await send({"type": "websocket.send", "text": f"message {number}"})
+            await asyncio.sleep(.1)
+        return await send({"type": "websocket.close"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
 "#;
 
 pub(super) fn gunicorn(lab: &Lab, directory: &Path, options: &Options, worker: &str) -> Result<Launch> {
@@ -89,6 +113,12 @@ pub(super) fn waitress(lab: &Lab, directory: &Path, options: &Options) -> Result
     command.args(&options.arguments).arg("lab:application").current_dir(directory).env("PYTHONPATH", directory);
     // It knows no other signal: SIGTERM ends it without a word.
     Ok(Launch::new(command, Signal::INT))
+}
+
+/// The interpreter of the environment that `cargo xtask setup` makes: it has `wsproto` and `h2`, which hypercorn needs.
+#[must_use]
+pub fn interpreter() -> PathBuf {
+    kept("python").join("bin/python")
 }
 
 fn installed(lab: &Lab, name: &str) -> Result<Command> {

@@ -35,6 +35,17 @@ if (role === "manager" && cluster.isPrimary) {
     }
     if (request.url === "/destroy") return request.socket.destroy();
     if (request.url === "/late") return setTimeout(() => response.end("ok"), 1000);
+    if (request.url.startsWith("/events?")) {
+      // Server-sent events, twice a second.
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      let left = Number(request.url.split("?")[1]);
+      const timer = setInterval(() => {
+        if (left-- > 0) return response.write(`data: ${left}\n\n`);
+        clearInterval(timer);
+        response.end();
+      }, 500);
+      return response.on("close", () => clearInterval(timer));
+    }
     request.resume();
     request.on("end", () => response.end("ok"));
   });
