@@ -82,9 +82,10 @@ fn upload_in_halves(kind: Kind, path: &str) -> Result<Trace> {
     let tracer = scene.trace(&[])?;
     let mut connection = scene.connect()?;
     let head = format!("POST {path} HTTP/1.1\r\nHost: target.internal\r\nContent-Length: 100000\r\n\r\n");
-    connection.send_raw(&[head.as_bytes(), &[b'x'; 50_000]].concat())?;
+    let half = vec![b'x'; 50_000];
+    connection.send_raw(&[head.as_bytes(), &half].concat())?;
     let response = connection.receive(&Request::get(path), Sent::default());
-    if response.is_ok() && connection.send_raw(&[b'x'; 50_000]).is_ok() {
+    if response.is_ok() && connection.send_raw(&half).is_ok() {
         sleep(ms(400));
     }
     drop(connection);

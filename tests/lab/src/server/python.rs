@@ -36,7 +36,7 @@ def application(environ, start_response):
     return [b"ok"]
 "#;
 
-/// The ordinary answer, one after a second, server-sent events twice a second (`/events?COUNT`), and WebSockets: to `/up` messages go
+/// The ordinary answer, one after a second, server-sent events twice a second (`/events?COUNT`), and `WebSocket`s: to `/up` messages go
 /// one way, and from `/down` the other way, ten a second for two seconds.
 const ASGI: &str = r#"
 import asyncio
