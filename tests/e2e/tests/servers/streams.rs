@@ -59,7 +59,8 @@ fn node_sends_events_for_long() -> Result<()> {
     long(Kind::Node)
 }
 
-/// A WebSocket: address, port, path. Sends 15 messages, and a ping between, to `/up`; else only reads.
+/// A WebSocket: address, port, path. Sends 15 messages, and a ping between, to `/up`; else reads 20 messages and closes, unless
+/// the server does.
 const WEB_SOCKET: &str = r#"
 import socket, sys, time
 from wsproto import ConnectionType, WSConnection
@@ -89,13 +90,16 @@ if path == "/up":
         pass
 else:
     got = sum(isinstance(event, TextMessage) for event in events)
+    while got < 20:
+        got += sum(isinstance(event, TextMessage) for event in receive())
+    if path == "/down":
+        connection.sendall(client.send(CloseConnection(code=1000)))
     while True:
-        events = receive()
-        got += sum(isinstance(event, TextMessage) for event in events)
-        if any(isinstance(event, CloseConnection) for event in events):
-            connection.sendall(client.send(events[-1].response()))
+        closes = [event for event in receive() if isinstance(event, CloseConnection)]
+        if closes:
             break
-    assert got == 20, got
+    if path == "/down/close":
+        connection.sendall(client.send(closes[0].response()))
 connection.close()
 "#;
 
@@ -128,8 +132,8 @@ fn upwards(kind: Kind) -> Result<()> {
 }
 
 /// The server's messages are the response that goes on.
-fn downwards(kind: Kind) -> Result<()> {
-    let trace = web_socket(kind, "/down")?;
+fn downwards(kind: Kind, path: &str) -> Result<()> {
+    let trace = web_socket(kind, path)?;
     let download = trace.requests[0].stages_ns.download;
     assert!(download.is_some_and(|it| it > 1_500_000_000), "{:#?}", trace.requests);
     Ok(())
@@ -147,10 +151,20 @@ fn messages_go_to_hypercorn() -> Result<()> {
 
 #[test]
 fn messages_come_from_uvicorn() -> Result<()> {
-    downwards(Kind::Uvicorn)
+    downwards(Kind::Uvicorn, "/down")
 }
 
 #[test]
 fn messages_come_from_hypercorn() -> Result<()> {
-    downwards(Kind::Hypercorn)
+    downwards(Kind::Hypercorn, "/down")
+}
+
+/// The first frame of the client is its answer to the server's close, and comes after the server has closed the socket.
+#[test]
+#[ignore = "the frame that answers the close is taken for a request that met it, because no frame was seen before"]
+fn messages_come_and_the_server_closes() -> Result<()> {
+    for kind in [Kind::Uvicorn, Kind::Hypercorn] {
+        downwards(kind, "/down/close")?;
+    }
+    Ok(())
 }

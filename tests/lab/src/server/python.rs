@@ -37,7 +37,7 @@ def application(environ, start_response):
 "#;
 
 /// The ordinary answer, one after a second, server-sent events twice a second (`/events?COUNT`), and `WebSocket`s: to `/up` messages go
-/// one way, and from `/down` the other way, ten a second for two seconds.
+/// one way, and from `/down` the other way, ten per second. `/down/close` closes after two seconds.
 const ASGI: &str = r#"
 import asyncio
 
@@ -66,8 +66,8 @@ async def events(count, send):
 async def socket(scope, receive, send):
     await receive()
     await send({"type": "websocket.accept"})
-    if scope["path"] == "/down":
-        for number in range(20):
+    if scope["path"].startswith("/down"):
+        for number in range(20 if scope["path"] == "/down/close" else 40):
             await send({"type": "websocket.send", "text": f"message {number}"})
             await asyncio.sleep(.1)
         return await send({"type": "websocket.close"})
