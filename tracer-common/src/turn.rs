@@ -13,6 +13,8 @@
 //! | the peer's FIN or reset came right behind the first byte | the state machine |
 //! | the turn began right behind the response before it, or behind one as short as `100 Continue` | the state machine |
 //! | nobody had read it when the connection was ended, soon after it began | the state machine |
+//! | the application closed with part of the turn before it unread | the socket |
+//! | a turn as long as a ping of HTTP/2 in TLS, and its answer as long, on the connection so far | sequence numbers |
 //! | time from the first packet of the response to the last one, and how often it was reported | the state machine |
 
 use crate::{

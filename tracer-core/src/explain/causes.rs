@@ -238,9 +238,9 @@ pub static CAUSES: [Entry; 26] = [
             the load balancer's {idle_timeout}|{?no_keep_alive}see whether it stopped then, or limits the requests of a \
             connection|see whether it stopped then, or closes idle connections by itself].",
         alb: &["502"],
-        advice: "[{?died}Find out why the process ended: {kernel_log}, and the application's log at that time; if it was a deploy, \
-            deregister the target first and wait for the deregistration delay|{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
-            `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?stops}Before \
+        advice: "[{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
+            `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?died}Find out why the process ended: {kernel_log}, and the application's log at that time; if it was a deploy, \
+            deregister the target first and wait for the deregistration delay|{?stops}Before \
             the server stops, deregister the target and wait for the deregistration delay (Kubernetes: a `preStop` \
             sleep), or answer with `Connection: close` for that long (lame duck)|{?keep_alive_time}Set {keep_alive} \
             above the load balancer's idle timeout ({idle_timeout}): {longer}|{?keep_alive_time}Set {keep_alive} above the load \
@@ -349,8 +349,8 @@ pub static CAUSES: [Entry; 26] = [
             ({idle_timeout})|look at where such requests spend their time].",
         alb: &["460", "504"],
         advice: "[{?timed_out}Answer within the load balancer's idle timeout ({idle_timeout}), or raise it \
-            (idle_timeout.timeout_seconds)|Answer sooner: the peer did not wait]; `tracer watch --min 1s` shows the \
-            stage that takes the time.",
+            (idle_timeout.timeout_seconds)|Answer sooner: the peer did not wait]; `tracer watch` shows the stage that \
+            takes the time.",
     },
     Entry {
         cause: Cause::ApplicationNotReading,

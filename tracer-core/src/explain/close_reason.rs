@@ -6,11 +6,17 @@ use crate::model::{
     rejection::{CloseReason, Facts, Setting},
 };
 
+/// SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+const REQUESTS_TO_END: [&str; 4] = ["1", "2", "3", "15"];
+
 /// Notes why the connection was closed, and returns that.
 pub fn of_close(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Application>) -> Option<CloseReason> {
     let has_died = facts.ended_by.as_ref().is_some_and(|by| by.how.as_deref().is_some_and(|how| how != "closed"));
     let stop = stop(facts, witnesses, answer);
     let reason = match witnesses.reason {
+        _ if has_died && was_asked_to_end(facts) && is_served_by_others(facts, answer) => {
+            Some(CloseReason::WorkerEnded)
+        }
         _ if has_died => Some(CloseReason::ProcessEnded),
         _ if stop.is_some() => stop,
         // If nothing listens there any more, the whole server ended within that second, perhaps for another reason.
@@ -24,6 +30,18 @@ pub fn of_close(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Applic
     facts.same_idle = (witnesses.same_idle != 0).then_some(witnesses.same_idle);
     facts.outlived_ns = witnesses.outlived;
     reason
+}
+
+/// Whether the process was killed by a signal that asks a process to end, as masters do with their workers at a reload.
+fn was_asked_to_end(facts: &Facts) -> bool {
+    let how = facts.ended_by.as_ref().and_then(|by| by.how.as_deref());
+    how.and_then(|how| how.strip_prefix("killed by signal ")).is_some_and(|signal| REQUESTS_TO_END.contains(&signal))
+}
+
+/// Whether another process has listened there for longer, and still does.
+fn is_served_by_others(facts: &Facts, answer: Option<&Application>) -> bool {
+    let pid = facts.ended_by.as_ref().map_or(0, |by| by.pid);
+    answer.is_some_and(|it| it.elders.iter().any(|&elder| elder != pid))
 }
 
 /// Whether the connection closed long before the keep-alive time that the server's configuration shows.
@@ -56,7 +74,10 @@ pub fn of_request(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Appl
     if has_died || facts.never_accepted {
         return;
     }
-    if let Some(stop) = stop(facts, witnesses, answer) {
+    // A worker that is gone a moment later, while the port is still served, has ended with its connections.
+    let has_ended = answer.is_some_and(|it| !it.is_alive && it.listens);
+    let worker = (has_ended && facts.ended_by.is_some()).then_some(CloseReason::WorkerEnded);
+    if let Some(stop) = stop(facts, witnesses, answer).or(worker) {
         facts.closed_because = Some(stop);
         facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
     }

@@ -195,6 +195,8 @@ pub enum Late {
 
 /// What cannot be more than a close alert or a frame of control data, if it is encrypted, in bytes.
 const CONTROL: u32 = 100;
+/// A control frame of WebSocket from a client is no longer, in bytes: a head of six and 125 of content (RFC 6455, section 5.5).
+const CONTROL_FRAME: u32 = 131;
 /// A record of a TLS handshake that asks for nothing, such as a change of ciphers, is shorter, in bytes.
 const HANDSHAKE: u32 = 40;
 /// A response and the close right behind it, in nanoseconds: the response said `Connection: close`, most likely.
@@ -214,7 +216,8 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
     if ended.requests == 0 && ended.flags & ADOPTED == 0 {
         return Late::FirstRequest;
     }
-    let is_body = marks.has_seen(Opening::Http) && matches!(opening, Opening::Text | Opening::Binary);
+    let is_body =
+        marks.has_seen(Opening::Http) && matches!(opening, Opening::Text | Opening::Binary | Opening::WebSocket);
     if is_body || has_part_only(record, marks) {
         return Late::Upload(Observed);
     }
@@ -243,6 +246,8 @@ fn asks_for_nothing(record: &RejectionRecord, marks: Marks, opening: Opening, ha
         // A request in the clear says so itself.
         Opening::Http => false,
         _ if marks.has_seen(Opening::WebSocket) => true,
+        // Each request of HTTP/1 begins with a method. The peer may have been upgraded and send its first frame.
+        Opening::WebSocket if marks.has_seen(Opening::Http) => record.payload <= CONTROL_FRAME,
         Opening::TlsAlert => true,
         Opening::TlsHandshake | Opening::TlsCiphers => is_short && has_fin || record.payload < HANDSHAKE,
         // Only TLS 1.3 has alerts that look like data.

@@ -240,6 +240,7 @@ pub static SERVERS: &[Server] = &[
         backlog: "the backlog of node's server.listen()",
         limits: "node server.maxConnections, or open files",
         body: "node server.requestTimeout",
+        recycle: "A process manager that restarts workers one by one does the same",
         longer: Some("server.keepAliveTimeout = {ms}; server.headersTimeout = {more_ms}"),
         ..UNKNOWN
     },

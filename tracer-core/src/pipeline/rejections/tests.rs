@@ -221,6 +221,25 @@ fn a_process_that_has_died_needs_no_other_reason() {
     assert_eq!(rejections.ready()[0].facts.closed_because, Some(CloseReason::ProcessEnded));
 }
 
+/// A master asks a worker to end, and others go on: a reload. A crash, or the only process of a port, is none.
+#[test]
+fn a_worker_that_was_told_to_end_is_no_crash() {
+    let reason = |how, signal, elders: &[u32]| {
+        let mut rejections = Rejections::default();
+        let mut data = late(7);
+        data.ended.by = nginx(how, signal);
+        rejections.event(&data, HostFacts::default());
+        rejections.tick(NOW + HOLD);
+        rejections.answer(7, Application { is_alive: false, elders: elders.to_vec(), ..runs() });
+        tick(&mut rejections, NOW + HOLD)[0].facts.closed_because
+    };
+    assert_eq!(reason(How::Killed, 15, &[76]), Some(CloseReason::WorkerEnded));
+    assert_eq!(reason(How::Killed, 15, &[]), Some(CloseReason::ProcessEnded));
+    for (how, signal) in [(How::Killed, 9), (How::Killed, 11), (How::Exited, 0), (How::OutOfMemory, 9)] {
+        assert_eq!(reason(how, signal, &[76]), Some(CloseReason::ProcessEnded), "{how:?} {signal}");
+    }
+}
+
 #[test]
 fn the_answer_names_server_and_setting() {
     let setting = Setting {
@@ -479,8 +498,7 @@ fn what_is_lost_with_its_connection_is_decided_with_the_answer() {
         let found = tick(&mut rejections, ask_at);
         assert_eq!(causes(&found), [(cause, 1)]);
         assert_eq!((found[0].connection, found[0].sequence), (Some(7), Some(2)));
-        let reason = (cause == Cause::KeepaliveRace).then_some(CloseReason::WorkerEnded);
-        assert_eq!(found[0].facts.closed_because, reason, "{cause:?}");
+        assert_eq!(found[0].facts.closed_because, Some(CloseReason::WorkerEnded), "{cause:?}");
     }
     // A peer that gave up is no question for this host.
     let mut rejections = Rejections::default();
