@@ -387,6 +387,9 @@ fn alerts_and_frames_ask_for_nothing() {
         }
         // The peer's first frame after an upgrade of which only the host has sent something.
         assert_eq!(of_late(&late(WebSocket, 8, http()), has_fin), Late::Harmless);
+        assert_eq!(of_late(&late(Unknown, 8, http()), has_fin), Late::Harmless, "shorter than any request");
+        assert_eq!(of_late(&late(Unknown, 18, http()), has_fin), Late::Request(Observed));
+        assert_eq!(of_late(&late(Unknown, 8, http() | SENT_ON), has_fin), Late::Upload(Inferred));
         assert_eq!(
             of_late(&late(WebSocket, 400, http()), has_fin),
             Late::Upload(Observed),
