@@ -74,6 +74,8 @@ impl RequestRecord {
     pub const ABANDONED: u32 = 32;
     /// The application had closed the connection, with nothing unread, when the record was made.
     pub const CLOSED: u32 = 64;
+    /// Something else than a system call of the application may read: that nobody was seen to read says nothing.
+    pub const READ_UNSEEN: u32 = 128;
     /// From this bit on: the port that the peer asked for, if this host maps it to another one (DNAT, REDIRECT).
     const ASKED_SHIFT: u32 = 16;
 

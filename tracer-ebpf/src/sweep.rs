@@ -54,6 +54,9 @@ pub extern "C" fn sweep(context: *const Context) -> i32 {
                     record.flags |= RequestRecord::ACCEPT_UNSEEN;
                 }
             }
+            if tcp.is_read_by_kernel() {
+                record.flags |= RequestRecord::READ_UNSEEN;
+            }
             bpf_seq_write((*(*context).meta).seq.cast(), (&raw const record).cast(), size_of::<RequestRecord>() as u32);
         }
     }

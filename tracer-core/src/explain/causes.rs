@@ -377,10 +377,11 @@ pub static CAUSES: [Entry; 26] = [
             request waits to be accepted|{?never_read}{process} has not read \
             a request|{?never_read}The application has not read a request|{process} has read a request but not \
             answered it|A request has not been answered][ for {waited}, longer than the load balancer's idle timeout \
-            ({idle_timeout})| for longer than the load balancer's idle timeout][{?inferred} (inferred: it may also be a \
-            message that needs no answer)|{?never_accepted} (in the accept queue: {queue_length} of {queue_limit}; the process has \
-            {threads})|{?never_accepted} (in the accept queue: {queue_length} of {queue_limit})|{?never_read} (the process has \
-            {threads})].",
+            ({idle_timeout})| for longer than the load balancer's idle timeout][{?reads_unseen}; whether and by whom it was \
+            read is not told apart, because Multipath TCP, kernel TLS or a sockmap reads for the application][{?inferred} \
+            (inferred: it may also be a message that needs no answer)|{?never_accepted} (in the accept queue: {queue_length} of \
+            {queue_limit}; the process has {threads})|{?never_accepted} (in the accept queue: {queue_length} of \
+            {queue_limit})|{?never_read} (the process has {threads})].",
         verdict: "waited[ {waited}] for a response[{?never_accepted}, not even accepted|{?never_read}, not even read|, \
             read by {process}]; [{?never_read}raise workers|look at what it waits for].",
         alb: &["504"],

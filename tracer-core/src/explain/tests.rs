@@ -84,6 +84,7 @@ fn full(cause: Cause) -> Rejection {
         closed_unread: false,
         never_accepted: false,
         never_read: false,
+        reads_unseen: false,
         rule: Some(rule()),
         candidates: Vec::new(),
         conntrack: Some((65_536, 65_536)),

@@ -171,6 +171,7 @@ pub const VALUES: &[Value] = &[
     value("half_closed", |it| it.when(it.facts().half_closed)),
     value("never_accepted", |it| it.when(it.facts().never_accepted)),
     value("never_read", |it| it.when(it.facts().never_read)),
+    value("reads_unseen", |it| it.when(it.facts().reads_unseen)),
     value("closed_unread", |it| it.when(it.facts().closed_unread)),
     // The load balancer's idle timeout; whether the request waited for so long.
     value("idle_timeout", |it| Some(limit(it.limits.idle_timeout))),

@@ -240,6 +240,9 @@ pub struct Facts {
     /// The application never read the request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub never_read: bool,
+    /// Nobody was seen to read the request, where no hook sees all reads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reads_unseen: bool,
     /// The firewall rule that it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,

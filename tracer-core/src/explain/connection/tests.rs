@@ -2,7 +2,7 @@
 
 use super::{may_have_gone_wrong, nothing_arrived, of_closed, of_ended, of_listener, of_request, of_waiting};
 use crate::{
-    explain::{Limits, ending::of_connection, entry, tests::process},
+    explain::{Limits, ending::of_connection, entry, explain, tests::process},
     model::rejection::{
         Cause,
         Evidence::{self, Inferred, NotSeen, Observed},
@@ -244,6 +244,24 @@ fn a_request_that_nobody_read_or_accepted_says_so() {
     }
 }
 
+/// Multipath TCP, kernel TLS and sockmaps: the application may have read the request at once.
+#[test]
+fn where_no_hook_sees_reads_nobody_is_said_not_to_read() {
+    let mut record =
+        RequestRecord { flags: RequestRecord::READ_UNSEEN, reported: 200 * S, accepted: 14 * S, ..unanswered() };
+    let text = |record: &RequestRecord| explain(&of_waiting(record, Limits::default())[0], Limits::default());
+    let reads = |record: &RequestRecord| of_waiting(record, Limits::default())[0].facts.reads_unseen;
+    assert!(!reads(&record), "it was seen");
+    (record.moments.first_read, record.moments.last_read, record.process) = (0, 0, Process::default());
+    let explained = text(&record);
+    assert!(reads(&record) && !of_waiting(&record, Limits::default())[0].facts.never_read);
+    assert!(
+        explained.text.contains("A request has not been answered") && explained.text.contains("not told apart"),
+        "{explained:?}"
+    );
+    assert!(!explained.advice.contains("read sooner"), "{explained:?}");
+}
+
 #[test]
 fn a_response_that_is_sent_again_and_again_is_not_acknowledged() {
     let mut record = RequestRecord { flags: 0, retransmits: 6, ..request(S, [0; 7]) };
@@ -319,6 +337,6 @@ fn nothing_is_not_seen() {
     let found = nothing_arrived("[::]:8080".parse().unwrap(), 7, (S, 31 * S), Vec::new());
     assert_eq!((found.cause, found.evidence, found.netns), (Cause::NothingArrived, NotSeen, 7));
     assert_eq!((found.first, found.last, found.facts.waited_ns), (S, 31 * S, Some(30 * S)));
-    let text = crate::explain::explain(&found, Limits::default()).text;
+    let text = explain(&found, Limits::default()).text;
     assert_eq!(text, "Nothing arrived here for :8080 in 30.0s: no SYN, no request, no connection.");
 }
