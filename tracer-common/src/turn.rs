@@ -126,6 +126,8 @@ const CONTROL: u64 = 100;
 /// An encrypted close alert of TLS 1.3, in bytes: a head of five, two of content, one that says that it is an alert, and a
 /// check of sixteen (RFC 8446, section 5.2). No request and no frame of HTTP/2 or WebSocket has two bytes of content only.
 pub const ALERT: u64 = 24;
+/// `GET / HTTP/1.0` and two line ends: no request of HTTP/1 is shorter, in bytes.
+pub const SHORTEST_REQUEST: u64 = 18;
 /// Uploads come in full segments, requests seldom do, in bytes.
 const FULL_SEGMENT: u64 = 1400;
 /// A response that takes so long and comes in pieces is a stream, in nanoseconds.
@@ -184,11 +186,17 @@ impl Facts {
             Turn::Farewell
         } else if self.marks.has(CONTINUES) || self.is_given_up() {
             Turn::Rest
-        } else if self.marks.has(OVERLAPPED) {
+        } else if self.marks.has(OVERLAPPED) || self.is_too_short_for_http() {
             Turn::Message
         } else {
             Turn::Request
         }
+    }
+
+    /// Whether the connection has carried HTTP/1 in the clear, and the turn is shorter than any request of that: the first frame
+    /// behind an upgrade of which only the host has sent something.
+    const fn is_too_short_for_http(&self) -> bool {
+        self.marks.has_seen(Opening::Http) && !self.marks.is_tls() && self.bytes_in < SHORTEST_REQUEST
     }
 
     /// Whether the peer sent at length right behind a response, and the connection ended before anybody had read that. The peer
@@ -237,7 +245,7 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALERT, CONTROL, FULL_SEGMENT, Facts, Marks, STREAM, Turn};
+    use super::{ALERT, CONTROL, FULL_SEGMENT, Facts, Marks, SHORTEST_REQUEST, STREAM, Turn};
     use crate::{
         connection::{ASKED, BEHIND, BODY, CONTINUES, OPENING_SHIFT, OPENINGS, OPENINGS_SHIFT, OVERLAPPED},
         opening::Opening::{self, Binary, Http, Text, TlsAlert, TlsCiphers, TlsData, TlsHandshake, Unknown, WebSocket},
@@ -281,6 +289,8 @@ mod tests {
             // Nobody has read it: it may well be the next request.
             (&[Http], Unknown, 0, 400, false, false, Request),
             (&[Http], Unknown, 0, 40, false, true, Request),
+            (&[Http], Unknown, 0, 18, false, false, Request),
+            (&[Http], Unknown, 0, 8, false, false, Message),
             // Upgraded.
             (&[Http], WebSocket, 0, 12, false, false, Message),
             (&[Http], WebSocket, 0, 12, true, false, Message),
@@ -426,7 +436,7 @@ mod tests {
         #[test]
         fn what_nobody_read_of_http_is_a_request(facts in anything()) {
             let marks = Marks(1 << (OPENINGS_SHIFT + Http as u32));
-            let unread = Facts { marks, ..facts };
+            let unread = Facts { marks, bytes_in: facts.bytes_in.max(SHORTEST_REQUEST), ..facts };
             prop_assert!(matches!(unread.turn(), Turn::Request | Turn::Stream), "{unread:?}");
             prop_assert!(unread.is_certain() && !unread.may_be_control());
         }

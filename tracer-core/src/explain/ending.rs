@@ -31,7 +31,7 @@ use tracer_common::{
     record::ConnectionRecord,
     rejection::{Ended, How, RejectionRecord},
     sequence::after,
-    turn::{ALERT, Marks, Turn},
+    turn::{ALERT, Marks, SHORTEST_REQUEST, Turn},
 };
 
 /// What the end of a connection is.
@@ -195,8 +195,6 @@ pub enum Late {
 
 /// What cannot be more than a close alert or a frame of control data, if it is encrypted, in bytes.
 const CONTROL: u32 = 100;
-/// `GET / HTTP/1.0` and two line ends: no request of HTTP/1 is shorter, in bytes.
-const SHORTEST_REQUEST: u32 = 18;
 /// A control frame of WebSocket from a client is no longer, in bytes: a head of six and 125 of content (RFC 6455, section 5.5).
 const CONTROL_FRAME: u32 = 131;
 /// A record of a TLS handshake that asks for nothing, such as a change of ciphers, is shorter, in bytes.
@@ -226,7 +224,7 @@ pub fn of_late(record: &RejectionRecord, has_fin: bool) -> Late {
     if opening != Opening::Http && (marks.0 & SENT_ON != 0 || follows_at_once(record, ended)) {
         return Late::Upload(Inferred);
     }
-    if opening == Opening::Unknown && marks.has_seen(Opening::Http) && record.payload < SHORTEST_REQUEST {
+    if opening == Opening::Unknown && marks.has_seen(Opening::Http) && u64::from(record.payload) < SHORTEST_REQUEST {
         return Late::Harmless;
     }
     let is_certain = opening == Opening::Http || marks.is_text() || record.payload > CONTROL || !marks.is_tls();
