@@ -99,7 +99,8 @@ pub fn take_back(record: &mut RejectionRecord, key: &mut Key, taken_back: TakenB
     if let Some(tally) = tally {
         add(&tally.taken_back, 1);
     }
-    if tally.is_none_or(|tally| tally.recorded.get() >= taken_back.since) {
+    // Without a tally nothing was counted, or the generation has ended since.
+    if tally.is_some_and(|tally| tally.recorded.get() >= taken_back.since) {
         let event = record.key.event;
         record.key.event = Event::TakenBack as u8;
         pass_on(record, Counter::RejectionRecordsLost, now);

@@ -23,5 +23,7 @@ pub fn describe(rejection: &mut Rejection, answer: Application) {
     facts.server = answer.server;
     facts.setting = answer.keep_alive.filter(|_| was_idle);
     facts.container = place.as_ref().and_then(Place::container).map(str::to_owned);
-    facts.unit = place.as_ref().and_then(Place::service).map(str::to_owned);
+    // The unit around a container is that of its engine.
+    let unit = place.as_ref().filter(|place| place.container().is_none()).and_then(Place::service);
+    facts.unit = unit.map(str::to_owned);
 }

@@ -74,10 +74,8 @@ pub fn of_request(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Appl
     if has_died || facts.never_accepted {
         return;
     }
-    // A worker that is gone a moment later, while the port is still served, has ended with its connections.
-    let has_ended = answer.is_some_and(|it| !it.is_alive && it.listens);
-    let worker = (has_ended && facts.ended_by.is_some()).then_some(CloseReason::WorkerEnded);
-    if let Some(stop) = stop(facts, witnesses, answer).or(worker) {
+    // That the process is gone a moment later is no reason: a crash and a worker timeout close connections as they unwind.
+    if let Some(stop) = stop(facts, witnesses, answer) {
         facts.closed_because = Some(stop);
         facts.closed_together = (witnesses.together > 1).then_some(witnesses.together);
     }

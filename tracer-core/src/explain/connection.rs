@@ -151,18 +151,13 @@ fn unanswered(record: &RequestRecord, limits: Limits) -> Option<Rejection> {
     }
     let first = turn.is_first && record.flags & RequestRecord::ACCEPT_UNSEEN == 0;
     let not_seen_read = moments.first_read == 0;
-    let reads_unseen = not_seen_read && record.flags & RequestRecord::READ_UNSEEN != 0;
+    let never_accepted = first && not_seen_read && record.accepted == 0;
+    let reads_unseen = not_seen_read && !never_accepted && record.flags & RequestRecord::READ_UNSEEN != 0;
     let never_read = not_seen_read && !reads_unseen;
     // What somebody has read and not answered may be a message that needs no answer, unless it says that it is a request.
     let is_observed = if never_read { !turn.may_be_control() } else { turn.is_certain() };
     let evidence = if is_observed { Observed } else { Inferred };
-    let facts = Facts {
-        waited_ns: Some(waited),
-        never_accepted: first && not_seen_read && record.accepted == 0,
-        never_read,
-        reads_unseen,
-        ..request_facts(record)
-    };
+    let facts = Facts { waited_ns: Some(waited), never_accepted, never_read, reads_unseen, ..request_facts(record) };
     Some(of(record, (NoResponse, evidence), facts))
 }
 

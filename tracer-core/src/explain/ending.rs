@@ -108,7 +108,12 @@ fn unanswered(record: &ConnectionRecord) -> Ending {
             Ending::Lost(ResetDuringUpload, Inferred)
         }
         Turn::Request if ended(RESET_BY_HOST) && met_the_close(record) => {
-            Ending::Lost(KeepaliveRace, if turn.may_be_control() { Inferred } else { Observed })
+            let (is_short, length) = (turn.may_be_control(), u32::try_from(turn.bytes_in).unwrap_or(u32::MAX));
+            match is_short {
+                true if is_control(length) => Ending::InOrder,
+                true => Ending::Lost(KeepaliveRace, Inferred),
+                false => Ending::Lost(KeepaliveRace, Observed),
+            }
         }
         Turn::Request | Turn::Body | Turn::Control if ended(RESET_BY_HOST) => {
             Ending::Lost(ResetBeforeResponse, Observed)

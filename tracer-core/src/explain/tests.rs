@@ -211,14 +211,11 @@ fn advice_names_the_setting_of_the_server_and_the_rule() {
         advice.rsplit_once(". Then ").map(|(_, rest)| rest.to_owned()).unwrap()
     };
     assert_eq!(restart("gunicorn", Some("web.service"), None), "`systemctl restart web.service`.");
-    assert_eq!(restart("gunicorn", None, Some("4f00aa11bb22")), "restart container 4f00aa11bb22.");
+    assert_eq!(restart("gunicorn", None, Some("4f00aa11bb22")), "recreate container 4f00aa11bb22 with it.");
     assert_eq!(restart("gunicorn", None, None), "restart it.");
     assert_eq!(restart("haproxy", None, None), "`systemctl reload haproxy`.");
-    assert_eq!(restart("php-fpm8.2", Some("php8.2-fpm.service"), None), "`systemctl reload php8.2-fpm.service`.");
-    assert_eq!(
-        restart("nginx", None, Some("4f00aa11bb22")),
-        "`nginx -t && nginx -s reload` in container 4f00aa11bb22."
-    );
+    assert_eq!(restart("haproxy", Some("lb.service"), None), "`systemctl reload lb.service`.");
+    assert_eq!(restart("nginx", None, Some("4f00aa11bb22")), "recreate container 4f00aa11bb22 with it.");
     assert!(advice(Cause::FirewallDrop).starts_with("`nft -a list chain inet filter input` shows the rule"));
     assert!(advice(Cause::ConntrackFull).contains("nf_conntrack_max=131072"));
     assert!(advice(Cause::NoListener).starts_with("Bind it to 0.0.0.0:8080; `ss -ltnp 'sport = :8080'`"));
@@ -266,7 +263,7 @@ fn a_close_says_what_its_reason_was_inferred_from() {
         (
             CloseReason::WorkerEnded,
             None,
-            "its worker ended, while the port was still served: a reload or a recycled worker",
+            "its worker ended, while the port was still served: a reload, a recycled worker or the beginning of a stop",
         ),
         (CloseReason::ProcessEnded, Some(2), "the process ended, with 2 connections in that instant"),
         (
@@ -288,8 +285,8 @@ fn a_close_says_what_its_reason_was_inferred_from() {
     let (why, advice) = of(None, None);
     assert_eq!(
         why,
-        "a stop, a reload or a limit for each connection; no keep-alive time: another connection was idle for 30.0s and \
-         lived on"
+        "a stop, a reload or a limit of connections or requests; no keep-alive time: another connection was idle for \
+         30.0s and lived on"
     );
     assert!(advice.starts_with("If the server stopped or reloaded then,"), "{advice}");
     assert!(!advice.contains("idle timeout"), "{advice}");
@@ -310,8 +307,11 @@ fn a_close_without_a_known_reason_says_what_it_may_have_been() {
     let (long, short) = (of(Some(5 * S)), of(Some(S / 2)));
     assert!(long.text.contains("(a stop, a reload or a keep-alive time that is too short: which"), "{}", long.text);
     assert!(long.advice.ends_with("for longer than the load balancer's idle timeout (60s)."), "{}", long.advice);
-    assert!(short.text.contains("(a stop, a reload or a limit for each connection: which"), "{}", short.text);
+    assert!(short.text.contains("(a stop, a reload or a limit of connections or requests: which"), "{}", short.text);
     assert!(!short.advice.contains("idle timeout"), "{}", short.advice);
+    let beyond = of(Some(75 * S));
+    assert!(beyond.text.contains("longer than the 60s assumed: which"), "{}", beyond.text);
+    assert!(beyond.advice.ends_with("and say so with --idle-timeout."), "{}", beyond.advice);
 }
 
 #[test]

@@ -77,9 +77,13 @@ pub const VALUES: &[Value] = &[
     value("body", |it| it.server().map(|server| server.body.to_owned())),
     value("lingering", |it| it.server().map(|server| server.lingering.to_owned())),
     // Its keep-alive setting as it is written for a time that is long enough.
-    value("longer", |it| Some(format!("`{}`", it.server()?.longer_than(it.limits.idle_timeout)?))),
+    value("longer", |it| {
+        // Another server in a JVM does not know the property of the JDK's own.
+        let server = it.server().filter(|server| server.name != "jdk" || it.facts().setting.is_some())?;
+        Some(format!("`{}`", server.longer_than(it.limits.idle_timeout)?))
+    }),
     // How to make a change take effect, and what recycles workers.
-    value("apply", |it| it.server().map(|server| it.apply(server))),
+    value("apply", |it| it.server().filter(|server| server.longer.is_some()).map(|server| it.apply(server))),
     value("recycle", |it| it.server().map(|server| server.recycle.to_owned())),
     // The server answers every request that came whole, and closed this connection after a silence: the request did not
     // come whole. A server that ends takes whole requests along.
@@ -98,12 +102,17 @@ pub const VALUES: &[Value] = &[
     // How many connections closed after the same idle time; how many ended in the same instant.
     value("same_idle", |it| it.facts().same_idle.map(|it| it.to_string())),
     value("together", |it| it.facts().closed_together.filter(|&it| it > 1).map(|it| it.to_string())),
-    // Its threads, if there are only a few: then more requests than these wait.
+    // Its threads, if there are only a few and each serves a request: then more requests than these wait.
     value("threads", |it| {
-        it.facts().threads.filter(|&it| it <= FEW_THREADS).map(|it| Plural(it, "thread").to_string())
+        let is_threaded = it.server().is_none_or(|server| server.workers.contains("thread"));
+        let threads = it.facts().threads.filter(|&threads| is_threaded && threads <= FEW_THREADS);
+        threads.map(|threads| Plural(threads, "thread").to_string())
     }),
     // The systemd unit in which its limits are set.
     value("unit", |it| it.facts().unit.as_ref().map(|unit| format!("`{unit}`"))),
+    value("container", |it| it.facts().container.clone()),
+    // The connection was idle for longer than the load balancer is assumed to keep it.
+    value("beyond_timeout", |it| it.when(it.facts().closed_because.is_none() && it.is_beyond_timeout())),
     // The connection was idle for too short a time, or another one for too long, to have reached a keep-alive time.
     value("no_keep_alive", |it| it.when(it.facts().closed_because.is_none() && it.is_no_keep_alive())),
     // The open files of the process that closed or listens, and how many it may have; whether that is all of them.
@@ -211,14 +220,17 @@ impl Known<'_> {
         facts.outlived_ns.is_some() || facts.idle_ns.is_some_and(|idle| Duration::from_nanos(idle) < LEAST_IDLE)
     }
 
-    /// How a change to `server` takes effect: with its own command, or with a restart of the service or container that it runs in.
+    /// Whether the connection had been idle for as long as the load balancer is assumed to keep one.
+    fn is_beyond_timeout(&self) -> bool {
+        self.facts().idle_ns.is_some_and(|idle| Duration::from_nanos(idle) >= self.limits.idle_timeout)
+    }
+
+    /// How a change to `server` takes effect: with its own command, or with a restart of its service. A container that is only
+    /// started again has its old arguments and files.
     fn apply(&self, server: &servers::Server) -> String {
         let Facts { unit, container, .. } = self.facts();
         match (server.reload, unit, container) {
-            (Some(command), _, Some(container)) if !command.contains("{unit}") => {
-                format!("Then `{command}` in container {container}")
-            }
-            (_, _, Some(container)) => format!("Then restart container {container}"),
+            (_, _, Some(container)) => format!("Then recreate container {container} with it"),
             (Some(command), unit, None) => {
                 format!("Then `{}`", command.replace("{unit}", unit.as_deref().unwrap_or(server.name)))
             }
@@ -279,7 +291,10 @@ fn why(it: &Known<'_>) -> Option<String> {
             )
         }
         Some(CloseReason::WorkerEnded) => {
-            format!("its worker ended, while the port was still served: a reload or a recycled worker{others}")
+            format!(
+                "its worker ended, while the port was still served: a reload, a recycled worker or the beginning of a \
+                 stop{others}"
+            )
         }
         Some(CloseReason::ProcessEnded) => format!("the process ended{others}"),
         Some(CloseReason::Together) => format!(
@@ -300,13 +315,18 @@ fn why(it: &Known<'_>) -> Option<String> {
         ),
         None => match facts.outlived_ns {
             Some(outlived) => format!(
-                "a stop, a reload or a limit for each connection{others}; no keep-alive time: another connection was idle \
+                "a stop, a reload or a limit of connections or requests{others}; no keep-alive time: another connection was idle \
                  for {} and lived on",
                 time(outlived)
             ),
             None if it.is_no_keep_alive() => {
-                format!("a stop, a reload or a limit for each connection{others}: which of these is not known")
+                format!("a stop, a reload or a limit of connections or requests{others}: which of these is not known")
             }
+            None if it.is_beyond_timeout() => format!(
+                "a stop, a reload, or an idle timeout of the load balancer that is longer than the {} assumed{others}: which of \
+                 these is not known",
+                limit(it.limits.idle_timeout)
+            ),
             None => {
                 format!("a stop, a reload or a keep-alive time that is too short{others}: which of these is not known")
             }

@@ -137,7 +137,9 @@ fn words(process: &Path) -> Vec<String> {
 }
 
 fn server(process: &Path, comm: &str, command: &[String]) -> Option<&'static Server> {
-    servers::of(comm).or_else(|| servers::of_command(command)).or_else(|| {
+    // The name of a JVM's process says nothing of what runs in it.
+    let by_name = servers::of(comm).filter(|server| server.name != "jdk");
+    by_name.or_else(|| servers::of_command(command)).or_else(|| servers::of(comm)).or_else(|| {
         let is_go = is_go(&process.join("exe")).unwrap_or(false);
         if is_go { servers::named("go") } else { None }
     })
@@ -356,6 +358,19 @@ mod tests {
         // Which of two values holds for a connection, nobody knows but nginx.
         fs::write(root.join("etc/nginx/conf.d/c.conf"), "server {\n  keepalive_timeout 9s;\n}\n").unwrap();
         assert_eq!(of(proc.path(), 21).keep_alive, None);
+    }
+
+    /// A JVM is called `java` whatever it runs.
+    #[test]
+    fn a_server_in_a_jvm_is_known_by_its_command_line() {
+        let name = |command: &str| {
+            let words: Vec<_> = command.split(' ').map(str::to_owned).collect();
+            server(Path::new("/nowhere"), "java", &words).map(|server| server.name)
+        };
+        assert_eq!(name("/opt/java/bin/java -cp x org.apache.catalina.startup.Bootstrap start"), Some("tomcat"));
+        assert_eq!(name("java -jar app.jar --server.tomcat.threads.max=9"), Some("tomcat"));
+        assert_eq!(name("/opt/java/bin/java -jar app.jar"), Some("jdk"));
+        assert_eq!(name(""), Some("jdk"));
     }
 
     /// The workers of hypercorn and uvicorn are children of `multiprocessing`.
