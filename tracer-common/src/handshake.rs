@@ -105,7 +105,7 @@ pub struct Syn {
     pub at_limit: bool,
 }
 
-/// What was counted of a SYN and is not so.
+/// A count of a SYN that has to be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenBack {
     /// The [`Event`].

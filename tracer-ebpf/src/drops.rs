@@ -83,7 +83,7 @@ fn dropped(packet: Packet, scratch: &mut Scratch, class: u8, (location, reason):
             }
             if let Some(handshake) = explain(tuple, kind) {
                 if matches!(kind, PacketKind::Syn) {
-                    // Before this drop is counted: here the verifier comes by less often.
+                    // Ahead of the count of this drop, because fewer paths lead here and the verifier walks each of them.
                     if let Some(taken_back) = handshake::dropped_before_queue(handshake, now) {
                         take_back(record, &mut scratch.key, taken_back, now);
                     }

@@ -142,8 +142,8 @@ fn at_limit<'a>(listener: u64) -> Option<&'a AtLimit> {
     AT_LIMIT.get_ptr_mut(listener).map(|rule| unsafe { &*rule })
 }
 
-/// Notes that something drops the latest SYN of `handshake` before the SYN comes to the listener's queues. Returns what was counted for
-/// one of these, and is not so.
+/// Notes that something drops the latest SYN of `handshake` before the SYN comes to the listener's queues. Returns the
+/// count that has to be taken back, if the SYN was counted for a full queue.
 #[inline(always)]
 pub fn dropped_before_queue(handshake: &SharedHandshake, now: u64) -> Option<TakenBack> {
     let taken_back = handshake.take_back(now);

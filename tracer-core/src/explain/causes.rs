@@ -234,21 +234,22 @@ pub static CAUSES: [Entry; 26] = [
             it had closed its half only, and outside HTTP a peer may go on then)|{?inferred} (inferred: the data is \
             encrypted and short, so it may also be control data that needs no answer)].",
         verdict: "met a connection that [{ended_by}|this host] had just closed[ after {idle} without a \
-            request][{?stops} ({why})|{?keep_alive_time} ({why})]; [{?stops}let the load balancer leave before it stops|{?keep_alive_time}raise its keep-alive above \
-            the load balancer's {idle_timeout}|{?no_keep_alive}see whether it stopped then, or limits connections or requests|see whether it stopped then, or closes idle connections by itself].",
+            request][{?stops} ({why})|{?keep_alive_time} ({why})]; [{?stops}let the load balancer leave before it \
+            stops|{?keep_alive_time}raise its keep-alive above the load balancer's {idle_timeout}|{?no_keep_alive}see whether it \
+            stopped then, or limits connections or requests|see whether it stopped then, or closes idle connections by itself].",
         alb: &["502"],
         advice: "[{?worker_ended}Before a worker ends, the load balancer has to know: answer its last requests with \
-            `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?died}Find out why the process ended: {kernel_log}, and the application's log at that time; if it was a deploy, \
-            deregister the target first and wait for the deregistration delay|{?stops}Before \
+            `Connection: close`, or deregister the target, wait for the deregistration delay, and reload then|{?died}Find out why the \
+            process ended: {kernel_log}, and the application's log at that time; if it was a deploy, deregister the target first and wait for the deregistration delay|{?stops}Before \
             the server stops, deregister the target and wait for the deregistration delay (Kubernetes: a `preStop` \
             sleep), or answer with `Connection: close` for that long (lame duck)|{?keep_alive_time}Set {keep_alive} \
             above the load balancer's idle timeout ({idle_timeout}): {longer}|{?keep_alive_time}Set {keep_alive} above the load \
             balancer's idle timeout ({idle_timeout})|{?keep_alive_time}Set the idle timeout of the \
             server above that of the load balancer ({idle_timeout})|{?no_keep_alive}If the server stopped or reloaded \
-            then, deregister the target first and wait for the deregistration delay; if it closes a connection after so many \
-            requests or so long a time, let it say `Connection: close` in the last response|{?beyond_timeout}If the server stopped or reloaded then, \
-            deregister the target first and wait for the deregistration delay; if the load balancer keeps connections for longer \
-            than {idle_timeout}, let the server keep them for even longer, and say so with --idle-timeout|If the server stopped or \
+            then, deregister the target first and wait for the deregistration delay; if it limits the requests or the \
+            age of a connection, the last response has to say `Connection: close`|{?beyond_timeout}If the server stopped or reloaded \
+            then, deregister the target first and wait for the deregistration delay; if the load balancer keeps connections for longer \
+            than {idle_timeout}, let the server keep them for longer still, and run tracer with --idle-timeout|If the server stopped or \
             reloaded then, deregister the target first and wait for the deregistration delay; if it closes unused connections by \
             itself, let it keep them for longer than the load balancer's idle timeout][{?worker_ended}. \
             {recycle}|{?stops}|{?keep_alive_time}. {apply}|{?keep_alive_time}|{?no_keep_alive}|{?beyond_timeout}| \
@@ -289,7 +290,8 @@ pub static CAUSES: [Entry; 26] = [
             closed it without reading the request|{ended_by} reset the connection {waited} after the request came, \
             without a response|{ended_by} reset the connection without a response|This host reset the connection \
             without a response][{?never_accepted}: it had never been accepted|{?stops} ({why})|{?closed_unread} (open files: \
-            {open_files}; {threads})|{?closed_unread} (open files: {open_files})|{?closed_unread}|: {unread} of the request had not been read].",
+            {open_files}; {threads})|{?closed_unread} (open files: {open_files})|{?closed_unread}|: {unread} of the request had not \
+            been read].",
         verdict: "got a reset for a response[ from {ended_by}][ after {waited}][{?closed_unread}, accepted and closed \
             unread|, {unread} of the request unread]; [{?stops}let the load balancer leave before it stops|{?files_at_limit}raise its limit of open files \
             ({open_files})|{?closed_unread}look for a limit of the application|look at the application's log].",
@@ -298,8 +300,8 @@ pub static CAUSES: [Entry; 26] = [
             before it ends|{?stops}Before the server stops, deregister the target and wait for the deregistration delay \
             (Kubernetes: a `preStop` sleep)|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
             in {unit}, and restart it|{?files_at_limit}The process is at its limit of open files ({open_files}): recreate container \
-            {container} with a higher `--ulimit nofile=`|{?files_at_limit}The process is at its limit of open files ({open_files}): raise LimitNOFILE= \
-            in its systemd unit, or `ulimit -n`, and restart it|{?closed_unread}A limit of the server: {limits}|{?closed_unread}A \
+            {container} with a higher `--ulimit nofile=`|{?files_at_limit}The process is at its limit of open files ({open_files}): \
+            raise LimitNOFILE= in its systemd unit, or `ulimit -n`, and restart it|{?closed_unread}A limit of the server: {limits}|{?closed_unread}A \
             limit of the application: connections or workers at once, or open files ({count_files})|{?closed_unread}A limit of the application: connections or workers at once, \
             or open files|{?never_read}Nobody read it for {waited}: more workers, or fewer connections for each|{?unread}It \
             closed without reading the whole request: a limit of size, a crash or a \
@@ -391,9 +393,9 @@ pub static CAUSES: [Entry; 26] = [
         advice: "[{?files_at_limit}The process is at its limit of open files ({open_files}) and accepts nothing: raise \
             LimitNOFILE= in {unit}, and restart it|{?files_at_limit}The process is at its limit of open files ({open_files}) and \
             accepts nothing: recreate container {container} with a higher `--ulimit nofile=`|{?files_at_limit}The process is at its \
-            limit of open files ({open_files}) and accepts nothing: raise LimitNOFILE= in its systemd unit, or `ulimit -n`, and restart it|{?never_read}Let it accept and \
-            read sooner: raise {workers}|{?never_read}Let it accept and read sooner: raise workers or threads|See what it waits for: `cat \
-            /proc/{pid}/stack`, `ss -tnp`, the log of the database|See what it waits for: `ss -tnp`, the log of the \
+            limit of open files ({open_files}) and accepts nothing: raise LimitNOFILE= in its systemd unit, or \
+            `ulimit -n`, and restart it|{?never_read}Let it accept and read sooner: raise {workers}|{?never_read}Let it accept and \
+            read sooner: raise workers or threads|See what it waits for: `cat /proc/{pid}/stack`, `ss -tnp`, the log of the database|See what it waits for: `ss -tnp`, the log of the \
             database]; or raise the load balancer's idle timeout (idle_timeout.timeout_seconds) above the slowest \
             request.",
     },

@@ -1,13 +1,13 @@
 //! Why a connection was closed: what other connections say, and what the host says of the process a moment later.
 
-use super::closes::{ListenerClosed, Witnesses};
+use super::{
+    closes::{ListenerClosed, Witnesses},
+    ending::REQUESTS_TO_END,
+};
 use crate::model::{
     application::Application,
     rejection::{CloseReason, Facts, Setting},
 };
-
-/// SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const REQUESTS_TO_END: [&str; 4] = ["1", "2", "3", "15"];
 
 /// Notes why the connection was closed, and returns that.
 pub fn of_close(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Application>) -> Option<CloseReason> {
@@ -35,7 +35,8 @@ pub fn of_close(facts: &mut Facts, witnesses: &Witnesses, answer: Option<&Applic
 /// Whether the process was killed by a signal that asks a process to end, as masters do with their workers at a reload.
 fn was_asked_to_end(facts: &Facts) -> bool {
     let how = facts.ended_by.as_ref().and_then(|by| by.how.as_deref());
-    how.and_then(|how| how.strip_prefix("killed by signal ")).is_some_and(|signal| REQUESTS_TO_END.contains(&signal))
+    let signal = how.and_then(|how| how.strip_prefix("killed by signal ")?.parse().ok());
+    signal.is_some_and(|signal| REQUESTS_TO_END.contains(&signal))
 }
 
 /// Whether another process has listened there for longer, and still does.

@@ -54,7 +54,7 @@ const DOUBT_EXITED: u64 = 1_000_000_000;
 /// For one that is killed: it had no chance to finish anything.
 const DOUBT_KILLED: u64 = 60_000_000_000;
 /// The signals that ask a process to end.
-const REQUESTS_TO_END: [u16; 3] = [1, 2, 15];
+pub const REQUESTS_TO_END: [u16; 3] = [1, 2, 15];
 
 /// What the end of the connection in `record` is.
 pub fn of_connection(record: &ConnectionRecord) -> Ending {

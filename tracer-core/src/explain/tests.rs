@@ -311,7 +311,7 @@ fn a_close_without_a_known_reason_says_what_it_may_have_been() {
     assert!(!short.advice.contains("idle timeout"), "{}", short.advice);
     let beyond = of(Some(75 * S));
     assert!(beyond.text.contains("longer than the 60s assumed: which"), "{}", beyond.text);
-    assert!(beyond.advice.ends_with("and say so with --idle-timeout."), "{}", beyond.advice);
+    assert!(beyond.advice.ends_with("and run tracer with --idle-timeout."), "{}", beyond.advice);
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub const VALUES: &[Value] = &[
     // How many connections closed after the same idle time; how many ended in the same instant.
     value("same_idle", |it| it.facts().same_idle.map(|it| it.to_string())),
     value("together", |it| it.facts().closed_together.filter(|&it| it > 1).map(|it| it.to_string())),
-    // Its threads, if there are only a few and each serves a request: then more requests than these wait.
+    // Its threads, if they are few and each serves one request: the requests beyond that number wait.
     value("threads", |it| {
         let is_threaded = it.server().is_none_or(|server| server.workers.contains("thread"));
         let threads = it.facts().threads.filter(|&threads| is_threaded && threads <= FEW_THREADS);

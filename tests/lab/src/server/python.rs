@@ -36,7 +36,7 @@ def application(environ, start_response):
     return [b"ok"]
 "#;
 
-/// The ordinary answer, one after a second, server-sent events twice a second (`/events?COUNT`), and `WebSocket`s: to `/up` messages go
+/// The ordinary answer, one after a second, server-sent events twice per second (`/events?COUNT`), and `WebSocket`s: to `/up` messages go
 /// one way, and from `/down` the other way, ten per second. `/down/close` closes after two seconds.
 const ASGI: &str = r#"
 import asyncio
